@@ -1,0 +1,963 @@
+//! Every event that a trace can hold: the envelope, and one table of types with their fields.
+//!
+//! To add an event, add an entry to the table at the end of this file, its row in `docs/trace-format.md`
+//! (a test compares the two), and the tracee or test that provokes it. Fields are only ever added, each with a
+//! default that means "not known"; names are never reused.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Bytes, ObjectId, ProcId, Seq, SnapshotIndex};
+
+/// Free-form structured data: tool arguments, message contents, custom events.
+pub type Value = rmpv::Value;
+
+/// Where an event belongs: the operating system, a tool, or the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layer {
+    /// Processes, files, network, terminal, HTTP.
+    Sys,
+    /// Tool invocations.
+    Tool,
+    /// What the agent said, used, and saved.
+    Agent,
+}
+
+impl Layer {
+    /// As written in a trace and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sys => "sys",
+            Self::Tool => "tool",
+            Self::Agent => "agent",
+        }
+    }
+}
+
+/// Who says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The kernel, through either engine.
+    #[default]
+    Kernel,
+    /// Decoded from the bytes of a connection.
+    Wire,
+    /// The agent itself, over the local socket.
+    Sdk,
+    /// A transcript that the agent keeps.
+    Transcript,
+    /// The recorder.
+    Recorder,
+    /// A source that this version does not know.
+    #[serde(untagged)]
+    Other(String),
+}
+
+/// One event: the envelope and its typed data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event<'a> {
+    /// Assigned by the `Writer`; 0 before.
+    pub seq: Seq,
+    /// CLOCK_BOOTTIME in nanoseconds.
+    pub ts: u64,
+    /// The process it belongs to, if any.
+    pub proc: Option<ProcId>,
+    /// The thread, in the recorder's pid namespace; absent where it equals the pid of `proc`.
+    pub tid: Option<u32>,
+    /// The event that led to this one, where that was known at writing.
+    pub cause: Option<Seq>,
+    /// Who says so.
+    pub source: Source,
+    /// Type and fields.
+    pub data: Data<'a>,
+}
+
+impl<'a> Event<'a> {
+    /// An event of the session itself, not yet written.
+    pub fn new(ts: u64, source: Source, data: impl Into<Data<'a>>) -> Self {
+        Self { seq: Seq(0), ts, proc: None, tid: None, cause: None, source, data: data.into() }
+    }
+
+    /// Detached from the frame it was decoded from.
+    pub fn into_owned(self) -> Event<'static> {
+        let Self { seq, ts, proc, tid, cause, source, data } = self;
+        Event { seq, ts, proc, tid, cause, source, data: data.into_owned() }
+    }
+}
+
+/// A value that stands in the record, or, over 4 KiB, in an object of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Payload {
+    /// In the record.
+    Inline(Value),
+    /// The MessagePack encoding of the value is the object's content.
+    Object {
+        /// Address.
+        id: ObjectId,
+        /// Bytes.
+        len: u64,
+    },
+}
+
+impl Default for Payload {
+    fn default() -> Self {
+        Self::Inline(Value::Nil)
+    }
+}
+
+impl Payload {
+    /// Payloads whose encoding is longer than this become objects, in bytes.
+    pub const MAX_INLINE: usize = 4096;
+}
+
+/// Raw bytes that stand in the record, or, over 4 KiB, in an object of their own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Content<'a> {
+    /// In the record.
+    #[serde(borrow)]
+    Inline(Bytes<'a>),
+    /// The object's content is the bytes.
+    Object {
+        /// Address.
+        id: ObjectId,
+        /// Bytes.
+        len: u64,
+    },
+}
+
+impl Default for Content<'_> {
+    fn default() -> Self {
+        Self::Inline(Bytes::default())
+    }
+}
+
+/// A socket address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Address<'a> {
+    /// `inet`, `inet6`, `unix`, `netlink`, or `af_N`.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub family: Cow<'a, str>,
+    /// Numeric IP address.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub host: Cow<'a, str>,
+    /// Port.
+    #[serde(skip_serializing_if = "is_default")]
+    pub port: u16,
+    /// Path of a unix socket, absolute; an abstract name starts with a NUL byte.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub path: Bytes<'a>,
+}
+
+/// What a descriptor of the command pointed at when the session started.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StandardFd<'a> {
+    /// `tty`, `pipe`, `file`, `socket`, `null`, `closed` or `other`.
+    #[serde(borrow)]
+    pub kind: Cow<'a, str>,
+    /// Terminal columns.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cols: u16,
+    /// Terminal rows.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rows: u16,
+}
+
+/// Which run this one continues.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lineage<'a> {
+    /// Session id of the parent.
+    #[serde(borrow)]
+    pub session: Cow<'a, str>,
+    /// Address inside the parent: `s2`, `t5`, `#1234`.
+    #[serde(borrow)]
+    pub at: Cow<'a, str>,
+    /// What was changed, such as `prompt` or `env.NAME`; values are not repeated here.
+    #[serde(borrow)]
+    pub edits: Vec<Cow<'a, str>>,
+}
+
+/// Whether a `link` was seen or concluded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Certainty {
+    /// A fact: the kernel or the wire said so.
+    #[default]
+    Recorded,
+    /// Concluded from order or shape.
+    Inferred,
+}
+
+/// A root of a snapshot and the tree that was found there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RootTree<'a> {
+    /// Absolute path of the root as the agent sees it.
+    #[serde(borrow)]
+    pub path: Bytes<'a>,
+    /// The tree object.
+    pub tree: ObjectId,
+    /// Files in it.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Entries that were left out, whatever the reason; the tree lists them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub left_out: u64,
+    /// Whether every content that is not a secret is inside the trace.
+    #[serde(skip_serializing_if = "is_default")]
+    pub self_contained: bool,
+}
+
+/// Defaults are omitted from records.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Fields that can be detached from the frame they were decoded from.
+trait IntoOwned {
+    type Owned;
+    fn into_owned(self) -> Self::Owned;
+}
+
+macro_rules! owned_already {
+    ($($ty:ty),*) => { $(impl IntoOwned for $ty {
+        type Owned = $ty;
+        fn into_owned(self) -> $ty { self }
+    })* };
+}
+
+owned_already!(bool, u8, u16, u32, u64, i32, i64, f64, String);
+owned_already!(Seq, ProcId, SnapshotIndex, ObjectId, Value, Payload, Certainty, Layer);
+
+impl IntoOwned for Bytes<'_> {
+    type Owned = Bytes<'static>;
+    fn into_owned(self) -> Bytes<'static> {
+        Bytes::into_owned(self)
+    }
+}
+
+impl IntoOwned for Cow<'_, str> {
+    type Owned = Cow<'static, str>;
+    fn into_owned(self) -> Cow<'static, str> {
+        Cow::Owned(Cow::into_owned(self))
+    }
+}
+
+impl IntoOwned for Content<'_> {
+    type Owned = Content<'static>;
+    fn into_owned(self) -> Content<'static> {
+        match self {
+            Self::Inline(bytes) => Content::Inline(bytes.into_owned()),
+            Self::Object { id, len } => Content::Object { id, len },
+        }
+    }
+}
+
+impl IntoOwned for Address<'_> {
+    type Owned = Address<'static>;
+    fn into_owned(self) -> Address<'static> {
+        let Self { family, host, port, path } = self;
+        Address {
+            family: IntoOwned::into_owned(family),
+            host: IntoOwned::into_owned(host),
+            port,
+            path: path.into_owned(),
+        }
+    }
+}
+
+impl IntoOwned for StandardFd<'_> {
+    type Owned = StandardFd<'static>;
+    fn into_owned(self) -> StandardFd<'static> {
+        StandardFd { kind: IntoOwned::into_owned(self.kind), cols: self.cols, rows: self.rows }
+    }
+}
+
+impl IntoOwned for Lineage<'_> {
+    type Owned = Lineage<'static>;
+    fn into_owned(self) -> Lineage<'static> {
+        Lineage {
+            session: IntoOwned::into_owned(self.session),
+            at: IntoOwned::into_owned(self.at),
+            edits: IntoOwned::into_owned(self.edits),
+        }
+    }
+}
+
+impl IntoOwned for RootTree<'_> {
+    type Owned = RootTree<'static>;
+    fn into_owned(self) -> RootTree<'static> {
+        let Self { path, tree, files, bytes, left_out, self_contained } = self;
+        RootTree { path: path.into_owned(), tree, files, bytes, left_out, self_contained }
+    }
+}
+
+impl<A: IntoOwned, B: IntoOwned> IntoOwned for (A, B) {
+    type Owned = (A::Owned, B::Owned);
+    fn into_owned(self) -> Self::Owned {
+        (self.0.into_owned(), self.1.into_owned())
+    }
+}
+
+impl<T: IntoOwned> IntoOwned for Vec<T> {
+    type Owned = Vec<T::Owned>;
+    fn into_owned(self) -> Self::Owned {
+        self.into_iter().map(IntoOwned::into_owned).collect()
+    }
+}
+
+impl<T: IntoOwned> IntoOwned for Option<T> {
+    type Owned = Option<T::Owned>;
+    fn into_owned(self) -> Self::Owned {
+        self.map(IntoOwned::into_owned)
+    }
+}
+
+/// Defines one struct per event type, the `Data` enum over them, and what is known of each type.
+macro_rules! events {
+    ($( $(#[$meta:meta])* $layer:ident $name:literal $variant:ident $(<$lt:lifetime>)? {
+        $( $(#[$fmeta:meta])* $field:ident : $ty:ty ),* $(,)?
+    } )*) => {
+        $(
+            $(#[$meta])*
+            #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+            #[serde(default)]
+            pub struct $variant $(<$lt>)? {
+                $( $(#[$fmeta])* #[serde(skip_serializing_if = "is_default")] pub $field: $ty, )*
+            }
+
+            events!(@own $variant [$($lt)?] { $($field),* });
+
+            impl<'a> From<$variant $(<$lt>)?> for Data<'a> {
+                fn from(data: $variant $(<$lt>)?) -> Self {
+                    Data::$variant(data)
+                }
+            }
+        )*
+
+        /// The type of an event with its fields.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Data<'a> {
+            $( $(#[$meta])* $variant($variant $(<$lt>)?), )*
+            /// A type that this version does not know, or an event of the agent's own: kept as it came.
+            Other {
+                /// The layer that it claims.
+                layer: Layer,
+                /// Its type.
+                name: Cow<'a, str>,
+                /// Its fields.
+                fields: Value,
+            },
+        }
+
+        /// The known event types: name, layer, and the names of their fields.
+        pub const EVENT_TYPES: &[EventType] = &[
+            $( EventType { name: $name, layer: Layer::$layer, fields: &[$(stringify!($field)),*] }, )*
+        ];
+
+        impl<'a> Data<'a> {
+            /// The type's name, such as `file.open`.
+            pub fn type_name(&self) -> &str {
+                match self {
+                    $( Self::$variant(_) => $name, )*
+                    Self::Other { name, .. } => name,
+                }
+            }
+
+            /// The layer that the type belongs to.
+            pub fn layer(&self) -> Layer {
+                match self {
+                    $( Self::$variant(_) => Layer::$layer, )*
+                    Self::Other { layer, .. } => *layer,
+                }
+            }
+
+            /// Detached from the frame it was decoded from.
+            pub fn into_owned(self) -> Data<'static> {
+                match self {
+                    $( Self::$variant(data) => Data::$variant(IntoOwned::into_owned(data)), )*
+                    Self::Other { layer, name, fields } => {
+                        Data::Other { layer, name: IntoOwned::into_owned(name), fields }
+                    }
+                }
+            }
+
+            /// Writes the fields as a MessagePack map, or whatever else `serializer` makes of it.
+            pub fn serialize_fields<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    $( Self::$variant(data) => data.serialize(serializer), )*
+                    Self::Other { fields, .. } => fields.serialize(serializer),
+                }
+            }
+
+            /// Reads the fields of an event of type `name`; `layer` counts only where the type is not known.
+            pub fn deserialize_fields<D: serde::Deserializer<'a>>(
+                name: &'a str,
+                layer: Option<Layer>,
+                deserializer: D,
+            ) -> Result<Self, D::Error> {
+                match name {
+                    $( $name => $variant::deserialize(deserializer).map(Data::$variant), )*
+                    _ => Value::deserialize(deserializer).map(|fields| Data::Other {
+                        layer: layer.unwrap_or(Layer::Sys),
+                        name: Cow::Borrowed(name),
+                        fields,
+                    }),
+                }
+            }
+        }
+    };
+    (@own $variant:ident [] { $($field:ident),* }) => {
+        impl IntoOwned for $variant {
+            type Owned = $variant;
+            fn into_owned(self) -> $variant { self }
+        }
+    };
+    (@own $variant:ident [$lt:lifetime] { $($field:ident),* }) => {
+        impl IntoOwned for $variant<'_> {
+            type Owned = $variant<'static>;
+            fn into_owned(self) -> $variant<'static> {
+                $variant { $( $field: IntoOwned::into_owned(self.$field), )* }
+            }
+        }
+    };
+}
+
+/// What is known of an event type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventType {
+    /// Such as `file.open`.
+    pub name: &'static str,
+    /// The layer it belongs to.
+    pub layer: Layer,
+    /// Its fields, in the order in which they are written.
+    pub fields: &'static [&'static str],
+}
+
+events! {
+    /// The command was started. Always the first event.
+    Sys "session.start" SessionStart<'a> {
+        /// Session id.
+        #[serde(borrow)] session: Cow<'a, str>,
+        /// Name given with `--name`.
+        #[serde(borrow)] name: Option<Cow<'a, str>>,
+        /// The command, redacted.
+        #[serde(borrow)] argv: Vec<Bytes<'a>>,
+        /// Working directory as the agent sees it.
+        #[serde(borrow)] cwd: Bytes<'a>,
+        /// Environment as name and value, redacted.
+        #[serde(borrow)] env: Vec<(Bytes<'a>, Bytes<'a>)>,
+        /// Descriptors 0, 1 and 2.
+        #[serde(borrow)] fds: Vec<StandardFd<'a>>,
+        /// Host name.
+        #[serde(borrow)] host: Cow<'a, str>,
+        /// `uname -r`.
+        #[serde(borrow)] kernel: Cow<'a, str>,
+        /// `uname -m`.
+        #[serde(borrow)] arch: Cow<'a, str>,
+        /// `ptrace` or `ebpf`.
+        #[serde(borrow)] engine: Cow<'a, str>,
+        /// Why that engine.
+        #[serde(borrow)] engine_reason: Cow<'a, str>,
+        /// Version of agentrec.
+        #[serde(borrow)] version: Cow<'a, str>,
+        /// User id of the agent.
+        uid: u32,
+        /// Commit that HEAD of the working directory's git repository names.
+        #[serde(borrow)] git_head: Option<Cow<'a, str>>,
+        /// Branch, where HEAD is on one.
+        #[serde(borrow)] git_branch: Option<Cow<'a, str>>,
+        /// Whether the git work tree differed from HEAD.
+        git_dirty: Option<bool>,
+        /// The run that this one continues.
+        #[serde(borrow)] parent: Option<Lineage<'a>>,
+        /// Wall clock, nanoseconds since 1970 (CLOCK_REALTIME).
+        wall: i64,
+        /// Time zone offset of the machine, seconds east of UTC.
+        utc_offset: i32,
+    }
+    /// The recording ended. Always the last event of a complete trace.
+    Sys "session.stop" SessionStop<'a> {
+        /// Why: `exit`, `stop`, `signal`, `error`.
+        #[serde(borrow)] reason: Cow<'a, str>,
+        /// Exit code of the command.
+        code: Option<i32>,
+        /// Signal that ended the command.
+        signal: Option<i32>,
+        /// Whether that signal dumped core.
+        core: bool,
+        /// Descendants that outlived the command.
+        left_running: u32,
+        /// Nanoseconds since `session.start`.
+        duration: u64,
+        /// Events that were lost in all.
+        lost: u64,
+    }
+    /// A process was started by another.
+    Sys "process.fork" ProcessFork {
+        /// The new process; the envelope's `proc` is its parent.
+        child: ProcId,
+        /// Its pid, in the recorder's pid namespace.
+        pid: u32,
+        /// Flags as given to clone(2); 0 for fork.
+        flags: u64,
+    }
+    /// A process executed a program, or failed to.
+    Sys "process.exec" ProcessExec<'a> {
+        /// The program's path, absolute.
+        #[serde(borrow)] path: Bytes<'a>,
+        /// Arguments, redacted.
+        #[serde(borrow)] argv: Vec<Bytes<'a>>,
+        /// Length of the argument list in bytes where `argv` was cut, else absent.
+        argv_len: Option<u64>,
+        /// Working directory.
+        #[serde(borrow)] cwd: Bytes<'a>,
+        /// Environment variables that differ from the parent's last exec as name and value, redacted; no value where removed.
+        #[serde(borrow)] env: Vec<(Bytes<'a>, Option<Bytes<'a>>)>,
+        /// The interpreter or the file that the kernel mapped, where it is not `path`.
+        #[serde(borrow)] exe: Option<Bytes<'a>>,
+        /// Process id, in the recorder's pid namespace.
+        pid: u32,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// A process ended.
+    Sys "process.exit" ProcessExit {
+        /// Exit code.
+        code: Option<i32>,
+        /// Signal that ended it.
+        signal: Option<i32>,
+        /// Whether core was dumped.
+        core: bool,
+        /// User CPU time, nanoseconds (of this process, without its children).
+        utime: u64,
+        /// System CPU time, nanoseconds.
+        stime: u64,
+        /// Peak resident set, bytes.
+        max_rss: u64,
+    }
+    /// A file was opened, or not.
+    Sys "file.open" FileOpen<'a> {
+        /// Absolute path as the process meant it.
+        #[serde(borrow)] path: Bytes<'a>,
+        /// Flags as given to open(2).
+        flags: u32,
+        /// Mode, where the call could create.
+        mode: u32,
+        /// The new descriptor.
+        fd: Option<i32>,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+        /// The call created the file, where that is known.
+        created: bool,
+    }
+    /// The last descriptor of this process for an open file description was closed.
+    Sys "file.close" FileClose<'a> {
+        /// The `file.open` whose description this is.
+        open: Option<Seq>,
+        /// Path, only where there is no `open`.
+        #[serde(borrow)] path: Option<Bytes<'a>>,
+        /// Bytes that this process read through it.
+        read: u64,
+        /// Bytes that this process wrote through it.
+        written: u64,
+    }
+    /// rename(2) and its kin.
+    Sys "file.rename" FileRename<'a> {
+        /// Old path.
+        #[serde(borrow)] from: Bytes<'a>,
+        /// New path.
+        #[serde(borrow)] to: Bytes<'a>,
+        /// Flags of renameat2(2).
+        flags: u32,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// unlink(2).
+    Sys "file.unlink" FileUnlink<'a> {
+        /// Path.
+        #[serde(borrow)] path: Bytes<'a>,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// mkdir(2).
+    Sys "file.mkdir" FileMkdir<'a> {
+        /// Path.
+        #[serde(borrow)] path: Bytes<'a>,
+        /// Mode.
+        mode: u32,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// rmdir(2).
+    Sys "file.rmdir" FileRmdir<'a> {
+        /// Path.
+        #[serde(borrow)] path: Bytes<'a>,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// link(2).
+    Sys "file.link" FileLink<'a> {
+        /// Existing path.
+        #[serde(borrow)] from: Bytes<'a>,
+        /// New path.
+        #[serde(borrow)] to: Bytes<'a>,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// symlink(2).
+    Sys "file.symlink" FileSymlink<'a> {
+        /// What the link holds, verbatim.
+        #[serde(borrow)] target: Bytes<'a>,
+        /// The link's path.
+        #[serde(borrow)] path: Bytes<'a>,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// mknod(2).
+    Sys "file.mknod" FileMknod<'a> {
+        /// Path.
+        #[serde(borrow)] path: Bytes<'a>,
+        /// Mode with the type bits.
+        mode: u32,
+        /// Device number.
+        dev: u64,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// truncate(2), ftruncate(2), fallocate(2).
+    Sys "file.truncate" FileTruncate<'a> {
+        /// Path.
+        #[serde(borrow)] path: Bytes<'a>,
+        /// New length in bytes.
+        length: u64,
+        /// Mode of fallocate(2).
+        mode: u32,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// chmod(2).
+    Sys "file.chmod" FileChmod<'a> {
+        /// Path.
+        #[serde(borrow)] path: Bytes<'a>,
+        /// New mode.
+        mode: u32,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// chown(2).
+    Sys "file.chown" FileChown<'a> {
+        /// Path.
+        #[serde(borrow)] path: Bytes<'a>,
+        /// New owner; absent where unchanged.
+        uid: Option<u32>,
+        /// New group; absent where unchanged.
+        gid: Option<u32>,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// utimensat(2) and its elders.
+    Sys "file.utime" FileUtime<'a> {
+        /// Path.
+        #[serde(borrow)] path: Bytes<'a>,
+        /// New access time, nanoseconds since 1970; absent where unchanged.
+        atime: Option<i64>,
+        /// New modification time, nanoseconds since 1970; absent where unchanged.
+        mtime: Option<i64>,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// setxattr(2), removexattr(2).
+    Sys "file.xattr" FileXattr<'a> {
+        /// Path.
+        #[serde(borrow)] path: Bytes<'a>,
+        /// Attribute name.
+        #[serde(borrow)] name: Bytes<'a>,
+        /// Size of the new value in bytes; absent where it was removed.
+        size: Option<u64>,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// A file was mapped shared and writable: its content can change without a call.
+    Sys "file.mmap" FileMmap<'a> {
+        /// Path.
+        #[serde(borrow)] path: Bytes<'a>,
+        /// Offset in the file, bytes.
+        offset: u64,
+        /// Bytes mapped.
+        length: u64,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// Contents were cloned from another file (FICLONE, FICLONERANGE).
+    Sys "file.clone" FileClone<'a> {
+        /// Source path.
+        #[serde(borrow)] from: Bytes<'a>,
+        /// Destination path.
+        #[serde(borrow)] to: Bytes<'a>,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// The mount table changed for a process.
+    Sys "mount" Mount<'a> {
+        /// `mount`, `umount`, `pivot_root`, `move_mount`, `chroot`, `unshare` or `setns`.
+        #[serde(borrow)] op: Cow<'a, str>,
+        /// What is mounted.
+        #[serde(borrow)] source: Bytes<'a>,
+        /// Where.
+        #[serde(borrow)] target: Bytes<'a>,
+        /// File system type.
+        #[serde(borrow)] fstype: Bytes<'a>,
+        /// Flags of the call.
+        flags: u64,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// The working directory of a process changed.
+    Sys "dir.change" DirChange<'a> {
+        /// New directory.
+        #[serde(borrow)] path: Bytes<'a>,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// A descriptor that was open when the recording of its process began.
+    Sys "fd.initial" FdInitial<'a> {
+        /// Descriptor.
+        fd: i32,
+        /// What it names, as /proc/PID/fd says.
+        #[serde(borrow)] path: Bytes<'a>,
+        /// Flags as /proc/PID/fdinfo says.
+        flags: u32,
+    }
+    /// A socket was connected, or not.
+    Sys "net.connect" NetConnect<'a> {
+        /// Descriptor.
+        fd: i32,
+        /// `tcp`, `udp`, `unix`, or another protocol's name.
+        #[serde(borrow)] protocol: Cow<'a, str>,
+        /// Peer.
+        #[serde(borrow)] peer: Address<'a>,
+        /// Error number of a failed call; EINPROGRESS where the result comes later.
+        errno: Option<i32>,
+    }
+    /// A socket was bound and listens.
+    Sys "net.listen" NetListen<'a> {
+        /// Descriptor.
+        fd: i32,
+        /// Address.
+        #[serde(borrow)] local: Address<'a>,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// A connection was accepted.
+    Sys "net.accept" NetAccept<'a> {
+        /// The new descriptor.
+        fd: i32,
+        /// The `net.listen` that it came through.
+        listen: Option<Seq>,
+        /// Peer.
+        #[serde(borrow)] peer: Address<'a>,
+    }
+    /// The last descriptor of a connection was closed.
+    Sys "net.close" NetClose {
+        /// The `net.connect` or `net.accept` that it began with.
+        open: Option<Seq>,
+        /// Bytes sent by this process.
+        sent: u64,
+        /// Bytes received by this process.
+        received: u64,
+    }
+    /// Traffic was seen that can't be read.
+    Sys "net.opaque" NetOpaque<'a> {
+        /// The connection's first event.
+        open: Option<Seq>,
+        /// Peer.
+        #[serde(borrow)] peer: Address<'a>,
+        /// Why: such as `go-tls`, `rustls`, `unknown-protocol`.
+        #[serde(borrow)] reason: Cow<'a, str>,
+        /// What would make it readable.
+        #[serde(borrow)] hint: Cow<'a, str>,
+        /// Bytes sent.
+        sent: u64,
+        /// Bytes received.
+        received: u64,
+    }
+    /// An HTTP request was sent or received.
+    Sys "http.request" HttpRequest<'a> {
+        /// The connection's first event.
+        open: Option<Seq>,
+        /// Method.
+        #[serde(borrow)] method: Cow<'a, str>,
+        /// Absolute URL, redacted.
+        #[serde(borrow)] url: Cow<'a, str>,
+        /// `1.1`, `2`.
+        #[serde(borrow)] version: Cow<'a, str>,
+        /// Header names and values in order, redacted.
+        #[serde(borrow)] headers: Vec<(Bytes<'a>, Bytes<'a>)>,
+        /// Body after content decoding, redacted.
+        #[serde(borrow)] body: Content<'a>,
+        /// Bytes of the body on the wire.
+        wire_len: u64,
+    }
+    /// An HTTP response was received or sent.
+    Sys "http.response" HttpResponse<'a> {
+        /// The request it answers.
+        request: Option<Seq>,
+        /// Status code.
+        status: u16,
+        /// Header names and values in order, redacted.
+        #[serde(borrow)] headers: Vec<(Bytes<'a>, Bytes<'a>)>,
+        /// Body after content decoding, redacted.
+        #[serde(borrow)] body: Content<'a>,
+        /// Bytes of the body on the wire.
+        wire_len: u64,
+        /// Nanoseconds from the request's end to the first byte.
+        first_byte: u64,
+        /// Nanoseconds from the request's end to the last byte.
+        duration: u64,
+        /// Arrival of each server-sent event, nanoseconds after the first byte.
+        sse: Vec<u64>,
+        /// Why the body is not whole, such as `connection closed`.
+        #[serde(borrow)] incomplete: Option<Cow<'a, str>>,
+    }
+    /// Something of the tree was written to descriptor 1 or 2.
+    Sys "term.output" TermOutput<'a> {
+        /// 1 or 2.
+        fd: i32,
+        /// The bytes, redacted.
+        #[serde(borrow)] data: Content<'a>,
+    }
+    /// The terminal's user typed.
+    Sys "term.input" TermInput<'a> {
+        /// The bytes, redacted; empty where echo was off.
+        #[serde(borrow)] data: Content<'a>,
+    }
+    /// The terminal changed its size.
+    Sys "term.resize" TermResize {
+        /// Columns.
+        cols: u16,
+        /// Rows.
+        rows: u16,
+    }
+    /// A tool was called.
+    Tool "tool.call" ToolCall<'a> {
+        /// Id that the result repeats.
+        #[serde(borrow)] id: Cow<'a, str>,
+        /// The tool's name.
+        #[serde(borrow)] name: Cow<'a, str>,
+        /// Arguments, redacted.
+        arguments: Payload,
+        /// Conversation it belongs to.
+        #[serde(borrow)] conversation: Option<Cow<'a, str>>,
+    }
+    /// A tool returned.
+    Tool "tool.result" ToolResult<'a> {
+        /// Id of the call.
+        #[serde(borrow)] id: Cow<'a, str>,
+        /// The `tool.call`.
+        call: Option<Seq>,
+        /// What it returned, redacted.
+        result: Payload,
+        /// What it raised, redacted.
+        #[serde(borrow)] error: Option<Cow<'a, str>>,
+        /// Nanoseconds.
+        duration: Option<u64>,
+    }
+    /// A message of a conversation, each once.
+    Agent "message" Message<'a> {
+        /// `system`, `user`, `assistant`, `tool`.
+        #[serde(borrow)] role: Cow<'a, str>,
+        /// Text or content blocks, redacted.
+        content: Payload,
+        /// Model that wrote it.
+        #[serde(borrow)] model: Option<Cow<'a, str>>,
+        /// Conversation it belongs to.
+        #[serde(borrow)] conversation: Option<Cow<'a, str>>,
+        /// Position in the conversation, from 0, where that is known.
+        index: Option<u32>,
+        /// Fields beside these that the agent gave.
+        extra: Payload,
+    }
+    /// Tokens used by one model request.
+    Agent "usage" Usage<'a> {
+        /// Model.
+        #[serde(borrow)] model: Cow<'a, str>,
+        /// Input tokens, cached ones included.
+        input: u64,
+        /// Input tokens read from a cache.
+        cache_read: u64,
+        /// Input tokens written to a cache.
+        cache_write: u64,
+        /// Output tokens.
+        output: u64,
+        /// US dollars, where the model's price is known.
+        cost: Option<f64>,
+        /// Conversation it belongs to.
+        #[serde(borrow)] conversation: Option<Cow<'a, str>>,
+    }
+    /// The state was saved.
+    Agent "snapshot.created" SnapshotCreated<'a> {
+        /// Its number.
+        index: SnapshotIndex,
+        /// What the one who asked for it said.
+        #[serde(borrow)] description: Cow<'a, str>,
+        /// `start`, `end`, `sdk`, `command`, `request`.
+        #[serde(borrow)] trigger: Cow<'a, str>,
+        /// The file trees.
+        #[serde(borrow)] roots: Vec<RootTree<'a>>,
+        /// Working directory of the command.
+        #[serde(borrow)] cwd: Bytes<'a>,
+        /// Environment of the command as name and value, redacted.
+        #[serde(borrow)] env: Vec<(Bytes<'a>, Bytes<'a>)>,
+        /// The command, redacted.
+        #[serde(borrow)] argv: Vec<Bytes<'a>>,
+        /// The conversation's messages, an array.
+        messages: Payload,
+        /// System prompt.
+        system_prompt: Payload,
+        /// Tools that the agent offers its model.
+        tools: Payload,
+        /// Model.
+        #[serde(borrow)] model: Option<Cow<'a, str>>,
+        /// The last query.
+        last_query: Payload,
+        /// The last result.
+        last_result: Payload,
+        /// Paths that were written to while the snapshot was taken.
+        #[serde(borrow)] late: Vec<Bytes<'a>>,
+        /// Paths that changed while they were read.
+        #[serde(borrow)] torn: Vec<Bytes<'a>>,
+        /// Nanoseconds that it took.
+        duration: u64,
+    }
+    /// An edge that was learned later.
+    Sys "link" Link<'a> {
+        /// From this event.
+        from: Seq,
+        /// To this event.
+        to: Seq,
+        /// What the edge says, such as `response-call`, `call-process`.
+        #[serde(borrow)] kind: Cow<'a, str>,
+        /// Seen or concluded.
+        certainty: Certainty,
+    }
+    /// Something is not in the trace.
+    Sys "lost" Lost<'a> {
+        /// How many events, where that is known.
+        count: Option<u64>,
+        /// Where: such as `ptrace`, `socket`, `snapshot`, `process`.
+        #[serde(borrow)] place: Cow<'a, str>,
+        /// Why, in a sentence.
+        #[serde(borrow)] reason: Cow<'a, str>,
+        /// The peer's pid, where work left the traced tree.
+        peer_pid: Option<u32>,
+    }
+}
