@@ -1,1 +1,3 @@
-//! Placeholder while the workspace is laid out.
+//! Content-addressed objects, trees, snapshots and the catalogue of sessions.
+
+pub mod secret_files;
