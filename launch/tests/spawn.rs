@@ -47,7 +47,9 @@ fn again_as_nobody(name: &str) -> bool {
     }
     let dir = open_dir();
     let exe = dir.path().join("spawn-tests");
-    fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
+    // Not fs::copy: another test's fork would hold the descriptor, and exec would say ETXTBSY.
+    let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&exe).status();
+    assert!(copied.unwrap().success());
     let status = Command::new(&exe)
         .args(["--exact", name, "--test-threads=1"])
         .env("TMPDIR", dir.path())
