@@ -1,1 +1,6 @@
+//! The `agentrec` command.
+mod address;
+mod digest;
+mod exit;
+mod output;
 fn main() {}

@@ -1,0 +1,187 @@
+//! Addresses as users type them: `t5`, `s2`, `#1234`, `p7`, `7q3k@s2`, `last`, a prefix of a session id, a file.
+//!
+//! What an address means follows from its shape alone, never from what happens to exist: a word that has the shape of
+//! a place is a place, one that has the shape of a session id is one, and anything else is the path of a trace.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use agentrec_trace::{ProcId, Seq, SnapshotIndex};
+
+/// Which session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionRef {
+    /// The last one of the present directory.
+    Last,
+    /// The one whose id starts so.
+    Prefix(String),
+    /// The trace in this file.
+    File(PathBuf),
+}
+
+/// Where in a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `t5`
+    Turn(u32),
+    /// `s2`
+    Snapshot(SnapshotIndex),
+    /// `#1234`
+    Event(Seq),
+    /// `p7`
+    Process(ProcId),
+}
+
+/// A session, a place in one, or both; what is missing has a default that the command knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Which session; the last one of this directory where absent.
+    pub session: Option<SessionRef>,
+    /// Where in it.
+    pub place: Option<Place>,
+}
+
+/// Two places of one session, `s1..s3`, or a single address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Range {
+    /// `s2`, `7q3k`
+    One(Address),
+    /// `s1..s3`, `7q3k@s1..s3`
+    Between {
+        /// Which session.
+        session: Option<SessionRef>,
+        /// From here
+        from: Place,
+        /// to here.
+        to: Place,
+    },
+}
+
+impl Address {
+    /// The last session of this directory.
+    pub const LAST: Self = Self { session: None, place: None };
+}
+
+/// Shortest prefix of a session id that addresses it.
+const MIN_PREFIX: usize = 4;
+/// Length of a session id.
+const ID_LEN: usize = 8;
+
+fn place(text: &str) -> Option<Place> {
+    let (kind, digits) = text.split_at_checked(1)?;
+    if digits.is_empty() || digits.starts_with('0') || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    match kind {
+        "t" => digits.parse().ok().map(Place::Turn),
+        "s" => digits.parse().ok().map(|n| Place::Snapshot(SnapshotIndex(n))),
+        "#" => digits.parse().ok().map(|n| Place::Event(Seq(n))),
+        "p" => digits.parse().ok().map(|n| Place::Process(ProcId(n))),
+        _ => None,
+    }
+}
+
+fn session(text: &str) -> SessionRef {
+    let id_like = (MIN_PREFIX..=ID_LEN).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    match text {
+        "last" => SessionRef::Last,
+        _ if id_like => SessionRef::Prefix(text.to_owned()),
+        _ => SessionRef::File(PathBuf::from(text)),
+    }
+}
+
+impl FromStr for Address {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        if let Some(place) = place(text) {
+            return Ok(Self { session: None, place: Some(place) });
+        }
+        if let Some((before, after)) = text.rsplit_once('@')
+            && let Some(place) = place(after)
+        {
+            return Ok(Self { session: Some(session(before)), place: Some(place) });
+        }
+        Ok(Self { session: Some(session(text)), place: None })
+    }
+}
+
+impl FromStr for Range {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        if let Some((before, after)) = text.rsplit_once("..")
+            && let Some(to) = place(after)
+        {
+            let Address { session, place } = before.parse()?;
+            if let Some(from) = place {
+                return Ok(Self::Between { session, from, to });
+            }
+        }
+        Ok(Self::One(text.parse()?))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Turn(n) => write!(f, "t{n}"),
+            Self::Snapshot(index) => index.fmt(f),
+            Self::Event(seq) => seq.fmt(f),
+            Self::Process(id) => id.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> (Option<SessionRef>, Option<Place>) {
+        let Ok(Address { session, place }) = text.parse::<Address>();
+        (session, place)
+    }
+
+    #[test]
+    fn places_stand_alone() {
+        assert_eq!(parse("t5"), (None, Some(Place::Turn(5))));
+        assert_eq!(parse("s2"), (None, Some(Place::Snapshot(SnapshotIndex(2)))));
+        assert_eq!(parse("#1234"), (None, Some(Place::Event(Seq(1234)))));
+        assert_eq!(parse("p7"), (None, Some(Place::Process(ProcId(7)))));
+    }
+
+    #[test]
+    fn places_follow_a_session() {
+        let session = Some(SessionRef::Prefix("7q3k".into()));
+        assert_eq!(parse("7q3k@s2"), (session, Some(Place::Snapshot(SnapshotIndex(2)))));
+        let file = Some(SessionRef::File("runs/a@b.zst".into()));
+        assert_eq!(parse("runs/a@b.zst@t1"), (file.clone(), Some(Place::Turn(1))));
+        assert_eq!(parse("runs/a@b.zst"), (file, None));
+    }
+
+    #[test]
+    fn sessions_and_files_differ_by_shape() {
+        assert_eq!(parse("last"), (Some(SessionRef::Last), None));
+        assert_eq!(parse("last@p1"), (Some(SessionRef::Last), Some(Place::Process(ProcId(1)))));
+        assert_eq!(parse("7q3kabcd").0, Some(SessionRef::Prefix("7q3kabcd".into())));
+        for file in ["trace.zst", "./abcd", "abc", "abcdefghi", "Abcd", "s0", "#", ""] {
+            assert_eq!(parse(file).0, Some(SessionRef::File(file.into())), "{file:?}");
+        }
+    }
+
+    #[test]
+    fn ranges_name_two_places() {
+        let s = |n| Place::Snapshot(SnapshotIndex(n));
+        let Ok(range) = "s1..s3".parse::<Range>();
+        assert_eq!(range, Range::Between { session: None, from: s(1), to: s(3) });
+        let Ok(range) = "7q3k@s1..s3".parse::<Range>();
+        let session = Some(SessionRef::Prefix("7q3k".into()));
+        assert_eq!(range, Range::Between { session, from: s(1), to: s(3) });
+        let Ok(range) = "../s3".parse::<Range>();
+        let file = Address { session: Some(SessionRef::File("../s3".into())), place: None };
+        assert_eq!(range, Range::One(file));
+    }
+}

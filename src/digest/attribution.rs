@@ -1,0 +1,133 @@
+//! Which tool call stands behind an act of a process: recorded where the trace says so, else concluded from time.
+
+use std::collections::HashMap;
+
+use agentrec_trace::event::Certainty;
+use agentrec_trace::{Data, Event, ProcId, Seq};
+
+use super::{Call, Digest};
+
+/// Edges that the trace itself holds.
+#[derive(Debug, Default)]
+pub struct Edges {
+    /// From an event to the one that led to it.
+    causes: HashMap<Seq, (Seq, Certainty)>,
+}
+
+impl Edges {
+    /// Takes the next event.
+    pub fn add(&mut self, event: &Event<'_>) {
+        if let Some(cause) = event.cause {
+            self.causes.insert(event.seq, (cause, Certainty::Recorded));
+        }
+        // `call-process`: from the tool call to the event with which the process began.
+        if let Data::Link(link) = &event.data
+            && link.kind == "call-process"
+        {
+            self.causes.insert(link.to, (link.from, link.certainty));
+        }
+    }
+}
+
+/// The tool calls that may stand behind something.
+#[derive(Clone, Debug)]
+pub struct Attribution<'d> {
+    /// One, or several that were open at the same time.
+    pub calls: Vec<&'d Call>,
+    /// Whether the trace says so, or it follows from the times.
+    pub certainty: Certainty,
+}
+
+impl Digest {
+    /// The tool calls behind what `proc` did at `ts` with event `seq`; none where no call was open.
+    pub fn attribute(&self, proc: ProcId, seq: Seq, ts: u64) -> Option<Attribution<'_>> {
+        self.recorded(proc, seq).or_else(|| self.inferred(proc, ts))
+    }
+
+    /// The call that edges in the trace lead to, from the event or from how one of its processes began.
+    fn recorded(&self, proc: ProcId, seq: Seq) -> Option<Attribution<'_>> {
+        let lineage = self.processes.get(proc).into_iter().chain(self.processes.ancestors(proc));
+        let beginnings = lineage.flat_map(|process| {
+            let execs = process.execs.iter().rev().map(|exec| exec.seq);
+            execs.filter(move |exec| *exec <= seq).chain(process.fork)
+        });
+        std::iter::once(seq).chain(beginnings).find_map(|from| {
+            let (cause, certainty) = self.edges.causes.get(&from)?;
+            let call = self.calls.iter().find(|call| call.seq == *cause)?;
+            Some(Attribution { calls: vec![call], certainty: *certainty })
+        })
+    }
+
+    /// The calls that were open in the process that told of them when control left it: at the act itself, or when it
+    /// forked the child that led to the act.
+    fn inferred(&self, proc: ProcId, ts: u64) -> Option<Attribution<'_>> {
+        let mut moment = ts;
+        let mut process = self.processes.get(proc)?;
+        loop {
+            let open: Vec<_> = self
+                .calls
+                .iter()
+                .filter(|call| call.proc == Some(process.id))
+                .filter(|call| call.ts <= moment && call.ended.is_none_or(|ended| moment <= ended))
+                .collect();
+            if !open.is_empty() {
+                return Some(Attribution { calls: open, certainty: Certainty::Inferred });
+            }
+            moment = process.started;
+            process = self.processes.get(process.parent?)?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Script;
+    use super::*;
+    use agentrec_trace::event::Link;
+
+    fn names(attribution: Option<Attribution<'_>>) -> Vec<&str> {
+        attribution.map(|a| a.calls.iter().map(|call| call.name.as_str()).collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_process_belongs_to_the_call_that_was_open_when_it_was_forked() {
+        let mut script = Script::new("/w");
+        script.call(1, "shell").fork(1, 2).fork(2, 3).result(1, "shell").call(1, "other");
+        script.unlink(3, "/w/a");
+        let digest = script.digest();
+        let action = &digest.files.actions()[0];
+        let found = digest.attribute(action.proc, action.seq, action.ts);
+        assert_eq!(found.as_ref().map(|a| a.certainty), Some(Certainty::Inferred));
+        assert_eq!(names(found), ["shell"]);
+    }
+
+    #[test]
+    fn parallel_calls_are_all_named() {
+        let mut script = Script::new("/w");
+        script.call(1, "a").call(1, "b").fork(1, 2).result(1, "b").result(1, "a").unlink(2, "/w/a");
+        script.unlink(1, "/w/b");
+        let digest = script.digest();
+        let [by_child, by_agent] = digest.files.actions() else { panic!("two acts") };
+        assert_eq!(names(digest.attribute(by_child.proc, by_child.seq, by_child.ts)), ["a", "b"]);
+        assert_eq!(names(digest.attribute(by_agent.proc, by_agent.seq, by_agent.ts)), [""; 0]);
+    }
+
+    #[test]
+    fn a_recorded_edge_wins() {
+        let mut script = Script::new("/w");
+        let call = script.push(Some(1), agentrec_trace::event::ToolCall {
+            name: "right".into(),
+            ..Default::default()
+        });
+        script.call(1, "wrong");
+        script.fork(1, 2);
+        let to = Seq(call.0 + 2);
+        script.push(None, Link { from: call, to, kind: "call-process".into(), ..Link::default() });
+        script.unlink(2, "/w/a");
+        let digest = script.digest();
+        let action = &digest.files.actions()[0];
+        let found = digest.attribute(action.proc, action.seq, action.ts);
+        assert_eq!(found.as_ref().map(|a| a.certainty), Some(Certainty::Recorded));
+        assert_eq!(names(found), ["right"]);
+    }
+}

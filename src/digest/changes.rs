@@ -1,0 +1,209 @@
+//! What a set of acts comes to: files added, changed and deleted, with whole directories folded into one line.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use agentrec_trace::{ProcId, Seq};
+
+use super::files::{Action, ActionKind, Files};
+
+/// What became of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Net {
+    /// It was not there before.
+    Added,
+    /// It was there before and still is.
+    Modified,
+    /// It is gone.
+    Deleted,
+}
+
+impl Net {
+    /// `+`, `~` or `-`
+    pub fn sign(self) -> char {
+        match self {
+            Self::Added => '+',
+            Self::Modified => '~',
+            Self::Deleted => '-',
+        }
+    }
+}
+
+/// A path and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Absolute path.
+    pub path: Vec<u8>,
+    /// What became of it.
+    pub net: Net,
+    /// Whether it is a directory, as far as acts tell.
+    pub directory: bool,
+    /// Bytes written to it, or to all files in it.
+    pub written: u64,
+    /// Files folded into this directory.
+    pub inside: u64,
+    /// Who took part.
+    pub procs: BTreeSet<ProcId>,
+    /// The last act.
+    pub last: Seq,
+}
+
+/// The acts on one path so far.
+struct Fold {
+    existed: bool,
+    exists: bool,
+    change: Change,
+}
+
+impl Files {
+    /// What the acts that `counts` accepts come to, by path. `existed` says of a path whether it was there when the
+    /// session started, where that is known.
+    pub fn net(
+        &self,
+        counts: impl Fn(&Action) -> bool,
+        existed: impl Fn(&[u8]) -> Option<bool>,
+    ) -> Vec<Change> {
+        let mut folds = BTreeMap::new();
+        for action in self.actions().iter().filter(|action| counts(action)) {
+            let path = self.path(action.path);
+            let fold = folds.entry(path).or_insert_with(|| Fold {
+                existed: existed_before(action.kind).unwrap_or_else(|| existed(path).unwrap_or(false)),
+                exists: true,
+                change: Change {
+                    path: path.to_vec(),
+                    net: Net::Modified,
+                    directory: false,
+                    written: 0,
+                    inside: 0,
+                    procs: BTreeSet::new(),
+                    last: action.seq,
+                },
+            });
+            fold.take(action);
+        }
+        folds.into_values().filter_map(Fold::finish).collect()
+    }
+}
+
+/// Whether a path was there before its first act; none where the act does not tell.
+fn existed_before(kind: ActionKind) -> Option<bool> {
+    match kind {
+        ActionKind::Created
+        | ActionKind::DirectoryCreated
+        | ActionKind::LinkedFrom(_)
+        | ActionKind::Symlinked
+        | ActionKind::NodeCreated => Some(false),
+        // rename(2) replaces silently.
+        ActionKind::RenamedFrom(_) => None,
+        _ => Some(true),
+    }
+}
+
+impl Fold {
+    fn take(&mut self, action: &Action) {
+        self.exists = !matches!(
+            action.kind,
+            ActionKind::Deleted | ActionKind::DirectoryDeleted | ActionKind::RenamedTo(_)
+        );
+        match action.kind {
+            ActionKind::DirectoryCreated | ActionKind::DirectoryDeleted => self.change.directory = true,
+            ActionKind::Written(bytes) => {
+                self.change.written = self.change.written.saturating_add(bytes);
+            }
+            _ => {}
+        }
+        self.change.procs.insert(action.proc);
+        self.change.last = action.seq;
+    }
+
+    /// None for what came and went.
+    fn finish(self) -> Option<Change> {
+        let net = match (self.existed, self.exists) {
+            (false, true) => Net::Added,
+            (true, true) => Net::Modified,
+            (true, false) => Net::Deleted,
+            (false, false) => return None,
+        };
+        Some(Change { net, ..self.change })
+    }
+}
+
+/// Folds what lies in a directory that was itself added or deleted into that directory.
+pub fn fold_directories(changes: Vec<Change>) -> Vec<Change> {
+    let directories: HashMap<Vec<u8>, Net> = changes
+        .iter()
+        .filter(|change| change.directory && change.net != Net::Modified)
+        .map(|change| (change.path.clone(), change.net))
+        .collect();
+    let mut kept: BTreeMap<Vec<u8>, Change> = BTreeMap::new();
+    let mut folded = Vec::new();
+    for change in changes {
+        match outermost(&directories, &change) {
+            Some(directory) => folded.push((directory, change)),
+            None => drop(kept.insert(change.path.clone(), change)),
+        }
+    }
+    for (directory, change) in folded {
+        if let Some(into) = kept.get_mut(&directory) {
+            into.inside += u64::from(!change.directory);
+            into.written = into.written.saturating_add(change.written);
+            into.procs.extend(change.procs);
+            into.last = into.last.max(change.last);
+        }
+    }
+    kept.into_values().collect()
+}
+
+/// The outermost directory above `change` to which the same happened.
+fn outermost(directories: &HashMap<Vec<u8>, Net>, change: &Change) -> Option<Vec<u8>> {
+    let slashes = change.path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(i, _)| i);
+    slashes
+        .map(|end| &change.path[..end])
+        .find(|above| directories.get(*above) == Some(&change.net))
+        .map(<[u8]>::to_vec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Script;
+    use super::*;
+
+    fn net(script: &Script, existed: &[&str]) -> Vec<(char, String)> {
+        let digest = script.digest();
+        let existed = |path: &[u8]| Some(existed.iter().any(|e| e.as_bytes() == path));
+        let changes = digest.files.net(|_| true, existed);
+        changes.iter().map(|c| (c.net.sign(), String::from_utf8_lossy(&c.path).into_owned())).collect()
+    }
+
+    #[test]
+    fn what_came_and_went_is_no_change() {
+        let mut script = Script::new("/w");
+        script.create(1, "/w/tmp").unlink(1, "/w/tmp");
+        script.unlink(1, "/w/old").create(1, "/w/old");
+        assert_eq!(net(&script, &[]), [('~', "/w/old".into())]);
+    }
+
+    #[test]
+    fn a_replacing_rename_modifies_what_was_there() {
+        let mut script = Script::new("/w");
+        script.create(1, "/w/.f.tmp").rename(1, "/w/.f.tmp", "/w/f");
+        script.create(1, "/w/.g.tmp").rename(1, "/w/.g.tmp", "/w/g");
+        assert_eq!(net(&script, &["/w/f"]), [('~', "/w/f".into()), ('+', "/w/g".into())]);
+    }
+
+    #[test]
+    fn directories_fold_what_happened_alike() {
+        let mut script = Script::new("/w");
+        script.mkdir(1, "/w/n").create(1, "/w/n/a").mkdir(1, "/w/n/m").create(2, "/w/n/m/b");
+        script.create(1, "/w/n.txt").unlink(1, "/w/o/c").rmdir(1, "/w/o");
+        let digest = script.digest();
+        let folded = fold_directories(digest.files.net(|_| true, |_| None));
+        let lines: Vec<_> = folded
+            .iter()
+            .map(|c| (c.net.sign(), c.path.escape_ascii().to_string(), c.inside, c.procs.len()))
+            .collect();
+        assert_eq!(
+            lines,
+            [('+', "/w/n".into(), 2, 2), ('+', "/w/n.txt".into(), 0, 1), ('-', "/w/o".into(), 1, 1)]
+        );
+    }
+}

@@ -1,0 +1,1 @@
+//! Machine output: bytes stay bytes.
