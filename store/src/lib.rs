@@ -1,3 +1,30 @@
 //! Content-addressed objects, trees, snapshots and the catalogue of sessions.
+//!
+//! What a recorder keeps beside its traces, for one user and all of that user's sessions. The library touches only the
+//! directory that its [`Home`] names and the trees that it is told to capture.
 
+mod cache;
+mod capture;
+mod catalogue;
+mod changes;
+mod check;
+mod error;
+mod home;
+mod objects;
 pub mod secret_files;
+mod session_id;
+mod staging;
+mod tree;
+
+pub use cache::StatCache;
+pub use capture::{Capture, CaptureOptions, FileId, Omission, capture_tree};
+pub use catalogue::{
+    Catalogue, Counts, MIN_PREFIX, PruneLimits, PruneReason, Pruned, Session, State,
+};
+pub use changes::{NewObject, ObjectRole, new_objects};
+pub use check::CheckReport;
+pub use error::{Error, Result};
+pub use home::{Home, create_private_dir};
+pub use objects::{Batch, Objects, Staged, Store};
+pub use session_id::new_session_id;
+pub use tree::{Entry, Kind, LeftOut, MAX_DEPTH, Meta, Tree};

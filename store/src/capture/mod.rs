@@ -1,0 +1,93 @@
+//! Reads a directory tree into the store: contents, attributes, links, and a list of what was left out.
+
+mod dir;
+mod file;
+mod rules;
+mod walk;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use agentrec_trace::ObjectId;
+
+use crate::cache::StatCache;
+use crate::error::{Context, Result};
+use crate::objects::Store;
+use crate::tree::LeftOut;
+
+/// A file as the kernel knows it: device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// Device.
+    pub dev: u64,
+    /// Inode.
+    pub ino: u64,
+}
+
+/// How a tree is captured.
+#[derive(Clone, Debug, Default)]
+pub struct CaptureOptions {
+    /// The root's path as the agent sees it, by which secret files are recognised; empty for the real path.
+    pub seen_as: PathBuf,
+    /// Patterns of what to leave out, as in a `.gitignore` at the root; they count more than `.agentrecignore` files.
+    pub excludes: Vec<String>,
+    /// Files of the recorder, such as the trace: left out. The store's own directory always is.
+    pub own: HashSet<FileId>,
+    /// Files whose times don't tell whether they changed: those that are mapped shared and writable.
+    pub distrust: HashSet<FileId>,
+    /// Files longer than this are left out, bytes.
+    pub max_file: Option<u64>,
+    /// Once the contents that were kept reach this sum, the other files are left out, bytes.
+    pub max_tree: Option<u64>,
+}
+
+/// Something whose content was not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Omission {
+    /// Relative to the root.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: LeftOut,
+    /// A file's length in bytes; 0 for others.
+    pub size: u64,
+}
+
+/// A captured tree. All paths are relative to the root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capture {
+    /// The tree object of the root.
+    pub tree: ObjectId,
+    /// Files whose content was kept.
+    pub files: u64,
+    /// The sum of their lengths, bytes.
+    pub bytes: u64,
+    /// Files that had to be read, because the cache did not know them.
+    pub files_read: u64,
+    /// Objects that the store did not have.
+    pub objects_added: u64,
+    /// What was left out.
+    pub left_out: Vec<Omission>,
+    /// Files that changed while they were read, each time that it was tried.
+    pub torn: Vec<PathBuf>,
+    /// Files with secrets.
+    pub secrets: Vec<PathBuf>,
+    /// Directories that tools make again: kept in the store, not to be put into a trace.
+    pub ignored: Vec<PathBuf>,
+}
+
+/// Captures the directory at the real path `root`.
+///
+/// Symbolic links are kept as such and never followed; other file systems are not entered. When it returns, all
+/// objects of the tree are on the disk.
+pub fn capture_tree(
+    store: &Store,
+    root: &Path,
+    options: &CaptureOptions,
+    cache: &mut StatCache,
+) -> Result<Capture> {
+    let dir = File::open(root).context("open", root)?;
+    let mut walk = walk::Walk::new(store, root, &dir, options, cache)?;
+    let tree = walk.root(dir)?;
+    walk.finish(tree)
+}

@@ -1,0 +1,162 @@
+//! Which paths are left out, and which directories hold what tools can make again.
+//!
+//! Left out is what `--exclude` or an `.agentrecignore` names. Ignored, and so kept out of traces, are directories that
+//! git ignores and those that tools mark as their own: `node_modules`, virtual environments, tagged caches.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use ignore::Match;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use super::dir;
+use crate::error::{Error, Result};
+
+/// The file in which a user says what is not to be read.
+const IGNORE_FILE: &str = ".agentrecignore";
+
+/// Longer ignore files are cut here, bytes.
+const MAX_IGNORE_FILE: u64 = 1 << 20;
+
+/// What a cache directory's tag file begins with (the Cache Directory Tagging Specification).
+const CACHEDIR_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+
+/// The rules that hold at the current directory of a walk.
+pub(super) struct Rules {
+    excludes: Gitignore,
+    agentrec: Vec<Gitignore>,
+    git: Vec<Gitignore>,
+    /// How many rules of each list held before each directory on the way was entered.
+    frames: Vec<Frame>,
+}
+
+struct Frame {
+    agentrec: usize,
+    /// The lists of the repository around a nested one: its rules don't reach inside.
+    outer_git: Option<Vec<Gitignore>>,
+    git: usize,
+    in_repository: bool,
+}
+
+impl Rules {
+    /// The rules that hold at `root`: `--exclude` patterns, and those of a git repository around it.
+    pub(super) fn new(root: &Path, excludes: &[String]) -> Result<Self> {
+        let mut builder = GitignoreBuilder::new(root);
+        for pattern in excludes {
+            builder.add_line(None, pattern).map_err(|error| invalid(pattern, &error))?;
+        }
+        let excludes = builder.build().map_err(|error| invalid("--exclude", &error))?;
+        let mut rules =
+            Self { excludes, agentrec: Vec::new(), git: Vec::new(), frames: Vec::new() };
+        let repository = root.ancestors().skip(1).find(|dir| dir.join(".git").exists());
+        if let Some(repository) = repository {
+            rules.add_info_exclude(repository);
+            let between: Vec<_> =
+                root.ancestors().skip(1).take_while(|dir| dir.starts_with(repository)).collect();
+            for dir in between.into_iter().rev() {
+                rules.git.extend(read_rules(File::open(dir.join(".gitignore")).ok(), dir));
+            }
+        }
+        let in_repository = repository.is_some();
+        rules.frames.push(Frame { agentrec: 0, outer_git: None, git: 0, in_repository });
+        Ok(rules)
+    }
+
+    /// Takes up the rules of a directory on the way down. `path` is absolute.
+    pub(super) fn enter(&mut self, dir: &File, path: &Path, names: &[OsString]) {
+        let outer = self.frames.last().is_some_and(|frame| frame.in_repository);
+        let mut frame = Frame {
+            agentrec: self.agentrec.len(),
+            outer_git: None,
+            git: self.git.len(),
+            in_repository: outer,
+        };
+        let has = |name: &str| names.iter().any(|found| found == name);
+        let open = |name: &str| dir::open(dir, name.as_ref(), false).ok();
+        if has(".git") {
+            frame.outer_git = Some(std::mem::take(&mut self.git));
+            frame.git = 0;
+            frame.in_repository = true;
+            self.add_info_exclude(path);
+        }
+        if frame.in_repository && has(".gitignore") {
+            self.git.extend(read_rules(open(".gitignore"), path));
+        }
+        if has(IGNORE_FILE) {
+            self.agentrec.extend(read_rules(open(IGNORE_FILE), path));
+        }
+        self.frames.push(frame);
+    }
+
+    /// Drops the rules of the directory that was entered last.
+    pub(super) fn leave(&mut self) {
+        let frame = self.frames.pop().expect("a directory is left once, after it was entered");
+        self.agentrec.truncate(frame.agentrec);
+        self.git.truncate(frame.git);
+        if let Some(outer) = frame.outer_git {
+            self.git = outer;
+        }
+    }
+
+    /// Whether the user wants `path` (absolute) left out.
+    pub(super) fn excludes(&self, path: &Path, is_dir: bool) -> bool {
+        match self.excludes.matched(path, is_dir) {
+            Match::None => last_match(&self.agentrec, path, is_dir),
+            Match::Ignore(_) => true,
+            Match::Whitelist(_) => false,
+        }
+    }
+
+    /// Whether git ignores the directory at `path` (absolute).
+    pub(super) fn git_ignores_dir(&self, path: &Path) -> bool {
+        last_match(&self.git, path, true)
+    }
+
+    fn add_info_exclude(&mut self, repository: &Path) {
+        let file = File::open(repository.join(".git/info/exclude")).ok();
+        self.git.extend(read_rules(file, repository));
+    }
+}
+
+/// Whether a directory with these entries is one that tools make again.
+pub(super) fn is_derived(dir: &File, path: &Path, names: &[OsString]) -> bool {
+    let has = |name: &str| names.iter().any(|found| found == name);
+    let own_name = path.file_name().unwrap_or_default();
+    if own_name == "node_modules" || own_name == "__pycache__" || has("pyvenv.cfg") {
+        return true;
+    }
+    has("CACHEDIR.TAG")
+        && dir::open(dir, "CACHEDIR.TAG".as_ref(), false).is_ok_and(|file| {
+            let mut start = Vec::new();
+            let wanted = CACHEDIR_SIGNATURE.len() as u64;
+            file.take(wanted).read_to_end(&mut start).is_ok() && start == CACHEDIR_SIGNATURE
+        })
+}
+
+/// What the deepest rule that says anything about `path` says.
+fn last_match(rules: &[Gitignore], path: &Path, is_dir: bool) -> bool {
+    rules
+        .iter()
+        .rev()
+        .map(|rules| rules.matched(path, is_dir))
+        .find(|matched| !matched.is_none())
+        .is_some_and(|matched| matched.is_ignore())
+}
+
+/// The rules in `file`, which hold below `dir`. As in git, a line that is no pattern is passed over.
+fn read_rules(file: Option<File>, dir: &Path) -> Option<Gitignore> {
+    let mut bytes = Vec::new();
+    file?.take(MAX_IGNORE_FILE).read_to_end(&mut bytes).ok()?;
+    let mut builder = GitignoreBuilder::new(dir);
+    let source = PathBuf::from(dir);
+    for line in String::from_utf8_lossy(&bytes).lines() {
+        let _ = builder.add_line(Some(source.clone()), line);
+    }
+    builder.build().ok().filter(|rules| !rules.is_empty())
+}
+
+fn invalid(pattern: &str, error: &ignore::Error) -> Error {
+    Error::Pattern { pattern: pattern.to_owned(), reason: error.to_string() }
+}

@@ -1,0 +1,252 @@
+//! The walk over a tree: one directory after the other, deepest first, each ending in a tree object.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use agentrec_trace::ObjectId;
+use nix::errno::Errno;
+use nix::fcntl::readlinkat;
+use nix::sys::stat::{FileStat, fstat};
+use serde_bytes::ByteBuf;
+
+use super::file::{Content, FileReader, Outcome};
+use super::rules::{self, Rules};
+use super::{Capture, CaptureOptions, FileId, Omission, dir};
+use crate::cache::StatCache;
+use crate::error::{Context, Result};
+use crate::objects::Store;
+use crate::secret_files;
+use crate::tree::{Entry, Kind, LeftOut, MAX_DEPTH, Tree};
+
+/// One walk.
+pub(super) struct Walk<'a> {
+    reader: FileReader<'a>,
+    root: &'a Path,
+    seen_as: &'a Path,
+    dev: u64,
+    data_dir: Option<FileId>,
+    options: &'a CaptureOptions,
+    rules: Rules,
+    capture: Capture,
+}
+
+/// A directory on the way: where it lies and what holds there.
+#[derive(Clone, Copy)]
+struct Place<'p> {
+    /// Relative to the root.
+    path: &'p Path,
+    depth: usize,
+    ignored: bool,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(
+        store: &'a Store,
+        root: &'a Path,
+        dir: &File,
+        options: &'a CaptureOptions,
+        cache: &'a mut StatCache,
+    ) -> Result<Self> {
+        let dev = dir.metadata().context("read", root)?.dev();
+        let data_dir = fs::metadata(store.data_dir()).ok();
+        let seen_as = if options.seen_as.as_os_str().is_empty() { root } else { &options.seen_as };
+        Ok(Self {
+            reader: FileReader { batch: store.batch(), cache },
+            root,
+            seen_as,
+            dev,
+            data_dir: data_dir.map(|data| FileId { dev: data.dev(), ino: data.ino() }),
+            options,
+            rules: Rules::new(root, &options.excludes)?,
+            capture: Capture::default(),
+        })
+    }
+
+    /// Walks from the root on.
+    pub(super) fn root(&mut self, dir: File) -> Result<ObjectId> {
+        let place = Place { path: Path::new(""), depth: 0, ignored: false };
+        self.directory(&dir, place).map(|(id, _)| id)
+    }
+
+    /// Puts everything on the disk.
+    pub(super) fn finish(self, tree: ObjectId) -> Result<Capture> {
+        let added = self.reader.batch.commit()?;
+        Ok(Capture { tree, objects_added: added as u64, ..self.capture })
+    }
+
+    /// Captures an open directory; returns its tree object and whether it is one that tools make again.
+    fn directory(&mut self, dir: &File, place: Place<'_>) -> Result<(ObjectId, bool)> {
+        let full = self.root.join(place.path);
+        let stat = fstat(dir).context("read", &full)?;
+        let mut meta = dir::meta(&stat);
+        meta.xattrs = dir::xattrs(dir).context("read the attributes of", &full)?;
+        let names = dir::list(dir).context("list", &full)?;
+        self.rules.enter(dir, &full, &names);
+        let derived = place.depth > 0
+            && !place.ignored
+            && (self.rules.git_ignores_dir(&full) || rules::is_derived(dir, &full, &names));
+        if derived {
+            self.capture.ignored.push(place.path.to_owned());
+        }
+        let place = Place { ignored: place.ignored || derived, ..place };
+        let mut entries = Vec::with_capacity(names.len());
+        // Files that were read together with a database before their turn came.
+        let mut early = HashMap::new();
+        for name in names {
+            if let Some(content) = early.remove(&name) {
+                entries.push(self.file_entry(&name, &place.path.join(&name), content));
+            } else if let Some(entry) = self.entry(dir, &name, place, &mut early)? {
+                entries.push(entry);
+            }
+        }
+        for (name, content) in early {
+            entries.push(self.file_entry(&name, &place.path.join(&name), content));
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        self.rules.leave();
+        let id = self.reader.batch.put(&Tree { meta, entries }.encode())?;
+        Ok((id, derived))
+    }
+
+    /// Captures one name; none where it is gone by now.
+    fn entry(
+        &mut self,
+        dir: &File,
+        name: &OsStr,
+        place: Place<'_>,
+        early: &mut HashMap<OsString, Content>,
+    ) -> Result<Option<Entry>> {
+        let path = place.path.join(name);
+        let full = self.root.join(&path);
+        let Some(stat) = dir::stat(dir, name).context("read", &full)? else { return Ok(None) };
+        let kind = dir::kind(&stat);
+        let mut entry = Entry {
+            name: ByteBuf::from(name.as_bytes().to_vec()),
+            kind,
+            meta: dir::meta(&stat),
+            size: if kind == Kind::File { stat.st_size.unsigned_abs() } else { 0 },
+            link: link_group(&stat),
+            ..Entry::default()
+        };
+        if let Some(reason) = self.refusal(&stat, &full, kind, place.depth) {
+            self.leave_out(&mut entry, path, reason);
+            return Ok(Some(entry));
+        }
+        match kind {
+            Kind::Dir => {
+                let sub = match dir::open(dir, name, true) {
+                    Ok(sub) => sub,
+                    Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
+                    Err(Errno::EXDEV) => {
+                        self.leave_out(&mut entry, path, LeftOut::OtherFileSystem);
+                        return Ok(Some(entry));
+                    }
+                    Err(Errno::EACCES | Errno::EPERM) => {
+                        self.leave_out(&mut entry, path, LeftOut::Unreadable);
+                        return Ok(Some(entry));
+                    }
+                    Err(error) => return Err(error).context("open", &full),
+                };
+                let inside = Place { path: &path, depth: place.depth + 1, ignored: place.ignored };
+                let (id, derived) = self.directory(&sub, inside)?;
+                let name = entry.name;
+                Ok(Some(Entry { name, kind, id: Some(id), ignored: derived, ..Entry::default() }))
+            }
+            Kind::Symlink => match readlinkat(dir, name) {
+                Ok(target) => {
+                    entry.target = Some(ByteBuf::from(target.into_encoded_bytes()));
+                    Ok(Some(entry))
+                }
+                Err(Errno::ENOENT | Errno::EINVAL) => Ok(None),
+                Err(error) => Err(error).context("read the link", &full),
+            },
+            Kind::File => {
+                let trust = !self.options.distrust.contains(&file_id(&stat));
+                let outcome = self.reader.read(dir, name, &full, stat, trust)?;
+                let reason = match outcome {
+                    Outcome::Kept(content, others) => {
+                        early.extend(others);
+                        return Ok(Some(self.file_entry(name, &path, *content)));
+                    }
+                    Outcome::Gone => return Ok(None),
+                    Outcome::Unreadable => LeftOut::Unreadable,
+                    Outcome::OtherFileSystem => LeftOut::OtherFileSystem,
+                };
+                self.leave_out(&mut entry, path, reason);
+                Ok(Some(entry))
+            }
+            Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => Ok(Some(entry)),
+        }
+    }
+
+    /// Why the content of an entry is not even to be looked at.
+    fn refusal(&self, stat: &FileStat, full: &Path, kind: Kind, depth: usize) -> Option<LeftOut> {
+        let id = file_id(stat);
+        if self.options.own.contains(&id) || self.data_dir == Some(id) {
+            return Some(LeftOut::Recorder);
+        }
+        if self.rules.excludes(full, kind == Kind::Dir) {
+            return Some(LeftOut::Excluded);
+        }
+        if kind == Kind::Dir {
+            // Only for directories: overlayfs reports another device for some files.
+            if stat.st_dev != self.dev {
+                return Some(LeftOut::OtherFileSystem);
+            }
+            return (depth + 1 >= MAX_DEPTH).then_some(LeftOut::TooDeep);
+        }
+        let size = stat.st_size.unsigned_abs();
+        let over = |limit: Option<u64>, size: u64| limit.is_some_and(|limit| size > limit);
+        let too_large = kind == Kind::File
+            && (over(self.options.max_file, size)
+                || over(self.options.max_tree, self.capture.bytes.saturating_add(size)));
+        too_large.then_some(LeftOut::TooLarge)
+    }
+
+    fn leave_out(&mut self, entry: &mut Entry, path: PathBuf, reason: LeftOut) {
+        entry.left_out = Some(reason);
+        self.capture.left_out.push(Omission { path, reason, size: entry.size });
+    }
+
+    /// The entry of a file that was read.
+    fn file_entry(&mut self, name: &OsStr, path: &Path, content: Content) -> Entry {
+        let secret = content.private_key || secret_files::is_secret_path(&self.seen_as.join(path));
+        if secret {
+            self.capture.secrets.push(path.to_owned());
+        }
+        if content.torn {
+            self.capture.torn.push(path.to_owned());
+        }
+        self.capture.files += 1;
+        self.capture.bytes = self.capture.bytes.saturating_add(content.len);
+        self.capture.files_read += u64::from(content.read);
+        let mut meta = dir::meta(&content.stat);
+        meta.xattrs = content.xattrs;
+        Entry {
+            name: ByteBuf::from(name.as_bytes().to_vec()),
+            kind: Kind::File,
+            meta,
+            size: content.len,
+            id: Some(content.id),
+            link: link_group(&content.stat),
+            // st_blocks counts units of 512 bytes, whatever the file system's block is (inode(7)).
+            sparse: content.stat.st_blocks.unsigned_abs().saturating_mul(512) < content.len,
+            secret,
+            torn: content.torn,
+            ..Entry::default()
+        }
+    }
+}
+
+fn file_id(stat: &FileStat) -> FileId {
+    FileId { dev: stat.st_dev, ino: stat.st_ino }
+}
+
+/// The number by which the names of one file recognise each other.
+fn link_group(stat: &FileStat) -> Option<u64> {
+    (stat.st_nlink > 1 && dir::kind(stat) != Kind::Dir).then_some(stat.st_ino)
+}

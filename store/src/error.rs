@@ -1,0 +1,79 @@
+//! What can go wrong in the store, each with the path or the object that it went wrong with.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use agentrec_trace::ObjectId;
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A call on a file of the store or of the captured tree failed.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The content of an object is not the one that its address names.
+    #[error("object {0} is damaged")]
+    Corrupt(ObjectId),
+    /// An object that something names is not there.
+    #[error("object {0} is missing")]
+    Missing(ObjectId),
+    /// An object that should be a tree is none, or one that no recorder writes.
+    #[error("object {id} is not a valid tree: {reason}")]
+    InvalidTree {
+        /// The object.
+        id: ObjectId,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An ignore pattern can't be read.
+    #[error("invalid pattern `{pattern}`: {reason}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The catalogue refused.
+    #[error("cannot {action} the catalogue {}: {source}", path.display())]
+    Catalogue {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The catalogue's file.
+        path: PathBuf,
+        /// Why it failed.
+        source: rusqlite::Error,
+    },
+    /// No session has this id or prefix.
+    #[error("no session `{0}`")]
+    NoSession(String),
+    /// Several sessions begin with this prefix.
+    #[error("`{prefix}` is ambiguous: {}", ids.join(", "))]
+    AmbiguousSession {
+        /// What was asked for.
+        prefix: String,
+        /// The sessions that it could mean.
+        ids: Vec<String>,
+    },
+}
+
+/// Results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Turns an error of the operating system into ours by saying what was tried on what.
+pub(crate) trait Context<T> {
+    fn context(self, action: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
+    fn context(self, action: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|error| Error::Io { action, path: path.to_owned(), source: error.into() })
+    }
+}

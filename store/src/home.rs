@@ -1,0 +1,129 @@
+//! Where a user's data lies: one directory with everything that outlives a session, readable by its owner alone.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Result};
+
+/// The data directory. A plain value: nothing is read or created before [`Home::create`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    data: PathBuf,
+}
+
+impl Home {
+    /// The data directory itself.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self { data: data.into() }
+    }
+
+    /// The data directory that these values of `AGENTREC_HOME`, `XDG_DATA_HOME` and `HOME` name, in that order;
+    /// none where all of them are missing, empty or relative (the XDG specification has relative ones ignored).
+    pub fn from_variables(
+        agentrec_home: Option<OsString>,
+        xdg_data_home: Option<OsString>,
+        home: Option<OsString>,
+    ) -> Option<Self> {
+        let absolute =
+            |value: Option<OsString>| value.map(PathBuf::from).filter(|p| p.is_absolute());
+        absolute(agentrec_home)
+            .or_else(|| absolute(xdg_data_home).map(|dir| dir.join("agentrec")))
+            .or_else(|| absolute(home).map(|dir| dir.join(".local/share/agentrec")))
+            .map(Self::new)
+    }
+
+    /// Creates the directories that are missing, with mode 0700, and closes the data directory to others.
+    pub fn create(&self) -> Result<()> {
+        for dir in
+            [&self.data, &self.objects(), &self.traces(), &self.work(), &self.cache(), &self.run()]
+        {
+            create_private_dir(dir)?;
+        }
+        fs::set_permissions(&self.data, Permissions::from_mode(0o700)).context("close", &self.data)
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Content-addressed objects.
+    pub fn objects(&self) -> PathBuf {
+        self.data.join("objects")
+    }
+
+    /// The catalogue of sessions.
+    pub fn catalogue(&self) -> PathBuf {
+        self.data.join("catalogue.sqlite")
+    }
+
+    /// The key of the hashes that stand in for redacted values.
+    pub fn redaction_key(&self) -> PathBuf {
+        self.data.join("redaction.key")
+    }
+
+    /// Stat caches.
+    pub fn cache(&self) -> PathBuf {
+        self.data.join("cache")
+    }
+
+    /// Traces for which the user named no file.
+    pub fn traces(&self) -> PathBuf {
+        self.data.join("traces")
+    }
+
+    /// The trace of a session for which the user named no file.
+    pub fn trace(&self, session: &str) -> PathBuf {
+        self.traces().join(format!("{session}.zst"))
+    }
+
+    /// Copies that resumed sessions work in.
+    pub fn work(&self) -> PathBuf {
+        self.data.join("work")
+    }
+
+    /// The copy that one resumed session works in.
+    pub fn session_work(&self, session: &str) -> PathBuf {
+        self.work().join(session)
+    }
+
+    /// Sockets, where there is no `XDG_RUNTIME_DIR`.
+    pub fn run(&self) -> PathBuf {
+        self.data.join("run")
+    }
+}
+
+/// Creates `dir` and its missing parents, all of them with mode 0700.
+pub fn create_private_dir(dir: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).context("create", dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_absolute_variable_names_the_data_directory() {
+        let home = |a: &str, x: &str, h: &str| {
+            let some = |text: &str| (!text.is_empty()).then(|| OsString::from(text));
+            Home::from_variables(some(a), some(x), some(h)).map(|home| home.data)
+        };
+        assert_eq!(home("/a", "/x", "/h"), Some("/a".into()));
+        assert_eq!(home("", "/x", "/h"), Some("/x/agentrec".into()));
+        assert_eq!(home("", "relative", "/h"), Some("/h/.local/share/agentrec".into()));
+        assert_eq!(home("", "", ""), None);
+    }
+
+    #[test]
+    fn directories_are_private() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let home = Home::new(dir.path());
+        home.create().unwrap();
+        for path in [home.data(), &home.objects(), &home.traces(), &home.work()] {
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Captures of small trees: what is kept, what is left out, and what a second capture costs.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+
+use agentrec_store::{
+    Capture, CaptureOptions, FileId, Home, Kind, LeftOut, ObjectRole, Objects, StatCache, Store,
+    Tree, capture_tree, new_objects,
+};
+use tempfile::TempDir;
+
+struct Fixture {
+    _dir: TempDir,
+    home: Home,
+    store: Store,
+    root: PathBuf,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().join("home"));
+        let store = Store::open(&home).unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir(&root).unwrap();
+        Self { _dir: dir, home, store, root }
+    }
+
+    fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let path = self.root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn capture_with(&self, options: &CaptureOptions) -> Capture {
+        capture_tree(&self.store, &self.root, options, &mut StatCache::in_memory()).unwrap()
+    }
+
+    fn capture(&self) -> Capture {
+        self.capture_with(&CaptureOptions::default())
+    }
+
+    fn tree(&self, capture: &Capture) -> Tree {
+        Tree::load(&self.store, capture.tree).unwrap()
+    }
+}
+
+fn left_out(capture: &Capture) -> Vec<(&str, LeftOut)> {
+    capture.left_out.iter().map(|left| (left.path.to_str().unwrap(), left.reason)).collect()
+}
+
+#[test]
+fn contents_links_and_attributes_are_kept() {
+    let fixture = Fixture::new();
+    fixture.write("a.txt", "hello");
+    fixture.write("sub/b.txt", "world");
+    symlink("/etc/passwd", fixture.root.join("link")).unwrap();
+    fs::hard_link(fixture.root.join("a.txt"), fixture.root.join("sub/a2.txt")).unwrap();
+
+    let capture = fixture.capture();
+    assert_eq!((capture.files, capture.bytes), (3, 15));
+    assert_eq!(capture.left_out, []);
+    let tree = fixture.tree(&capture);
+    let names: Vec<_> =
+        tree.entries.iter().map(|entry| entry.os_name().to_str().unwrap()).collect();
+    assert_eq!(names, ["a.txt", "link", "sub"]);
+    let a = tree.entry(b"a.txt").unwrap();
+    assert_eq!(fixture.store.get(&a.id.unwrap()).unwrap().unwrap(), b"hello");
+    let metadata = fs::metadata(fixture.root.join("a.txt")).unwrap();
+    assert_eq!(a.meta.mode, metadata.mode() & 0o7777);
+    assert_eq!(a.meta.mtime, metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec());
+    let link = tree.entry(b"link").unwrap();
+    assert_eq!(
+        (link.kind, link.target.as_ref().unwrap().as_slice()),
+        (Kind::Symlink, &b"/etc/passwd"[..])
+    );
+    let sub = Tree::load(&fixture.store, tree.entry(b"sub").unwrap().id.unwrap()).unwrap();
+    assert_eq!(sub.entry(b"a2.txt").unwrap().link, a.link);
+    assert!(a.link.is_some());
+}
+
+#[test]
+fn a_second_capture_adds_only_what_changed() {
+    let fixture = Fixture::new();
+    for n in 0..50 {
+        fixture.write(&format!("d{}/f{n}", n % 5), format!("content {n}"));
+    }
+    let first = fixture.capture();
+    assert_eq!(first.objects_added, 50 + 5 + 1);
+    assert_eq!(fixture.capture().objects_added, 0);
+
+    fixture.write("d3/f3", "changed");
+    let second = fixture.capture();
+    assert_eq!(second.objects_added, 3, "one content and the two directories above it");
+    let new = new_objects(&fixture.store, Some(first.tree), second.tree).unwrap();
+    let new: Vec<_> =
+        new.iter().map(|object| (object.role, object.path.to_str().unwrap())).collect();
+    assert_eq!(
+        new,
+        [(ObjectRole::Tree, ""), (ObjectRole::Tree, "d3"), (ObjectRole::Content, "d3/f3")]
+    );
+    assert_eq!(new_objects(&fixture.store, None, second.tree).unwrap().len(), 56);
+}
+
+#[test]
+fn the_users_ignore_file_and_excludes_leave_out_by_name() {
+    let fixture = Fixture::new();
+    fixture.write(".agentrecignore", "*.big\n!keep.big\n/data/\n");
+    fixture.write("a.big", "1");
+    fixture.write("keep.big", "2");
+    fixture.write("data/x", "3");
+    fixture.write("sub/data/x", "4");
+    fixture.write("sub/cache.tmp", "5");
+    let options = CaptureOptions { excludes: vec!["*.tmp".into()], ..CaptureOptions::default() };
+    let capture = fixture.capture_with(&options);
+    let expected = [
+        ("a.big", LeftOut::Excluded),
+        ("data", LeftOut::Excluded),
+        ("sub/cache.tmp", LeftOut::Excluded),
+    ];
+    assert_eq!(left_out(&capture), expected);
+    assert_eq!(fixture.tree(&capture).entry(b"a.big").unwrap().size, 1);
+    assert_eq!(capture.files, 3);
+}
+
+#[test]
+fn what_git_ignores_is_kept_and_marked() {
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.root.join(".git")).unwrap();
+    fixture.write(".gitignore", "target/\n*.log\n");
+    fixture.write("target/out", "1");
+    fixture.write("run.log", "2");
+    fixture.write("web/node_modules/m/index.js", "3");
+    fixture.write("env/pyvenv.cfg", "4");
+    fs::create_dir_all(fixture.root.join("nested/.git")).unwrap();
+    fixture.write("nested/target/out", "5");
+    let capture = fixture.capture();
+    let ignored: Vec<_> = capture.ignored.iter().map(|path| path.to_str().unwrap()).collect();
+    assert_eq!(ignored, ["env", "target", "web/node_modules"]);
+    let new = new_objects(&fixture.store, None, capture.tree).unwrap();
+    let kept_out: Vec<_> = new
+        .iter()
+        .filter(|object| object.ignored && object.role == ObjectRole::Content)
+        .map(|object| object.path.to_str().unwrap())
+        .collect();
+    assert_eq!(kept_out, ["env/pyvenv.cfg", "target/out", "web/node_modules/m/index.js"]);
+}
+
+#[test]
+fn secret_files_are_marked() {
+    let fixture = Fixture::new();
+    fixture.write(".env", "TOKEN=1");
+    fixture.write("notes/key.txt", "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n");
+    fixture.write("plain.txt", "nothing");
+    let capture = fixture.capture();
+    assert_eq!(capture.secrets, [Path::new(".env"), Path::new("notes/key.txt")]);
+    let new = new_objects(&fixture.store, None, capture.tree).unwrap();
+    assert_eq!(new.iter().filter(|object| object.secret).count(), 2);
+}
+
+#[test]
+fn limits_and_the_recorders_own_files_are_listed() {
+    let fixture = Fixture::new();
+    fixture.write("large", vec![b'x'; 5000]);
+    fixture.write("small", "x");
+    fixture.write("trace.zst", "x");
+    let trace = fs::metadata(fixture.root.join("trace.zst")).unwrap();
+    let options = CaptureOptions {
+        max_file: Some(4999),
+        own: [FileId { dev: trace.dev(), ino: trace.ino() }].into(),
+        ..CaptureOptions::default()
+    };
+    let capture = fixture.capture_with(&options);
+    assert_eq!(
+        left_out(&capture),
+        [("large", LeftOut::TooLarge), ("trace.zst", LeftOut::Recorder)]
+    );
+}
+
+#[test]
+fn the_data_directory_inside_a_root_is_left_out() {
+    let fixture = Fixture::new();
+    let home = Home::new(fixture.root.join(".local/share/agentrec"));
+    let store = Store::open(&home).unwrap();
+    let options = CaptureOptions::default();
+    let capture =
+        capture_tree(&store, &fixture.root, &options, &mut StatCache::in_memory()).unwrap();
+    assert_eq!(left_out(&capture), [(".local/share/agentrec", LeftOut::Recorder)]);
+}
+
+#[test]
+fn the_cache_saves_reading_and_never_hides_a_change() {
+    let fixture = Fixture::new();
+    fixture.write("old", "one");
+    let path = fixture.root.join("old");
+    let options = CaptureOptions::default();
+    let capture = |cache: &mut StatCache| {
+        capture_tree(&fixture.store, &fixture.root, &options, cache).unwrap()
+    };
+    let mut cache = StatCache::load(&fixture.home, &fixture.root);
+    assert_eq!(capture(&mut cache).files_read, 1);
+    // Too fresh to be trusted, whatever the clock does: it is read again.
+    assert_eq!(capture(&mut cache).files_read, 1);
+    cache.save().unwrap();
+
+    // Same length, and the old modification time put back: only the change time tells.
+    let before = fs::metadata(&path).unwrap().modified().unwrap();
+    fs::write(&path, "two").unwrap();
+    fs::File::open(&path).unwrap().set_modified(before).unwrap();
+    let mut cache = StatCache::load(&fixture.home, &fixture.root);
+    let capture = capture(&mut cache);
+    let entry = fixture.tree(&capture).entry(b"old").unwrap().clone();
+    assert_eq!(fixture.store.get(&entry.id.unwrap()).unwrap().unwrap(), b"two");
+}
+
+#[test]
+fn a_large_file_is_streamed_and_found_whole() {
+    let fixture = Fixture::new();
+    let mut content = vec![0_u8; 9 << 20];
+    for (index, byte) in content.iter_mut().enumerate().step_by(97) {
+        *byte = (index / 97) as u8;
+    }
+    fixture.write("large", &content);
+    let capture = fixture.capture();
+    let id = fixture.tree(&capture).entry(b"large").unwrap().id.unwrap();
+    assert_eq!(fixture.store.get(&id).unwrap().unwrap(), content);
+    let report = fixture.store.check().unwrap();
+    assert_eq!((report.objects, report.damaged.len(), report.foreign.len()), (2, 0, 0));
+}
