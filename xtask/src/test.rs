@@ -1,0 +1,87 @@
+//! `cargo xtask test`: every test, Rust and Python; the last line is `N passed, N failed`.
+//!
+//! Tests that need root or minutes are ignored by default: functions whose names start with `root_` and `long_`.
+
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use crate::python::Venv;
+use crate::tally::{Listen, Tally, run_and_listen};
+use crate::{test_user, workspace};
+
+/// Arguments of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run the tests that need root too
+    #[arg(long)]
+    root: bool,
+    /// Run the tests that take minutes too, and the others at full length (sets AGENTREC_LONG=1)
+    #[arg(long)]
+    long: bool,
+    /// As root: run the tests as an ordinary user
+    #[arg(long, conflicts_with = "root")]
+    unprivileged: bool,
+    /// Only Rust tests whose names contain this
+    filter: Option<String>,
+}
+
+/// Runs the tests; whether all passed.
+pub fn run(args: &Args) -> Result<bool> {
+    let are_root = test_user::are_root()?;
+    ensure!(!args.root || are_root, "--root needs to be root");
+    ensure!(!args.unprivileged || are_root, "--unprivileged needs to be root, to become another user");
+    if are_root {
+        test_user::ensure_exists()?;
+    }
+    let venv = Venv::prepare()?;
+    let mut tally = Tally::default();
+    tally += cargo_test(args, &venv, args.filter.as_deref().as_slice())?;
+    for (wanted, prefix) in [(args.root, "root_"), (args.long, "long_")] {
+        if wanted {
+            tally += cargo_test(args, &venv, &["--ignored", prefix])?;
+        }
+    }
+    if args.filter.is_none() {
+        tally += venv.run_tests(|python| as_wanted_user(args, python))?;
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    Ok(tally.failed == 0 && tally.passed > 0)
+}
+
+/// `cargo test` for the workspace, with arguments for the test binaries.
+fn cargo_test(args: &Args, venv: &Venv, binary_args: &[&str]) -> Result<Tally> {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["test", "--workspace", "--no-fail-fast"]).arg("--").args(binary_args);
+    command.current_dir(workspace::root()).env("AGENTREC_TEST_PYTHON", venv.python());
+    if args.long {
+        command.env("AGENTREC_LONG", "1");
+    }
+    if args.unprivileged {
+        test_user::can_reach(workspace::root())?;
+        // cargo starts every test binary through this program.
+        let host = format!("{}_unknown_linux_gnu", env::consts::ARCH).to_uppercase();
+        command.env(format!("CARGO_TARGET_{host}_RUNNER"), test_user::wrapper()?.join(" "));
+    }
+    let (success, output) = run_and_listen(&mut command, Listen::Stdout)?;
+    let mut tally = Tally::default();
+    output.lines().filter_map(Tally::of_cargo_line).for_each(|counted| tally += counted);
+    if !success && tally.failed == 0 {
+        eprintln!("error: cargo test failed before it could run every test");
+        tally.failed += 1;
+    }
+    Ok(tally)
+}
+
+fn as_wanted_user(args: &Args, program: &Path) -> Command {
+    match test_user::wrapper() {
+        Ok(words) if args.unprivileged => {
+            let mut command = Command::new(&words[0]);
+            command.args(&words[1..]).arg(program);
+            command
+        }
+        _ => Command::new(program),
+    }
+}
