@@ -34,6 +34,11 @@ impl Layer {
             Self::Agent => "agent",
         }
     }
+
+    /// The layer of that name, if this version knows it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Sys, Self::Tool, Self::Agent].into_iter().find(|layer| layer.as_str() == name)
+    }
 }
 
 /// Who says so.
@@ -54,6 +59,32 @@ pub enum Source {
     /// A source that this version does not know.
     #[serde(untagged)]
     Other(String),
+}
+
+impl Source {
+    /// As written in a trace and on the command line.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Wire => "wire",
+            Self::Sdk => "sdk",
+            Self::Transcript => "transcript",
+            Self::Recorder => "recorder",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// The source of that name.
+    pub fn from_name(name: &str) -> Self {
+        match name {
+            "kernel" => Self::Kernel,
+            "wire" => Self::Wire,
+            "sdk" => Self::Sdk,
+            "transcript" => Self::Transcript,
+            "recorder" => Self::Recorder,
+            other => Self::Other(other.to_owned()),
+        }
+    }
 }
 
 /// One event: the envelope and its typed data.

@@ -3,9 +3,27 @@
 //! `docs/trace-format.md` describes the bytes precisely enough to write a reader in another language.
 
 mod bytes;
+mod codec;
+mod container;
+mod cursor;
+mod error;
 pub mod event;
+mod file;
 mod ids;
+pub mod limits;
+mod msgpack;
+mod objects;
+mod reader;
+mod recipe;
+mod writer;
 
 pub use bytes::Bytes;
+pub use container::{FORMAT_VERSION, Seal};
+pub use cursor::{EventCursor, Events};
+pub use error::{Error, Result};
 pub use event::{Data, Event, Layer, Source, Value};
+pub use file::TraceFile;
 pub use ids::{InvalidObjectId, ObjectId, ProcId, Seq, SnapshotIndex};
+pub use reader::{Reader, Status};
+pub use recipe::ObjectHint;
+pub use writer::{Writer, WriterOptions};

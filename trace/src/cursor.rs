@@ -1,0 +1,175 @@
+//! Steps through the events of a trace, decoding each from the bytes of its frame.
+
+use crate::Seq;
+use crate::codec;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::msgpack::Cursor;
+use crate::reader::{OpenFrame, Reader};
+
+/// A position among the events of a trace. After an error it stands at the next frame and can go on.
+pub struct EventCursor<'r> {
+    reader: &'r Reader,
+    frame: OpenFrame,
+    /// Position of the frame to open next.
+    next_frame: usize,
+    /// Byte offset of the open frame, for errors.
+    offset: u64,
+    /// Number of the next event; 0 while it is not known, after a frame that can't be read.
+    seq: u64,
+    /// Time that the next delta counts from.
+    ts: u64,
+}
+
+impl<'r> EventCursor<'r> {
+    pub(crate) fn new(reader: &'r Reader, seq: Seq) -> Result<Self> {
+        let mut cursor =
+            Self { reader, frame: OpenFrame::new()?, next_frame: 0, offset: 0, seq: 1, ts: 0 };
+        cursor.seek(seq)?;
+        Ok(cursor)
+    }
+
+    /// Moves to the event of number `seq`.
+    fn seek(&mut self, seq: Seq) -> Result<()> {
+        if seq.0 <= 1 {
+            return Ok(());
+        }
+        if seq.0 > self.reader.len() {
+            self.next_frame = self.reader.data_frames().len();
+            self.seq = 0;
+            return Ok(());
+        }
+        self.next_frame = self.frame_of(seq)?;
+        self.seq = 0;
+        if !self.open_next()? {
+            return Ok(());
+        }
+        while self.seq < seq.0
+            && let Some((start, end)) = self.find_event()?
+        {
+            let record = &self.frame.records[start..end];
+            self.ts = codec::decode_time(record, self.ts).map_err(|e| e.at(self.offset))?;
+            self.seq += 1;
+        }
+        Ok(())
+    }
+
+    /// The last frame whose first event is not after `seq`.
+    fn frame_of(&mut self, seq: Seq) -> Result<usize> {
+        let frames = self.reader.data_frames();
+        if let Some(starts) = self.reader.first_events()? {
+            return Ok(starts.partition_point(|start| start[0] <= seq.0).saturating_sub(1));
+        }
+        let (mut low, mut high) = (0, frames.len());
+        while low + 1 < high {
+            let middle = low.midpoint(high);
+            let head = self.frame.open(self.reader.input(), frames[middle])?;
+            if head.seq <= seq.0 {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        self.frame.records.clear();
+        self.frame.position = 0;
+        Ok(low)
+    }
+
+    /// The next event, which borrows from the cursor; `None` at the end.
+    #[expect(clippy::should_implement_trait, reason = "an iterator can't lend its items")]
+    pub fn next(&mut self) -> Result<Option<Event<'_>>> {
+        match self.find_event() {
+            Ok(Some((start, end))) => {
+                let (seq, before, offset) = (self.seq, self.ts, self.offset);
+                self.seq += 1;
+                let record = &self.frame.records[start..end];
+                match codec::decode_event(record, Seq(seq), before) {
+                    Ok(event) => {
+                        self.ts = event.ts;
+                        Ok(Some(event))
+                    }
+                    Err(e) => {
+                        // Numbers and times after a record that can't be read are not known.
+                        self.frame.position = self.frame.records.len();
+                        self.seq = 0;
+                        Err(e.at(offset))
+                    }
+                }
+            }
+            Ok(None) => Ok(None),
+            Err(e) => {
+                self.frame.position = self.frame.records.len();
+                self.seq = 0;
+                Err(e)
+            }
+        }
+    }
+
+    /// The bytes of the next record that is an event.
+    fn find_event(&mut self) -> Result<Option<(usize, usize)>> {
+        loop {
+            while self.frame.position < self.frame.records.len() {
+                let start = self.frame.position;
+                let mut rest = Cursor::new(&self.frame.records[start..]);
+                let record = codec::next_record(&mut rest).map_err(|e| e.at(self.offset))?;
+                self.frame.position = start + record.len();
+                if codec::is_event(record) {
+                    return Ok(Some((start, self.frame.position)));
+                }
+            }
+            if !self.open_next()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn open_next(&mut self) -> Result<bool> {
+        let starts = self.reader.first_events()?;
+        let frames = self.reader.data_frames();
+        // Frames without events hold objects; the index tells them without a look inside.
+        if let Some(starts) = &starts {
+            while self.next_frame + 1 < starts.len()
+                && starts[self.next_frame][0] == starts[self.next_frame + 1][0]
+            {
+                self.next_frame += 1;
+            }
+        }
+        let Some(frame) = frames.get(self.next_frame).copied() else { return Ok(false) };
+        self.next_frame += 1;
+        self.offset = frame.offset;
+        let head = self.frame.open(self.reader.input(), frame)?;
+        if self.seq != 0 && head.seq != self.seq {
+            let what = format!("event #{} expected, the frame begins with #{}", self.seq, head.seq);
+            return Err(Error::damaged(frame.offset, what));
+        }
+        self.seq = head.seq;
+        self.ts = head.ts;
+        Ok(true)
+    }
+}
+
+/// All events from one on, detached from their frames.
+pub struct Events<'r> {
+    cursor: Option<EventCursor<'r>>,
+    error: Option<Error>,
+}
+
+impl<'r> Events<'r> {
+    pub(crate) fn new(cursor: Result<EventCursor<'r>>) -> Self {
+        match cursor {
+            Ok(cursor) => Self { cursor: Some(cursor), error: None },
+            Err(error) => Self { cursor: None, error: Some(error) },
+        }
+    }
+}
+
+impl Iterator for Events<'_> {
+    type Item = Result<Event<'static>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(error) = self.error.take() {
+            return Some(Err(error));
+        }
+        self.cursor.as_mut()?.next().map(|event| event.map(Event::into_owned)).transpose()
+    }
+}

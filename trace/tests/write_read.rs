@@ -1,0 +1,168 @@
+//! What is written is read again: events, objects, a trace that still grows, one that is cut.
+
+use agentrec_trace::event::{FileOpen, ProcessExec, TermOutput, ToolCall};
+use agentrec_trace::{
+    Event, ObjectHint, ObjectId, ProcId, Reader, Seq, Source, Status, TraceFile, Value, Writer,
+    WriterOptions,
+};
+
+fn open(number: u64) -> Event<'static> {
+    let path = format!("/src/file{number}.c").into_bytes();
+    let data = FileOpen { path: path.into(), flags: 0o2000000, fd: Some(3), ..FileOpen::default() };
+    Event { proc: Some(ProcId(1)), ..Event::new(1_000 * number, Source::Kernel, data) }
+}
+
+fn write(events: u64, options: WriterOptions) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new(), options).unwrap();
+    for number in 1..=events {
+        assert_eq!(writer.append(&open(number)).unwrap(), Seq(number));
+    }
+    writer.seal().unwrap();
+    writer.into_inner()
+}
+
+#[test]
+fn events_come_back_in_order_and_by_number() {
+    let options = WriterOptions { frame_bytes: 2_000, ..WriterOptions::default() };
+    let reader = Reader::from_bytes(write(5_000, options)).unwrap();
+    assert!(matches!(reader.status(), Status::Complete(seal) if seal.events == 5_000));
+    assert_eq!(reader.len(), 5_000);
+    let all: Vec<_> = reader.iter().collect::<Result<_, _>>().unwrap();
+    let expected: Vec<_> =
+        (1..=5_000).map(|number| Event { seq: Seq(number), ..open(number) }).collect();
+    assert_eq!(all, expected);
+    for seq in [1, 2, 77, 2_500, 4_999, 5_000] {
+        assert_eq!(reader.event(Seq(seq)).unwrap().as_ref(), Some(&expected[seq as usize - 1]));
+    }
+    assert_eq!(reader.event(Seq(5_001)).unwrap(), None);
+    assert_eq!(reader.tail(10).unwrap(), expected[4_990..]);
+    assert_eq!(reader.tail(6_000).unwrap(), expected);
+}
+
+#[test]
+fn a_growing_file_is_followed_to_its_seal() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.zst");
+    let file = TraceFile::create(&path, false).unwrap();
+    let mut writer = Writer::new(file, WriterOptions::default()).unwrap();
+    let mut reader = Reader::open(&path).unwrap();
+    assert_eq!((reader.status(), reader.len()), (&Status::Recording, 0));
+    writer.append(&open(1)).unwrap();
+    assert!(!reader.refresh().unwrap());
+    writer.flush().unwrap();
+    assert!(reader.refresh().unwrap());
+    assert_eq!(reader.len(), 1);
+    writer.append(&open(2)).unwrap();
+    let content = b"x".repeat(100_000);
+    let id = writer.put_object(&content, ObjectHint::Single).unwrap();
+    writer.flush().unwrap();
+    assert!(reader.refresh().unwrap());
+    assert_eq!(reader.tail(1).unwrap()[0].seq, Seq(2));
+    assert_eq!(reader.object(&id).unwrap(), Some(content.clone()));
+    let seal = writer.seal().unwrap();
+    assert!(reader.refresh().unwrap());
+    assert_eq!(reader.status(), &Status::Complete(seal));
+    assert_eq!(reader.object(&id).unwrap(), Some(content));
+    assert!(!reader.refresh().unwrap());
+}
+
+#[test]
+fn an_unsealed_file_without_its_writer_is_incomplete() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.zst");
+    let mut writer =
+        Writer::new(TraceFile::create(&path, false).unwrap(), WriterOptions::default()).unwrap();
+    writer.append(&open(1)).unwrap();
+    writer.flush().unwrap();
+    drop(writer);
+    let reader = Reader::open(&path).unwrap();
+    assert!(matches!(reader.status(), Status::Incomplete { .. }));
+    assert_eq!(reader.tail(1).unwrap(), [Event { seq: Seq(1), ..open(1) }]);
+}
+
+#[test]
+fn a_trace_is_private_and_not_overwritten_unasked() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.zst");
+    let first = TraceFile::create(&path, false).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(TraceFile::create(&path, false).unwrap_err().to_string().ends_with("exists"));
+    let recording = TraceFile::create(&path, true).unwrap_err().to_string();
+    assert!(recording.ends_with("is being recorded"), "{recording}");
+    drop(first);
+    TraceFile::create(&path, true).unwrap();
+    assert!(TraceFile::create(dir.path(), true).is_err());
+}
+
+#[test]
+fn a_series_of_growing_objects_costs_its_growth() {
+    let mut writer = Writer::new(Vec::new(), WriterOptions::default()).unwrap();
+    let mut state = 1u64;
+    let mut noise = |len: usize| -> Vec<u8> {
+        (0..len)
+            .map(|_| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (state >> 56) as u8
+            })
+            .collect()
+    };
+    let tail = noise(1_000);
+    let mut body = noise(50_000);
+    let mut bodies = Vec::new();
+    let mut after = None;
+    for _ in 0..100 {
+        body.extend(noise(2_000));
+        let whole = [body.as_slice(), tail.as_slice()].concat();
+        let id = writer.put_object(&whole, ObjectHint::Series { after }).unwrap();
+        after = Some(id);
+        bodies.push((id, whole));
+    }
+    writer.seal().unwrap();
+    let bytes = writer.into_inner();
+    assert!(bytes.len() < 300_000, "{} bytes", bytes.len());
+    let reader = Reader::from_bytes(bytes).unwrap();
+    for (id, content) in bodies.iter().rev() {
+        assert_eq!(reader.object(id).unwrap().as_deref(), Some(content.as_slice()));
+    }
+    assert_eq!(reader.objects().unwrap().len(), 100);
+    assert_eq!(reader.object(&ObjectId([9; 32])).unwrap(), None);
+}
+
+#[test]
+fn long_values_become_objects_and_come_back() {
+    let mut writer = Writer::new(Vec::new(), WriterOptions::default()).unwrap();
+    let long = Value::from("long ".repeat(2_000));
+    let short = Value::Map(vec![(Value::from("a"), Value::from(-1))]);
+    let data = ToolCall {
+        arguments: writer.payload(long.clone(), ObjectHint::Single).unwrap(),
+        ..ToolCall::default()
+    };
+    writer.append(&Event::new(5, Source::Sdk, data)).unwrap();
+    let data = ToolCall {
+        arguments: writer.payload(short.clone(), ObjectHint::Single).unwrap(),
+        ..ToolCall::default()
+    };
+    writer.append(&Event::new(4, Source::Sdk, data)).unwrap();
+    let text = b"\xff\x00".repeat(4_000);
+    let data = TermOutput { fd: 1, data: writer.content(&text, ObjectHint::Single).unwrap() };
+    writer.append(&Event::new(9, Source::Kernel, data)).unwrap();
+    writer.append(&Event::new(9, Source::Kernel, ProcessExec::default())).unwrap();
+    writer.flush().unwrap();
+    let reader = Reader::from_bytes(writer.into_inner()).unwrap();
+    let events = reader.tail(10).unwrap();
+    assert_eq!(events.iter().map(|event| event.ts).collect::<Vec<_>>(), [5, 4, 9, 9]);
+    let value = |event: &Event<'_>| match &event.data {
+        agentrec_trace::Data::ToolCall(call) => reader.payload(&call.arguments).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(value(&events[0]), long);
+    assert_eq!(value(&events[1]), short);
+    match &events[2].data {
+        agentrec_trace::Data::TermOutput(output) => {
+            assert_eq!(reader.content(&output.data).unwrap().as_slice(), text);
+        }
+        other => panic!("{other:?}"),
+    }
+}
