@@ -7,7 +7,7 @@ use agentrec_trace::ObjectId;
 
 use crate::error::Result;
 use crate::objects::Objects;
-use crate::tree::{Entry, Kind, Tree};
+use crate::tree::{Entry, Kind, Tree, TreeBudget};
 
 /// What an object is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +45,10 @@ pub fn new_objects(
     previous: Option<ObjectId>,
     tree: ObjectId,
 ) -> Result<Vec<NewObject>> {
-    let mut found = Found { objects, list: Vec::new(), seen: HashSet::new() };
+    let mut found =
+        Found { objects, list: Vec::new(), seen: HashSet::new(), budget: TreeBudget::default() };
     if previous != Some(tree) {
-        found.tree(previous, tree, Path::new(""), false)?;
+        found.tree(previous, tree, Path::new(""), 0, false)?;
     }
     Ok(found.list)
 }
@@ -56,6 +57,7 @@ struct Found<'a> {
     objects: &'a dyn Objects,
     list: Vec<NewObject>,
     seen: HashSet<(ObjectId, bool, bool)>,
+    budget: TreeBudget,
 }
 
 impl Found<'_> {
@@ -64,6 +66,7 @@ impl Found<'_> {
         previous: Option<ObjectId>,
         id: ObjectId,
         path: &Path,
+        depth: usize,
         ignored: bool,
     ) -> Result<()> {
         if !self.seen.insert((id, false, ignored)) {
@@ -80,7 +83,7 @@ impl Found<'_> {
             secret: false,
             ignored,
         });
-        let tree = Tree::load(self.objects, id)?;
+        let tree = self.budget.load(self.objects, id, depth)?;
         let before = previous.map(|id| Tree::load(self.objects, id)).transpose()?;
         for entry in &tree.entries {
             let before = before.as_ref().and_then(|tree| tree.entry(&entry.name));
@@ -93,7 +96,7 @@ impl Found<'_> {
             let path = path.join(entry.os_name());
             let ignored = ignored || entry.ignored;
             if entry.kind == Kind::Dir {
-                self.tree(previous, id, &path, ignored)?;
+                self.tree(previous, id, &path, depth + 1, ignored)?;
             } else if self.seen.insert((id, entry.secret, ignored)) {
                 let (role, size, secret) = (ObjectRole::Content, entry.size, entry.secret);
                 self.list.push(NewObject { id, role, path, size, previous, secret, ignored });

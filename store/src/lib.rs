@@ -8,6 +8,7 @@ mod capture;
 mod catalogue;
 mod changes;
 mod check;
+mod diff;
 mod error;
 mod home;
 mod objects;
@@ -17,14 +18,15 @@ mod staging;
 mod tree;
 
 pub use cache::StatCache;
-pub use capture::{Capture, CaptureOptions, FileId, Omission, capture_tree};
+pub use capture::{Capture, CaptureOptions, FileId, Omission, ProgressFn, capture_tree};
 pub use catalogue::{
     Catalogue, Counts, MIN_PREFIX, PruneLimits, PruneReason, Pruned, Session, State,
 };
 pub use changes::{NewObject, ObjectRole, new_objects};
 pub use check::CheckReport;
+pub use diff::{Change, ChangeKind, diff_trees};
 pub use error::{Error, Result};
 pub use home::{Home, create_private_dir};
 pub use objects::{Batch, Objects, Staged, Store};
 pub use session_id::new_session_id;
-pub use tree::{Entry, Kind, LeftOut, MAX_DEPTH, Meta, Tree};
+pub use tree::{Entry, Kind, LeftOut, MAX_DEPTH, Meta, Tree, TreeBudget};

@@ -216,6 +216,148 @@ impl Entry {
     }
 }
 
+/// What a walk over trees may cost: trees come from traces, and a trace can come from anybody.
+///
+/// Objects can't contain themselves, but one of them can be named many times over, so that a few kilobytes unfold to
+/// more directories than any disk holds.
+#[derive(Clone, Debug)]
+pub struct TreeBudget {
+    entries: usize,
+}
+
+impl Default for TreeBudget {
+    fn default() -> Self {
+        Self { entries: 20_000_000 }
+    }
+}
+
+impl TreeBudget {
+    /// Reads the tree object `id`, met `depth` directories below the root.
+    pub fn load(&mut self, objects: &dyn Objects, id: ObjectId, depth: usize) -> Result<Tree> {
+        let invalid = |reason: &str| Error::InvalidTree { id, reason: reason.to_owned() };
+        if depth > MAX_DEPTH {
+            return Err(invalid("nested too deep"));
+        }
+        let tree = Tree::load(objects, id)?;
+        let left = self.entries.checked_sub(tree.entries.len());
+        self.entries = left.ok_or_else(|| invalid("the trees unfold to too many entries"))?;
+        Ok(tree)
+    }
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::io::Write;
+
+    use super::*;
+    use crate::{diff_trees, new_objects};
+
+    #[derive(Default)]
+    struct Memory(HashMap<ObjectId, Vec<u8>>);
+
+    impl Memory {
+        fn put(&mut self, tree: &Tree) -> ObjectId {
+            let bytes = tree.encode();
+            let id = ObjectId::of(&bytes);
+            self.0.insert(id, bytes);
+            id
+        }
+    }
+
+    impl Objects for Memory {
+        fn copy_to(&self, id: &ObjectId, out: &mut dyn Write) -> Result<Option<u64>> {
+            let Some(content) = self.0.get(id) else { return Ok(None) };
+            out.write_all(content).expect("memory takes everything");
+            Ok(Some(content.len() as u64))
+        }
+
+        fn contains(&self, id: &ObjectId) -> Result<bool> {
+            Ok(self.0.contains_key(id))
+        }
+    }
+
+    fn named(name: &[u8]) -> Entry {
+        Entry { name: name.to_vec().into(), id: Some(ObjectId::default()), ..Entry::default() }
+    }
+
+    fn dir(name: &[u8], id: ObjectId) -> Entry {
+        Entry { kind: Kind::Dir, id: Some(id), ..named(name) }
+    }
+
+    fn reason(entries: Vec<Entry>) -> String {
+        let bytes = Tree { entries, ..Tree::default() }.encode();
+        Tree::decode(ObjectId::default(), &bytes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        for name in [&b""[..], b".", b"..", b"/etc", b"a/b", b"../x", b"a\0b", &[b'x'; 256]] {
+            let reason = reason(vec![named(name)]);
+            assert!(reason.contains("name"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn names_come_once_and_in_order() {
+        assert!(reason(vec![named(b"a"), named(b"a")]).contains("there twice"));
+        assert!(reason(vec![named(b"b"), named(b"a")]).contains("out of order"));
+    }
+
+    #[test]
+    fn kinds_have_the_content_that_they_need_and_no_other() {
+        let link = Entry { kind: Kind::Symlink, id: None, ..named(b"l") };
+        assert!(reason(vec![link]).contains("target"));
+        assert!(reason(vec![Entry { id: None, ..named(b"f") }]).contains("content"));
+        assert!(reason(vec![Entry { kind: Kind::Fifo, ..named(b"f") }]).contains("content"));
+        let both = Entry { left_out: Some(LeftOut::Excluded), ..named(b"f") };
+        assert!(reason(vec![both]).contains("content"));
+    }
+
+    #[test]
+    fn trees_that_unfold_without_end_are_refused() {
+        let mut objects = Memory::default();
+        let empty = objects.put(&Tree::default());
+        let mut wide = empty;
+        for _ in 0..20 {
+            let entries = [b"a", b"b", b"c", b"d"].map(|name| dir(name, wide)).to_vec();
+            wide = objects.put(&Tree { entries, ..Tree::default() });
+        }
+        let mut deep = empty;
+        for _ in 0..=MAX_DEPTH {
+            deep = objects.put(&Tree { entries: vec![dir(b"d", deep)], ..Tree::default() });
+        }
+        assert!(new_objects(&objects, None, wide).is_ok(), "each object counts once here");
+        for (tree, expected) in [(wide, "too many entries"), (deep, "too deep")] {
+            let mut budget = TreeBudget { entries: 1000 };
+            let mut depth = 0;
+            let mut open = vec![(tree, depth)];
+            let error = loop {
+                let (id, at) = open.pop().expect("the budget ends first");
+                depth = at;
+                match budget.load(&objects, id, depth) {
+                    Ok(tree) => {
+                        open.extend(tree.entries.iter().filter_map(|e| Some((e.id?, at + 1))))
+                    }
+                    Err(error) => break error.to_string(),
+                }
+            };
+            assert!(error.contains(expected), "{error}");
+        }
+        let error = diff_trees(&objects, empty, deep).unwrap_err().to_string();
+        assert!(error.contains("too deep"), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_a_tree_is_an_error() {
+        for bytes in
+            [&b""[..], b"\xc1", b"\xdd\xff\xff\xff\xff", b"\x81\xa7entries\xdd\xff\xff\xff\xff"]
+        {
+            assert!(Tree::decode(ObjectId::default(), bytes).is_err());
+        }
+    }
 }

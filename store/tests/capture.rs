@@ -1,12 +1,12 @@
 //! Captures of small trees: what is kept, what is left out, and what a second capture costs.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use agentrec_store::{
-    Capture, CaptureOptions, FileId, Home, Kind, LeftOut, ObjectRole, Objects, StatCache, Store,
-    Tree, capture_tree, new_objects,
+    Capture, CaptureOptions, ChangeKind, FileId, Home, Kind, LeftOut, ObjectRole, Objects,
+    StatCache, Store, Tree, capture_tree, diff_trees, new_objects,
 };
 use tempfile::TempDir;
 
@@ -157,6 +157,55 @@ fn secret_files_are_marked() {
     assert_eq!(capture.secrets, [Path::new(".env"), Path::new("notes/key.txt")]);
     let new = new_objects(&fixture.store, None, capture.tree).unwrap();
     assert_eq!(new.iter().filter(|object| object.secret).count(), 2);
+}
+
+#[test]
+fn a_diff_names_what_changed_and_how() {
+    let fixture = Fixture::new();
+    for name in ["content", "mode", "time", "gone", "kind", "same/file"] {
+        fixture.write(name, name);
+    }
+    fixture.write("dir/inner", "x");
+    let before = fixture.capture();
+    let path = |name: &str| fixture.root.join(name);
+    fixture.write("content", "other");
+    fs::set_permissions(path("mode"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::File::open(path("time")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    fs::remove_file(path("gone")).unwrap();
+    fs::remove_file(path("kind")).unwrap();
+    symlink("x", path("kind")).unwrap();
+    fs::rename(path("dir"), path("moved")).unwrap();
+    let after = fixture.capture();
+    let changes = diff_trees(&fixture.store, before.tree, after.tree).unwrap();
+    let changes: Vec<_> =
+        changes.iter().map(|change| (change.path.to_str().unwrap(), change.kind)).collect();
+    let expected = [
+        ("content", ChangeKind::Content),
+        ("dir", ChangeKind::Deleted),
+        ("dir/inner", ChangeKind::Deleted),
+        ("gone", ChangeKind::Deleted),
+        ("kind", ChangeKind::Type),
+        ("mode", ChangeKind::Attributes),
+        ("moved", ChangeKind::Added),
+        ("moved/inner", ChangeKind::Added),
+        ("time", ChangeKind::Time),
+    ];
+    assert_eq!(changes, expected);
+    assert_eq!(diff_trees(&fixture.store, after.tree, after.tree).unwrap(), []);
+}
+
+#[test]
+fn what_was_left_out_is_not_taken_for_deleted() {
+    let fixture = Fixture::new();
+    fixture.write("data/x", "1");
+    fixture.write("big", "1");
+    let before = fixture.capture();
+    let excludes = vec!["data".into(), "big".into()];
+    let after = fixture.capture_with(&CaptureOptions { excludes, ..CaptureOptions::default() });
+    let changes = diff_trees(&fixture.store, before.tree, after.tree).unwrap();
+    let changes: Vec<_> =
+        changes.iter().map(|change| (change.path.to_str().unwrap(), change.kind)).collect();
+    assert_eq!(changes, [("data", ChangeKind::Unknown)]);
 }
 
 #[test]

@@ -6,8 +6,10 @@ mod rules;
 mod walk;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use agentrec_trace::ObjectId;
 
@@ -25,6 +27,16 @@ pub struct FileId {
     pub ino: u64,
 }
 
+/// Called with the number of files so far and the sum of their lengths in bytes.
+#[derive(Clone)]
+pub struct ProgressFn(pub Arc<dyn Fn(u64, u64) + Send + Sync>);
+
+impl fmt::Debug for ProgressFn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProgressFn")
+    }
+}
+
 /// How a tree is captured.
 #[derive(Clone, Debug, Default)]
 pub struct CaptureOptions {
@@ -40,6 +52,8 @@ pub struct CaptureOptions {
     pub max_file: Option<u64>,
     /// Once the contents that were kept reach this sum, the other files are left out, bytes.
     pub max_tree: Option<u64>,
+    /// Called after every file.
+    pub progress: Option<ProgressFn>,
 }
 
 /// Something whose content was not kept.

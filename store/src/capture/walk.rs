@@ -224,6 +224,9 @@ impl<'a> Walk<'a> {
         self.capture.files += 1;
         self.capture.bytes = self.capture.bytes.saturating_add(content.len);
         self.capture.files_read += u64::from(content.read);
+        if let Some(progress) = &self.options.progress {
+            (progress.0)(self.capture.files, self.capture.bytes);
+        }
         let mut meta = dir::meta(&content.stat);
         meta.xattrs = content.xattrs;
         Entry {
