@@ -1,3 +1,4 @@
 //! Placeholder while the workspace is laid out.
 
+pub mod redact;
 pub mod source;
