@@ -20,7 +20,7 @@ mod tree;
 pub use cache::StatCache;
 pub use capture::{Capture, CaptureOptions, FileId, Omission, ProgressFn, capture_tree};
 pub use catalogue::{
-    Catalogue, Counts, MIN_PREFIX, PruneLimits, PruneReason, Pruned, Session, State,
+    Catalogue, Counts, MIN_PREFIX, PruneLimits, PruneReason, Pruned, Rescan, Session, State,
 };
 pub use changes::{NewObject, ObjectRole, new_objects};
 pub use check::CheckReport;

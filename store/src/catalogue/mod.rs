@@ -1,8 +1,10 @@
 //! The list of sessions: an SQLite file that helps to find traces and can be made again from them at any time.
 //!
-//! Nothing is kept here alone. A catalogue that can't be read is moved aside and a new one begun.
+//! Nothing is kept here alone. A catalogue that can't be read is moved aside, and a new one begins with what the traces in
+//! the data directory say; those elsewhere come back by [`Catalogue::rescan`].
 
 mod prune;
+mod rescan;
 mod row;
 
 use std::fs::{self, File, OpenOptions};
@@ -14,6 +16,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 pub use prune::{PruneLimits, PruneReason, Pruned};
+pub use rescan::Rescan;
 pub use row::{Counts, Session, State};
 
 use crate::Home;
@@ -35,7 +38,7 @@ pub struct Catalogue {
     connection: Connection,
     path: PathBuf,
     home: Home,
-    begun_anew: Option<PathBuf>,
+    moved_aside: Option<PathBuf>,
 }
 
 impl Catalogue {
@@ -47,21 +50,24 @@ impl Catalogue {
         let lock_path = home.data().join("catalogue.lock");
         let lock = private_file(&lock_path)?;
         lock.lock().context("lock", &lock_path)?;
-        let (connection, begun_anew) = match connect(&path) {
-            Ok(connection) => (connection, None),
+        let ((connection, is_new), moved_aside) = match connect(&path) {
+            Ok(connected) => (connected, None),
             Err(error) if is_damage(&error) => {
                 let aside = move_aside(&path)?;
-                let connection = connect(&path).map_err(|error| failed("open", &path, error))?;
-                (connection, Some(aside))
+                (connect(&path).map_err(|error| failed("open", &path, error))?, Some(aside))
             }
             Err(error) => return Err(failed("open", &path, error)),
         };
-        Ok(Self { connection, path, home: home.clone(), begun_anew })
+        let catalogue = Self { connection, path, home: home.clone(), moved_aside };
+        if is_new {
+            catalogue.rescan(&[])?;
+        }
+        Ok(catalogue)
     }
 
-    /// Where the old catalogue went, if it could not be read: then [`Catalogue::rescan`] is due.
-    pub fn begun_anew(&self) -> Option<&Path> {
-        self.begun_anew.as_deref()
+    /// Where the old catalogue went, if it could not be read: traces outside the data directory must be searched again.
+    pub fn moved_aside(&self) -> Option<&Path> {
+        self.moved_aside.as_deref()
     }
 
     /// Adds a session, or replaces what was known of it.
@@ -187,7 +193,8 @@ fn failed(action: &'static str, path: &Path, source: rusqlite::Error) -> Error {
     Error::Catalogue { action, path: path.to_owned(), source }
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+/// Opens the database, and says whether it was empty.
+fn connect(path: &Path) -> rusqlite::Result<(Connection, bool)> {
     // SQLite would create it with the umask's mode.
     private_file(path).map_err(|_| rusqlite::Error::InvalidPath(path.to_owned()))?;
     let connection = Connection::open(path)?;
@@ -208,7 +215,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
         return Err(rusqlite::Error::InvalidQuery);
     }
     connection.prepare(&format!("SELECT {COLUMNS} FROM sessions"))?;
-    Ok(connection)
+    Ok((connection, layout == 0))
 }
 
 /// Whether the file is no catalogue of ours, rather than that it can't be had at the moment.
