@@ -9,7 +9,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A byte string, borrowed from the decoded frame where possible; MessagePack `bin`.
+use crate::json::ByteString;
+
+/// A byte string, borrowed from the decoded frame where possible; MessagePack `bin`, in JSON
+/// `{"text": …}` or `{"bytes": base64}`.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes<'a>(pub Cow<'a, [u8]>);
 
@@ -81,6 +84,9 @@ impl From<Vec<u8>> for Bytes<'_> {
 
 impl Serialize for Bytes<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return ByteString::new(&self.0).serialize(serializer);
+        }
         serializer.serialize_bytes(&self.0)
     }
 }
@@ -113,6 +119,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
             }
         }
 
+        if deserializer.is_human_readable() {
+            let text = ByteString::deserialize(deserializer)?;
+            return text.decode().map(Bytes::from).map_err(de::Error::custom);
+        }
         deserializer.deserialize_bytes(Visitor)
     }
 }

@@ -124,7 +124,7 @@ impl<'a> Event<'a> {
 #[serde(rename_all = "lowercase")]
 pub enum Payload {
     /// In the record.
-    Inline(Value),
+    Inline(#[serde(with = "crate::json::free_form")] Value),
     /// The MessagePack encoding of the value is the object's content.
     Object {
         /// Address.
@@ -349,6 +349,36 @@ impl<T: IntoOwned> IntoOwned for Option<T> {
     type Owned = Option<T::Owned>;
     fn into_owned(self) -> Self::Owned {
         self.map(IntoOwned::into_owned)
+    }
+}
+
+impl<'a> Data<'a> {
+    /// Every payload of the event.
+    pub(crate) fn payloads_mut(&mut self) -> Vec<&mut Payload> {
+        match self {
+            Self::ToolCall(call) => vec![&mut call.arguments],
+            Self::ToolResult(result) => vec![&mut result.result],
+            Self::Message(message) => vec![&mut message.content, &mut message.extra],
+            Self::SnapshotCreated(snapshot) => vec![
+                &mut snapshot.messages,
+                &mut snapshot.system_prompt,
+                &mut snapshot.tools,
+                &mut snapshot.last_query,
+                &mut snapshot.last_result,
+            ],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Every raw content of the event.
+    pub(crate) fn contents_mut(&mut self) -> Vec<&mut Content<'a>> {
+        match self {
+            Self::HttpRequest(request) => vec![&mut request.body],
+            Self::HttpResponse(response) => vec![&mut response.body],
+            Self::TermOutput(output) => vec![&mut output.data],
+            Self::TermInput(input) => vec![&mut input.data],
+            _ => Vec::new(),
+        }
     }
 }
 

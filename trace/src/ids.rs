@@ -83,12 +83,19 @@ impl FromStr for ObjectId {
 
 impl Serialize for ObjectId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return serializer.collect_str(self);
+        }
         serializer.serialize_bytes(&self.0)
     }
 }
 
 impl<'de> Deserialize<'de> for ObjectId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+            return text.parse().map_err(serde::de::Error::custom);
+        }
         let bytes = crate::Bytes::deserialize(deserializer)?;
         let array = <[u8; 32]>::try_from(bytes.as_slice())
             .map_err(|_| serde::de::Error::invalid_length(bytes.len(), &"32 bytes"))?;

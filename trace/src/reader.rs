@@ -67,7 +67,7 @@ impl Reader {
         Self::from_input(Input::Bytes(bytes.into()), None)
     }
 
-    fn from_input(input: Input, path: Option<PathBuf>) -> Result<Self> {
+    pub(crate) fn from_input(input: Input, path: Option<PathBuf>) -> Result<Self> {
         let mut header = Vec::new();
         input.read_up_to(0, HEADER_LEN as usize, &mut header)?;
         let whole_header = container::decode_header(&header)?.is_some();
@@ -94,12 +94,10 @@ impl Reader {
     fn read_seek_table(&mut self) -> Result<bool> {
         let Some((listed, _)) = SeekTable::read(&self.input)? else { return Ok(false) };
         let Some(last) = listed.last().copied() else { return Ok(false) };
-        let mut bytes = Vec::new();
-        if last.len > 4096 || listed[0].len != HEADER_LEN as u32 || listed[0].content != 0 {
+        if listed[0].len != HEADER_LEN as u32 || listed[0].content != 0 {
             return Ok(false);
         }
-        self.input.read(last.offset, last.len as usize, &mut bytes)?;
-        let Ok(Some(seal)) = container::decode_seal(&bytes) else { return Ok(false) };
+        let Some(seal) = self.read_seal(last)? else { return Ok(false) };
         let frames: Vec<Frame> = listed.into_iter().filter(|frame| frame.content > 0).collect();
         let agrees = seal.bytes == last.offset
             && seal.frames == frames.len() as u64
@@ -116,11 +114,21 @@ impl Reader {
         Ok(true)
     }
 
+    /// The seal that `frame` holds, if it is one.
+    fn read_seal(&self, frame: Frame) -> Result<Option<Seal>> {
+        if frame.len > container::MAX_SEAL {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        self.input.read(frame.offset, frame.len as usize, &mut bytes)?;
+        Ok(container::decode_seal(&bytes).ok().flatten())
+    }
+
     /// Finds the frames from `self.end` on without the seek table.
     fn walk(&mut self) -> Result<()> {
         let mut walker = Walker::new(self.input.clone());
         let known = self.frames.len();
-        let mut seal = None;
+        let mut sealed = None;
         let reason = loop {
             match walker.at(self.end)? {
                 Found::Records(_) if self.frames.len() as u32 >= MAX_FRAMES => {
@@ -131,19 +139,19 @@ impl Reader {
                     self.end = frame.end();
                 }
                 Found::Skippable(frame) => self.end = frame.end(),
-                Found::Seal(frame, found) => {
-                    seal = Some(found);
-                    if let Found::SeekTable(_) = walker.at(frame.end())? {
-                        break "the seek table is damaged";
-                    }
-                    break "the seek table is missing";
+                Found::Seal(frame) => {
+                    sealed = Some(self.read_seal(frame)?);
+                    break match walker.at(frame.end())? {
+                        Found::SeekTable => "the seek table is damaged",
+                        _ => "the seek table is missing",
+                    };
                 }
-                Found::SeekTable(_) => break "the seal is missing",
+                Found::SeekTable => break "the seal is missing",
                 Found::Nothing(reason) => break reason,
             }
         };
         let mut reason = reason.to_owned();
-        self.data_frames = match seal {
+        self.data_frames = match sealed.flatten() {
             Some(seal) if seal.index <= self.frames.len() as u64 => seal.index as usize,
             _ => self.frames.len(),
         };
@@ -305,6 +313,18 @@ impl Reader {
         }
     }
 
+    /// `event` with the objects that it names put in their place.
+    pub fn resolve(&self, event: Event<'_>) -> Result<Event<'static>> {
+        let mut event = event.into_owned();
+        for payload in event.data.payloads_mut() {
+            *payload = Payload::Inline(self.payload(payload)?);
+        }
+        for content in event.data.contents_mut() {
+            *content = Content::Inline(self.content(content)?.into_owned());
+        }
+        Ok(event)
+    }
+
     pub(crate) fn input(&self) -> &Input {
         &self.input
     }
@@ -321,11 +341,6 @@ impl Reader {
         };
         let (data, index) = self.frames.split_at(self.data_frames);
         View { input: &self.input, data, index, seal }
-    }
-
-    /// Where the readable part ends.
-    pub(crate) fn end(&self) -> u64 {
-        self.end
     }
 
     /// The number of the first event of each data frame, where the index tells.
@@ -376,7 +391,7 @@ impl OpenFrame {
     }
 
     /// The frame's bytes as they are in the file.
-    pub(crate) fn compressed(&self) -> &[u8] {
-        &self.compressed
+    pub(crate) fn take_compressed(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.compressed)
     }
 }
