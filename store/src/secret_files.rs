@@ -12,7 +12,7 @@ pub const HEAD_LEN: usize = 4096;
 
 /// File names that hold secrets wherever they stand.
 #[rustfmt::skip]
-Noneconst NAMES: &[&str] = &[
+const NAMES: &[&str] = &[
     ".npmrc", ".yarnrc.yml", ".netrc", "_netrc", ".authinfo", ".pypirc", ".pgpass", ".my.cnf",
     ".mylogin.cnf", ".git-credentials", ".htpasswd", ".envrc", ".vault-token", ".terraformrc",
     ".s3cfg", ".boto", ".dockercfg", ".rclone.conf", "rclone.conf", "credentials.tfrc.json",
@@ -27,7 +27,7 @@ Noneconst NAMES: &[&str] = &[
 
 /// Names that hold secrets only in a certain place, as the last components of a path.
 #[rustfmt::skip]
-Noneconst PLACES: &[&str] = &[
+const PLACES: &[&str] = &[
     "etc/shadow", "etc/gshadow", ".ssh/identity", ".aws/credentials", ".aws/config",
     ".azure/accessTokens.json", ".azure/azureProfile.json", ".azure/msal_token_cache.json",
     ".azure/msal_token_cache.bin", ".docker/config.json", ".kube/config", ".cargo/credentials",

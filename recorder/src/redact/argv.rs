@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::names::{Strength, is_placeholder, strength};
-use super::{Redactor, pairs};
+use super::{Redactor, headers, pairs};
 
 /// What the argument before announced.
 #[derive(Clone, Copy)]
@@ -53,7 +53,7 @@ impl Redactor {
                 pairs::is_weak_value(kind.as_bytes(), arg).then(|| self.whole(arg, kind))
             }
             Expected::UserPassword => {
-                pairs::user_password(arg).map(|(from, _)| self.tail(arg, from, "password"))
+                headers::user_password(arg).map(|(from, _)| self.tail(arg, from, "password"))
             }
             Expected::Header => Some(self.header_line(arg)),
             Expected::Cookie if arg.contains(&b'=') => Some(self.whole(arg, "cookie")),
@@ -78,7 +78,7 @@ impl Redactor {
                 return self.tail(arg, equals + 1, pairs::kind(name));
             }
             if is_user(name)
-                && let Some((from, _)) = pairs::user_password(value)
+                && let Some((from, _)) = headers::user_password(value)
             {
                 return self.tail(arg, equals + 1 + from, "password");
             }
@@ -88,7 +88,7 @@ impl Redactor {
         }
         if is_curl
             && arg.starts_with(b"-u")
-            && let Some((from, _)) = pairs::user_password(&arg[2..])
+            && let Some((from, _)) = headers::user_password(&arg[2..])
         {
             return self.tail(arg, 2 + from, "password");
         }

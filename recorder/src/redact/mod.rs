@@ -3,9 +3,10 @@
 //! Each one is replaced by `[redacted:KIND:xxxxxxxx]`, whose last part is a keyed hash of the secret's bytes: equal
 //! secrets can be seen to be equal, and the key is kept outside the trace. What is replaced follows from the names
 //! that values stand under (`argv`, `env`, `header`, `value`) and from their shape, wherever they stand (`text`).
-//! Redacting twice changes nothing.
+//! A mark is never redacted again.
 
 mod argv;
+mod headers;
 mod key;
 mod names;
 mod pairs;

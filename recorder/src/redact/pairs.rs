@@ -1,9 +1,7 @@
 //! Names with values in text: assignments, JSON and YAML fields, headers, flags, `.netrc` entries.
 
-use super::Found;
-use super::names::{
-    self, Strength, is_digest_or_uuid, is_placeholder, is_word, looks_random, strength,
-};
+use super::names::{Strength, is_digest_or_uuid, is_placeholder, is_word, looks_random, strength};
+use super::{Found, headers};
 
 /// Longest name that is considered, in bytes to each side of the word that was seen.
 const MAX_NAME: usize = 64;
@@ -42,16 +40,33 @@ pub(super) fn name_around(text: &[u8], start: usize, end: usize) -> (usize, usiz
     (start, end + after)
 }
 
+/// Where a pair stands.
+struct Context<'t> {
+    text: &'t [u8],
+    /// Where the name starts.
+    start: usize,
+    /// Where the value stands.
+    from: usize,
+    to: usize,
+}
+
+impl Context<'_> {
+    /// The byte after the value.
+    fn next(&self) -> Option<u8> {
+        self.text.get(self.to).copied()
+    }
+}
+
 /// The secret that stands under the name at `start..end`, if there is one.
 pub(super) fn pair_at(text: &[u8], start: usize, end: usize) -> Option<Found> {
     let name = &text[start..end];
     let bare = name.trim_ascii_start();
     let bare = bare.strip_prefix(b"--").unwrap_or(bare);
     if is_header(bare, b"cookie") || is_header(bare, b"set-cookie") {
-        return cookie_at(text, end);
+        return headers::cookie_at(text, end);
     }
     if is_header(bare, b"authorization") || is_header(bare, b"proxy-authorization") {
-        return authorization_at(text, end);
+        return headers::authorization_at(text, end);
     }
     let query = start > 0 && matches!(text[start - 1], b'?' | b'&');
     let strength = strength(bare)?;
@@ -59,6 +74,9 @@ pub(super) fn pair_at(text: &[u8], start: usize, end: usize) -> Option<Found> {
     let (from, to, style) = value(text, at, style)?;
     let value = &text[from..to];
     let context = Context { text, start, from, to };
+    if matches!(style, Style::Equals | Style::Colon) && is_expression(bare, value, context.next()) {
+        return None;
+    }
     let secret = match strength {
         Strength::Strong => is_strong_value(value, style, &context),
         Strength::Weak => is_weak_value(bare, value),
@@ -94,47 +112,43 @@ pub(super) fn is_weak_value(name: &[u8], value: &[u8]) -> bool {
         || digest && !name.to_ascii_lowercase().ends_with(b"key")
 }
 
-struct Context<'t> {
-    text: &'t [u8],
-    /// Where the name starts.
-    start: usize,
-    from: usize,
-    to: usize,
+/// Whether an unquoted value is an expression of a program: `getpass()`, `self.password`, `token::Kind`, `_TOKEN`.
+fn is_expression(name: &[u8], value: &[u8], next: Option<u8>) -> bool {
+    let part = |b: &u8| is_word(*b) || matches!(b, b'.' | b':' | b'$' | b'!');
+    let path = value.iter().take_while(|b| part(b)).count();
+    let named = value.first().is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_');
+    let after = value.get(path).copied().or(next.filter(|_| path == value.len()));
+    let digits = value.iter().any(u8::is_ascii_digit);
+    let plain = named && path == value.len();
+    let dotted = value.windows(2).any(|w| matches!(w[0], b'.' | b':') && is_word(w[1]));
+    let same =
+        name.len() >= value.len() && name[name.len() - value.len()..].eq_ignore_ascii_case(value);
+    (named && matches!(after, Some(b'(' | b'[')))
+        || (plain && !digits && (dotted || value.contains(&b'_')))
+        || (plain && value.starts_with(b"_"))
+        || (plain && !digits && matches!(next, Some(b')' | b',')))
+        || matches!(value[0], b'*' | b'\\' | b'_' | b':' | b'.' | b'/' | b'?' | b'^')
+        || same
 }
 
 fn is_strong_value(value: &[u8], style: Style, context: &Context<'_>) -> bool {
-    if is_placeholder(value) {
-        return false;
-    }
-    let letters = value.iter().all(|b| b.is_ascii_alphabetic() || *b == b'_');
-    let next = context.text.get(context.to).copied();
+    let letters = value.iter().all(|b| b.is_ascii_alphabetic());
+    let digits = value.iter().all(u8::is_ascii_digit);
+    let line = || {
+        let before = context.text[..context.start].iter().rev().take_while(|b| **b != b'\n');
+        let starts = before.clone().all(|b| matches!(b, b' ' | b'\t' | b'-'));
+        starts && matches!(context.next(), None | Some(b'\n' | b'\r'))
+    };
     match style {
+        _ if is_placeholder(value) => false,
         Style::Quoted | Style::Env | Style::Query | Style::Netrc => true,
-        Style::Flag => value[0] != b'-' && !value.starts_with(b"/"),
-        // `password=password)` and `password = self.ask()` are programs.
-        Style::Equals => {
-            let call = value.contains(&b'(') || value.contains(&b'[') || next == Some(b'(');
-            let argument = letters && matches!(next, Some(b')' | b',' | b'(' | b'['));
-            let attribute = value.contains(&b'.')
-                && value.split(|b| *b == b'.').all(|part| {
-                    part.first().is_some_and(u8::is_ascii_alphabetic)
-                        && part.iter().all(|b| b.is_ascii_lowercase() || *b == b'_')
-                });
-            !(call || argument || attribute || (letters && value.contains(&b'_')))
-        }
+        Style::Flag => value[0] != b'-' && value[0] != b'/',
+        // `LOGIN_PASSWORD = 3,` numbers the cases of a program.
+        Style::Equals => !digits || context.text[context.from - 1] == b'=',
         // `password: str` is a program and `Password: required` prose, unless a line of YAML is all there is.
-        Style::Colon => {
-            let line_start = context.text[..context.start]
-                .iter()
-                .rev()
-                .take_while(|b| **b != b'\n')
-                .all(|b| matches!(b, b' ' | b'\t' | b'-'));
-            let line_end = matches!(next, None | Some(b'\n' | b'\r'));
-            let code = value.contains(&b'(') || value.contains(&b'[');
-            !code
-                && (!letters || (line_start && line_end && value.len() > 3))
-                && context.from > context.start
-        }
+        Style::Colon if letters => line() && value.len() > 3,
+        Style::Colon if digits => line(),
+        Style::Colon => true,
     }
 }
 
@@ -152,6 +166,7 @@ fn separator(text: &[u8], start: usize, end: usize, query: bool) -> Option<(Styl
     let at = end + closed + gap;
     let sep = text.get(at..)?;
     let len = match sep {
+        [b':', b':', ..] => return None,
         [b'=', b'=', b'=', ..] => 3,
         [b'=', b'=' | b'>', ..] | [b':', b'=', ..] | [b'!', b'=', ..] => 2,
         [b'=' | b':', ..] => 1,
@@ -208,8 +223,8 @@ fn value(text: &[u8], at: usize, style: Style) -> Option<(usize, usize, Style)> 
         return (begins && to - from >= 4).then_some((from, to, Style::Quoted));
     }
     if text[..at].ends_with(b">") && style == Style::Quoted {
-        let len = rest.iter().take(MAX_VALUE).position(|b| *b == b'<')?;
-        return (len > 0).then_some((at, at + len, style));
+        let len = rest.iter().take(MAX_VALUE).position(|b| matches!(b, b'<' | b'\n'))?;
+        return (len > 0 && rest[len..].starts_with(b"</")).then_some((at, at + len, style));
     }
     let len = rest
         .iter()
@@ -248,132 +263,4 @@ fn closing_quote(text: &[u8], from: usize, quote: u8, slashes: usize) -> Option<
         }
     }
     None
-}
-
-/// The end of a header's value that starts at `from`: the line's end or the closing quote.
-fn header_value_end(text: &[u8], from: usize, quote: Option<u8>) -> usize {
-    let ends = |i: usize, b: u8| match b {
-        b'\r' | b'\n' | 0 => true,
-        b'\\' => matches!(text.get(from + i + 1), Some(b'"' | b'n' | b'r' | b'\'')),
-        b'"' => quote != Some(b'\''),
-        b'\'' => quote != Some(b'"'),
-        _ => false,
-    };
-    from + text[from..].iter().enumerate().take_while(|&(i, &b)| !ends(i, b)).count()
-}
-
-/// Where the value of the header whose name ends at `end` starts, and the quote that it is in.
-fn header_value(text: &[u8], end: usize) -> Option<(usize, Option<u8>)> {
-    let skip = |at: usize, set: &[u8]| {
-        at + text[at..].iter().take(5).take_while(|b| set.contains(b)).count()
-    };
-    let at = skip(end, b"\"'\\] ");
-    if !matches!(text.get(at), Some(b':' | b'=' | b',')) {
-        return None;
-    }
-    let open = skip(at + 1, b" \t");
-    let from = skip(open, b"\\\"'");
-    // `-H "Cookie: a=b"`: the quote that opened stands before the name.
-    let quote = (from > open).then(|| text[from - 1]);
-    Some((from, quote))
-}
-
-fn cookie_at(text: &[u8], end: usize) -> Option<Found> {
-    let (from, quote) = header_value(text, end)?;
-    let to = header_value_end(text, from, quote);
-    let value = &text[from..to];
-    let name = value.iter().take_while(|b| is_word(**b) || b"-.%$!*+^|~".contains(b)).count();
-    (name > 0 && value.get(name) == Some(&b'=') && value.len() > name + 1).then_some(Found {
-        start: from,
-        end: to,
-        kind: "cookie",
-    })
-}
-
-/// The credentials of an authorization header; the scheme stays.
-fn authorization_at(text: &[u8], end: usize) -> Option<Found> {
-    let (from, quote) = header_value(text, end)?;
-    let to = header_value_end(text, from, quote);
-    let value = &text[from..to];
-    let scheme = value.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'-').count();
-    let credentials = match value.get(scheme) {
-        Some(b' ') if scheme > 0 => scheme + 1,
-        _ => 0,
-    };
-    let secret = &value[credentials..];
-    let known = credentials > 0 && is_scheme(&value[..scheme]);
-    ((known && secret.len() >= 4 && !is_placeholder(secret))
-        || (credentials == 0 && names::looks_random(secret)))
-    .then_some(Found { start: from + credentials, end: to, kind: "authorization" })
-}
-
-fn is_scheme(word: &[u8]) -> bool {
-    const SCHEMES: &[&str] = &[
-        "basic",
-        "bearer",
-        "digest",
-        "negotiate",
-        "token",
-        "bot",
-        "apikey",
-        "api-key",
-        "key",
-        "oauth",
-        "hmac",
-        "hawk",
-        "ntlm",
-        "aws4-hmac-sha256",
-        "sharedkey",
-        "splunk",
-        "jwt",
-        "gogs",
-    ];
-    SCHEMES.iter().any(|s| word.eq_ignore_ascii_case(s.as_bytes()))
-}
-
-/// The credentials after `Bearer ` or `Basic `, whose word starts at `start` and ends, with its blank, at `end`.
-pub(super) fn scheme_at(text: &[u8], start: usize, end: usize) -> Option<Found> {
-    if start > 0 && is_word(text[start - 1]) && !super::shapes::starts_word(text, start) {
-        return None;
-    }
-    let len = text[end..]
-        .iter()
-        .take_while(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b))
-        .count();
-    let value = &text[end..end + len];
-    let value = value.strip_suffix(b".").unwrap_or(value);
-    let basic = text[start..end].eq_ignore_ascii_case(b"basic ");
-    let secret = if basic {
-        value.len() >= 8 && value.len() % 4 == 0 && (looks_random(value) || value.ends_with(b"="))
-    } else {
-        value.len() >= 12
-            && (looks_random(value) || is_digest_or_uuid(value))
-            && value.iter().any(u8::is_ascii_digit)
-    };
-    secret.then_some(Found { start: end, end: end + value.len(), kind: "authorization" })
-}
-
-/// The password of `-u user:password`, `end` being the end of the flag and its blank.
-pub(super) fn user_flag_at(text: &[u8], end: usize) -> Option<Found> {
-    let quote = text.get(end).copied().filter(|b| matches!(b, b'"' | b'\''));
-    let from = end + usize::from(quote.is_some());
-    let len = text[from..]
-        .iter()
-        .take(256)
-        .take_while(|b| match quote {
-            Some(quote) => **b != quote && **b != b'\n',
-            None => !b.is_ascii_whitespace() && !b"\"'`;|&<>\\".contains(b),
-        })
-        .count();
-    let (at, to) = user_password(&text[from..from + len])?;
-    Some(Found { start: from + at, end: from + to, kind: "password" })
-}
-
-/// Where the password of `user:password` stands; `None` for a pair of numeric ids, a URL or a path.
-pub(super) fn user_password(pair: &[u8]) -> Option<(usize, usize)> {
-    let colon = pair.iter().position(|b| *b == b':')?;
-    let (user, password) = (&pair[..colon], &pair[colon + 1..]);
-    let ids = password.iter().all(u8::is_ascii_digit) && user.iter().all(u8::is_ascii_digit);
-    let other = password.starts_with(b"//") || user.is_empty() || user.contains(&b'/');
-    (!ids && !other && !is_placeholder(password)).then_some((colon + 1, pair.len()))
 }

@@ -6,7 +6,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use memchr::memmem::Finder;
 
 use super::shapes::{self, SHAPES};
-use super::{Found, MARK_START, mark_len, pairs, url};
+use super::{Found, MARK_START, headers, mark_len, pairs, url};
 
 /// What was seen, and so which rule looks at the place.
 #[derive(Clone, Copy)]
@@ -144,12 +144,12 @@ fn look(text: &[u8]) -> Vec<Found> {
             Needle::Jwt => found.extend(shapes::jwt_at(text, start)),
             Needle::Telegram => found.extend(shapes::telegram_at(text, start)),
             Needle::Url => url::find(text, start, &mut found),
-            Needle::Scheme => found.extend(pairs::scheme_at(text, start, end)),
+            Needle::Scheme => found.extend(headers::scheme_at(text, start, end)),
             Needle::UserFlag if text[start..end].ends_with(b"-p ") => {
                 let len = text[end..].iter().take_while(|b| !b.is_ascii_whitespace()).count();
                 found.push(Found { start: end, end: end + len, kind: "password" });
             }
-            Needle::UserFlag => found.extend(pairs::user_flag_at(text, end)),
+            Needle::UserFlag => found.extend(headers::user_flag_at(text, end)),
             Needle::Name => {
                 if start >= name_end {
                     let (from, to) = pairs::name_around(text, start, end.min(text.len()));
