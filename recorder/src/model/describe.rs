@@ -1,0 +1,262 @@
+//! The calls that name something: each becomes an event with its absolute path, and some change the state.
+
+use std::collections::BTreeMap;
+use std::os::fd::RawFd;
+
+use agentrec_trace::Bytes;
+use agentrec_trace::event::{
+    DirChange, FileChmod, FileChown, FileClone, FileLink, FileMkdir, FileMknod, FileMmap, FileOpen,
+    FileRename, FileRmdir, FileSymlink, FileTruncate, FileUnlink, FileUtime, FileXattr, NetConnect,
+    ProcessExec,
+};
+
+use super::files::{Description, Kind};
+use super::{Kernel, Model, Scribe, Task, address, paths, split_nul};
+use crate::observation::{At, Call, Observation, Tid};
+
+impl Model {
+    /// Every call whose event is little more than its arguments.
+    pub(super) fn describe(
+        &mut self,
+        task: Task,
+        seen: &Observation<'_>,
+        kernel: &mut impl Kernel,
+        scribe: &mut Scribe<'_>,
+    ) {
+        let tid = seen.tid;
+        let proc = self.proc(task);
+        let errno = seen.result.err();
+        let mut path = |at| self.path(tid, task, at, kernel).map(Bytes::from);
+        // One descriptor without a name (a pipe, a memfd): no file is touched, so there is no event.
+        macro_rules! event {
+            ($data:ident { $($field:ident : $value:expr),* $(,)? }) => {
+                scribe.write(task.process, proc, $data { $($field: $value,)* errno })
+            };
+        }
+        macro_rules! named {
+            ($at:expr) => {
+                match path($at) {
+                    Some(path) => path,
+                    None => return,
+                }
+            };
+        }
+        match seen.call {
+            Call::Open { at, flags, mode, created } => {
+                let path = named!(at);
+                let fd = seen.result.ok().map(|fd| fd as RawFd);
+                let opens = fd.map(|_| {
+                    self.descriptions.insert(Description::new(path.to_vec(), Kind::File, true))
+                });
+                let data = FileOpen { path, flags, mode, fd, errno, created };
+                scribe.write_opening(task.process, proc, data, opens);
+                if let (Some(fd), Some(id)) = (fd, opens) {
+                    let cloexec = flags & libc::O_CLOEXEC as u32 != 0;
+                    self.install(task, fd, id, cloexec, true, scribe);
+                }
+            }
+            Call::Rename { from, to, flags } => {
+                let (from, to) = (named!(from), named!(to));
+                if errno.is_none() {
+                    self.renamed(&from, &to, flags);
+                }
+                event!(FileRename { from: from, to: to, flags: flags });
+            }
+            Call::Unlink { at } => event!(FileUnlink { path: named!(at) }),
+            Call::Rmdir { at } => event!(FileRmdir { path: named!(at) }),
+            Call::Mkdir { at, mode } => event!(FileMkdir { path: named!(at), mode: mode }),
+            Call::Link { from, to } => event!(FileLink { from: named!(from), to: named!(to) }),
+            Call::Symlink { target, at } => {
+                event!(FileSymlink { target: target.to_vec().into(), path: named!(at) });
+            }
+            Call::Mknod { at, mode, dev } => {
+                event!(FileMknod { path: named!(at), mode: mode, dev: dev });
+            }
+            Call::Truncate { at, length, mode } => {
+                event!(FileTruncate { path: named!(at), length: length, mode: mode });
+            }
+            Call::Chmod { at, mode } => event!(FileChmod { path: named!(at), mode: mode }),
+            Call::Chown { at, uid, gid } => {
+                event!(FileChown { path: named!(at), uid: uid, gid: gid });
+            }
+            Call::Utime { at, atime, mtime } => {
+                event!(FileUtime { path: named!(at), atime: atime, mtime: mtime });
+            }
+            Call::Xattr { at, name, size } => {
+                event!(FileXattr { path: named!(at), name: name.to_vec().into(), size: size });
+            }
+            Call::Mmap { fd, offset, length } => {
+                let path = named!(At::Descriptor(fd));
+                event!(FileMmap { path: path, offset: offset, length: length });
+            }
+            Call::CloneFile { from, to } => {
+                let (from, to) = (named!(At::Descriptor(from)), named!(At::Descriptor(to)));
+                event!(FileClone { from: from, to: to });
+            }
+            Call::Chdir { at } => {
+                let path = named!(at);
+                if errno.is_none() {
+                    let physical = kernel.working_directory(tid).unwrap_or_else(|| path.to_vec());
+                    self.dirs.get_mut(task.dir).path = physical;
+                }
+                event!(DirChange { path: path });
+            }
+            Call::Socket { family, kind, protocol: _ } => {
+                let Ok(fd) = seen.result else { return };
+                let kind_flags = Kind::Socket { family, kind, ours: false };
+                let id = self.descriptions.insert(Description::new(Vec::new(), kind_flags, false));
+                let cloexec = kind & libc::SOCK_CLOEXEC != 0;
+                self.install(task, fd as RawFd, id, cloexec, true, scribe);
+            }
+            Call::Connect { fd, address } => self.connect(task, fd, address, errno, kernel, scribe),
+            Call::ExecFailed { at, argv } => {
+                let path = named!(at);
+                event!(ProcessExec {
+                    path: path,
+                    argv: argv.iter().map(|arg| arg.to_vec().into()).collect(),
+                    argv_len: argv.cut,
+                    cwd: self.dirs.get(task.dir).path.clone().into(),
+                    env: Vec::new(),
+                    exe: None,
+                    pid: task.process as u32,
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn connect(
+        &mut self,
+        task: Task,
+        fd: RawFd,
+        raw: &[u8],
+        errno: Option<i32>,
+        kernel: &mut impl Kernel,
+        scribe: &mut Scribe<'_>,
+    ) {
+        let mut peer = address::decode(raw);
+        if let Some(name) = address::unix_name(raw).filter(|name| !matches!(name, [] | [0, ..])) {
+            let at = At::Path { dir: None, path: name };
+            peer.path = self.path(scribe.tid, task, at, kernel).unwrap_or_default().into();
+        }
+        let ours = self.socket.as_deref() == Some(&*peer.path);
+        let description = self.files.get(task.files).get(fd);
+        let mut protocol = match address::family(raw) {
+            Some(libc::AF_UNIX) => "unix",
+            _ => "",
+        };
+        // EINPROGRESS: the connection is being made, bytes can follow.
+        let opens = description.filter(|_| matches!(errno, None | Some(libc::EINPROGRESS)));
+        if let Some(id) = description {
+            let description = self.descriptions.get_mut(id);
+            if let Kind::Socket { family, kind, .. } = description.kind {
+                protocol = address::protocol(family, kind);
+                if opens.is_some() {
+                    description.kind = Kind::Socket { family, kind, ours };
+                    description.has_event = true;
+                }
+            }
+        }
+        let data = NetConnect { fd, protocol: protocol.into(), peer, errno };
+        scribe.write_opening(task.process, self.proc(task), data, opens);
+    }
+
+    /// The absolute path of `at`; None where a descriptor has no name. Where a directory descriptor names
+    /// nothing, the path stays as given.
+    pub(super) fn path(
+        &mut self,
+        tid: Tid,
+        task: Task,
+        at: At<'_>,
+        kernel: &mut impl Kernel,
+    ) -> Option<Vec<u8>> {
+        match at {
+            At::Descriptor(fd) => match self.files.get(task.files).get(fd) {
+                Some(id) => {
+                    let path = &self.descriptions.get(id).path;
+                    path.starts_with(b"/").then(|| path.clone())
+                }
+                None => kernel.descriptor(tid, fd),
+            },
+            // ENOENT, and no file: nothing to make absolute.
+            At::Path { path: b"", .. } => Some(Vec::new()),
+            At::Path { path, .. } if path[0] == b'/' => {
+                Some(paths::absolute(b"", path, |name| kernel.is_symlink(tid, name)))
+            }
+            At::Path { dir: None, path } => {
+                let base = &self.dirs.get(task.dir).path;
+                Some(paths::absolute(base, path, |name| kernel.is_symlink(tid, name)))
+            }
+            At::Path { dir: Some(fd), path } => {
+                let Some(base) = self.base(tid, task, fd, kernel) else { return Some(path.to_vec()) };
+                Some(paths::absolute(&base, path, |name| kernel.is_symlink(tid, name)))
+            }
+        }
+    }
+
+    /// What names relative to a directory descriptor start with. The kernel is asked once a description, since
+    /// the name it was opened by may be a link.
+    fn base(
+        &mut self,
+        tid: Tid,
+        task: Task,
+        fd: RawFd,
+        kernel: &mut impl Kernel,
+    ) -> Option<Vec<u8>> {
+        let Some(id) = self.files.get(task.files).get(fd) else { return kernel.descriptor(tid, fd) };
+        let description = self.descriptions.get_mut(id);
+        if description.base.is_none() {
+            let asked = kernel.descriptor(tid, fd);
+            description.base = Some(asked.unwrap_or_else(|| description.path.clone()));
+        }
+        description.base.clone().filter(|base| base.starts_with(b"/"))
+    }
+
+    /// Names at and below a renamed one lead elsewhere now.
+    fn renamed(&mut self, from: &[u8], to: &[u8], flags: u32) {
+        let exchange = flags & libc::RENAME_EXCHANGE != 0;
+        let fix = |path: &mut Vec<u8>| {
+            let new = paths::renamed(path, from, to);
+            let new = new.or_else(|| if exchange { paths::renamed(path, to, from) } else { None });
+            if let Some(new) = new {
+                *path = new;
+            }
+        };
+        self.dirs.iter_mut().for_each(|dir| fix(&mut dir.path));
+        for description in self.descriptions.iter_mut() {
+            fix(&mut description.path);
+            description.base.as_mut().map(fix);
+        }
+    }
+}
+
+/// The variables of the environment block `new` that `old` has not, and, without value, the other way round.
+pub(super) fn env_changes(
+    old: &[u8],
+    new: &[u8],
+) -> Vec<(Bytes<'static>, Option<Bytes<'static>>)> {
+    if old == new {
+        return Vec::new();
+    }
+    let (old, new) = (variables(old), variables(new));
+    let set = new
+        .iter()
+        .filter(|(name, value)| old.get(*name) != Some(value))
+        .map(|(name, value)| (name.to_vec().into(), Some(value.to_vec().into())));
+    let removed = old
+        .keys()
+        .filter(|name| !new.contains_key(*name))
+        .map(|name| (name.to_vec().into(), None));
+    set.chain(removed).collect()
+}
+
+fn variables(block: &[u8]) -> BTreeMap<&[u8], &[u8]> {
+    // getenv(3) finds the first of several.
+    let mut variables = BTreeMap::new();
+    for entry in split_nul(block).filter(|entry| !entry.is_empty()) {
+        let at = entry.iter().position(|&byte| byte == b'=').unwrap_or(entry.len());
+        let (name, value) = (&entry[..at], entry.get(at + 1..).unwrap_or_default());
+        variables.entry(name).or_insert(value);
+    }
+    variables
+}

@@ -1,0 +1,536 @@
+//! What the kernel keeps for the tree (working directories, descriptors, descriptions), folded from observations
+//! into events with absolute paths. The same code for every engine.
+//!
+//! A `file.close` stands where the last descriptor of a process for a description goes: for the process that
+//! opened it always, for one that only inherited it when it moved bytes through it. What was not opened in the
+//! recording (the command's standard descriptors) is named by path and likewise silent without bytes.
+
+mod address;
+mod describe;
+mod files;
+mod paths;
+mod slab;
+
+use std::collections::{BTreeSet, HashMap};
+use std::os::fd::RawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::Arc;
+
+use agentrec_trace::event::{
+    Data, FileClose, Lost, NetClose, ProcessExec, ProcessExit, ProcessFork, TermOutput,
+};
+use agentrec_trace::{Event, ProcId, Seq, Source};
+
+use crate::observation::{ArgList, At, Call, Direction, Loss, Observation, Tid, Usage, split_nul};
+use crate::source::{Captured, Config, ExitStatus, OpenId};
+use files::{Description, DescriptionId, FileTable, Kind, Released};
+use slab::Slab;
+
+/// What a model may ask about a thread that stands still. An engine that can't answer says None, and the model
+/// goes by names alone.
+pub trait Kernel {
+    /// The thread's working directory.
+    fn working_directory(&mut self, tid: Tid) -> Option<Vec<u8>>;
+    /// The absolute path of what a descriptor names; None for what has none.
+    fn descriptor(&mut self, tid: Tid, fd: RawFd) -> Option<Vec<u8>>;
+    /// Whether an absolute path of the thread's is a symbolic link.
+    fn is_symlink(&mut self, tid: Tid, path: &[u8]) -> bool;
+    /// All open descriptors with what they name, as /proc/PID/fd says.
+    fn descriptors(&mut self, tid: Tid) -> Vec<(RawFd, Vec<u8>)>;
+}
+
+/// A thread.
+#[derive(Clone, Copy, Debug)]
+struct Task {
+    process: Tid,
+    files: u32,
+    dir: u32,
+}
+
+#[derive(Debug)]
+struct Process {
+    id: ProcId,
+    /// Environment of its last exec, or inherited: strings, each followed by a NUL.
+    env: Arc<[u8]>,
+    tasks: u32,
+    /// What was reported once already.
+    lost: BTreeSet<Loss>,
+}
+
+/// A working directory, physical; shared by tasks with CLONE_FS.
+#[derive(Debug)]
+struct WorkDir {
+    path: Vec<u8>,
+    users: u32,
+}
+
+/// The state of the tree. Pure: asks the kernel only through [`Kernel`].
+#[derive(Debug)]
+pub struct Model {
+    tasks: HashMap<Tid, Task>,
+    processes: HashMap<Tid, Process>,
+    files: Slab<FileTable>,
+    dirs: Slab<WorkDir>,
+    descriptions: Slab<Description>,
+    last_proc: u32,
+    root: Tid,
+    root_started: bool,
+    reserved_fd: Option<RawFd>,
+    socket: Option<Vec<u8>>,
+    outputs: Vec<RawFd>,
+}
+
+/// Who an event belongs to and when it was; gathers what comes of one observation.
+struct Scribe<'o> {
+    ts: u64,
+    tid: Tid,
+    out: &'o mut Vec<Captured>,
+}
+
+impl Scribe<'_> {
+    fn write(&mut self, process: Tid, proc: ProcId, data: impl Into<Data<'static>>) {
+        self.write_opening(process, proc, data, None);
+    }
+
+    fn write_opening(
+        &mut self,
+        process: Tid,
+        proc: ProcId,
+        data: impl Into<Data<'static>>,
+        opens: Option<DescriptionId>,
+    ) {
+        let mut event = Event::new(self.ts, Source::Kernel, data);
+        event.proc = Some(proc);
+        event.tid = (self.tid != process).then_some(self.tid as u32);
+        self.out.push(Captured { event, opens: opens.map(OpenId) });
+    }
+}
+
+impl Model {
+    /// A tree of one process, `root`, which becomes `p1`.
+    pub fn new(root: Tid, config: &Config) -> Self {
+        let mut env = Vec::new();
+        for (name, value) in &config.env {
+            env.extend_from_slice(name.as_bytes());
+            env.push(b'=');
+            env.extend_from_slice(value.as_bytes());
+            env.push(0);
+        }
+        let mut files = Slab::new();
+        let mut dirs = Slab::new();
+        let table = files.insert(FileTable::default().inherit());
+        let dir =
+            dirs.insert(WorkDir { path: config.cwd.as_os_str().as_bytes().to_vec(), users: 1 });
+        let process = Process { id: ProcId(1), env: env.into(), tasks: 1, lost: BTreeSet::new() };
+        Self {
+            tasks: HashMap::from([(root, Task { process: root, files: table, dir })]),
+            processes: HashMap::from([(root, process)]),
+            files,
+            dirs,
+            descriptions: Slab::new(),
+            last_proc: 1,
+            root,
+            root_started: false,
+            reserved_fd: config.reserved_fd,
+            socket: config.socket.clone().map(|path| path.into_os_string().into_vec()),
+            outputs: config.outputs.clone(),
+        }
+    }
+
+    /// Which of the command's outputs a descriptor leads to: 1 or 2.
+    pub fn output(&self, tid: Tid, fd: RawFd) -> Option<RawFd> {
+        let task = self.tasks.get(&tid)?;
+        let description = self.files.get(task.files).get(fd)?;
+        match self.descriptions.get(description).kind {
+            Kind::Output(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// Folds one observation in and adds what comes of it to `out`. Observations of threads that the model does
+    /// not know are ignored.
+    pub fn observe(
+        &mut self,
+        seen: &Observation<'_>,
+        kernel: &mut impl Kernel,
+        out: &mut Vec<Captured>,
+    ) {
+        let mut scribe = Scribe { ts: seen.ts, tid: seen.tid, out };
+        // An exec by another thread than the leader: the caller has the leader's id from here on.
+        if let Call::Exec { former, .. } = seen.call {
+            self.take_over(seen.tid, former, &mut scribe);
+        }
+        if let Call::Exit { status, usage } = seen.call {
+            return self.exit(seen.tid, status, usage, &mut scribe);
+        }
+        let Some(&task) = self.tasks.get(&seen.tid) else { return };
+        match seen.call {
+            Call::Fork { child, flags } => self.fork(task, child, flags, &mut scribe),
+            Call::Exec { at, argv, env, exe, .. } => {
+                self.exec(task, at, argv, env, exe, kernel, &mut scribe)
+            }
+            Call::ThreadExit => self.leave(seen.tid, &mut scribe),
+            Call::Exit { .. } => unreachable!("handled above"),
+            Call::Close { fd } => {
+                let released = self.files.get_mut(task.files).close(fd);
+                self.release(task, released, &mut scribe);
+            }
+            Call::CloseRange { first, last, flags } => {
+                self.close_range(seen.tid, first, last, flags, &mut scribe)
+            }
+            Call::Dup { fd, cloexec } => {
+                if let Ok(new) = seen.result {
+                    self.dup(task, fd, new as RawFd, cloexec, &mut scribe);
+                }
+            }
+            Call::SetCloexec { fd, on } => {
+                if seen.result.is_ok() {
+                    self.files.get_mut(task.files).set_cloexec(fd, on);
+                }
+            }
+            Call::Unshare { flags } => {
+                if seen.result.is_ok() {
+                    self.unshare(seen.tid, flags);
+                }
+            }
+            Call::Transfer { fd, direction } => {
+                if let Ok(bytes) = seen.result {
+                    self.files.get_mut(task.files).transferred(fd, direction, bytes);
+                }
+            }
+            Call::Move { from, to } => {
+                if let Ok(bytes) = seen.result {
+                    let files = self.files.get_mut(task.files);
+                    files.transferred(from, Direction::Read, bytes);
+                    files.transferred(to, Direction::Write, bytes);
+                }
+            }
+            Call::Output { stream, data } => {
+                let data = TermOutput {
+                    fd: stream,
+                    data: agentrec_trace::event::Content::Inline(data.to_vec().into()),
+                };
+                scribe.write(task.process, self.proc(task), data);
+            }
+            Call::Lost { loss } => self.lost(task, loss, &mut scribe),
+            _ => self.describe(task, seen, kernel, &mut scribe),
+        }
+    }
+
+    fn proc(&self, task: Task) -> ProcId {
+        self.processes.get(&task.process).map_or(ProcId(0), |process| process.id)
+    }
+
+    fn fork(&mut self, parent: Task, child: Tid, flags: u64, scribe: &mut Scribe<'_>) {
+        if self.tasks.contains_key(&child) {
+            return;
+        }
+        let has = |flag: i32| flags & flag as u32 as u64 != 0;
+        let files = if has(libc::CLONE_FILES) {
+            self.files.get_mut(parent.files).users += 1;
+            parent.files
+        } else {
+            self.copy_files(parent.files)
+        };
+        let dir = if has(libc::CLONE_FS) {
+            self.dirs.get_mut(parent.dir).users += 1;
+            parent.dir
+        } else {
+            let path = self.dirs.get(parent.dir).path.clone();
+            self.dirs.insert(WorkDir { path, users: 1 })
+        };
+        if has(libc::CLONE_THREAD) {
+            self.tasks.insert(child, Task { process: parent.process, files, dir });
+            if let Some(process) = self.processes.get_mut(&parent.process) {
+                process.tasks += 1;
+            }
+            return;
+        }
+        self.tasks.insert(child, Task { process: child, files, dir });
+        self.last_proc += 1;
+        let id = ProcId(self.last_proc);
+        let env = match self.processes.get(&parent.process) {
+            Some(process) => Arc::clone(&process.env),
+            None => Arc::default(),
+        };
+        self.processes.insert(child, Process { id, env, tasks: 1, lost: BTreeSet::new() });
+        let data = ProcessFork { child: id, pid: child as u32, flags };
+        scribe.write(parent.process, self.proc(parent), data);
+    }
+
+    /// The other threads are gone, and the one that called execve(2) is the leader.
+    fn take_over(&mut self, leader: Tid, former: Tid, scribe: &mut Scribe<'_>) {
+        let Some(caller) = self.tasks.get(&former).copied() else { return };
+        let alone = self.processes.get(&caller.process).is_none_or(|process| process.tasks == 1);
+        if !alone {
+            let others: Vec<Tid> = self
+                .tasks
+                .iter()
+                .filter(|&(&tid, task)| task.process == caller.process && tid != former)
+                .map(|(&tid, _)| tid)
+                .collect();
+            for tid in others {
+                self.leave(tid, scribe);
+            }
+        }
+        self.tasks.remove(&former);
+        self.tasks.insert(leader, caller);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the fields of one observation")]
+    fn exec(
+        &mut self,
+        task: Task,
+        at: At<'_>,
+        argv: &ArgList,
+        env: &[u8],
+        exe: Option<&[u8]>,
+        kernel: &mut impl Kernel,
+        scribe: &mut Scribe<'_>,
+    ) {
+        let tid = scribe.tid;
+        let path = self.path(tid, task, at, kernel);
+        // The kernel gives the program a table of its own (unshare_files in begin_new_exec).
+        self.unshare(tid, libc::CLONE_FILES as u64);
+        let Some(&task) = self.tasks.get(&tid) else { return };
+        if self.root_started {
+            for released in self.files.get_mut(task.files).close_on_exec() {
+                self.release(task, Some(released), scribe);
+            }
+        } else if task.process == self.root {
+            self.root_started = true;
+            self.adopt_descriptors(task, kernel.descriptors(tid));
+        }
+        let cwd = self.dirs.get(task.dir).path.clone();
+        let Some(process) = self.processes.get_mut(&task.process) else { return };
+        let changes = describe::env_changes(&process.env, env);
+        if !changes.is_empty() {
+            process.env = env.into();
+        }
+        let exe = exe.filter(|&exe| path.as_deref() != Some(exe)).or(match &path {
+            None => exe,
+            Some(_) => None,
+        });
+        let data = ProcessExec {
+            path: path.unwrap_or_default().into(),
+            argv: argv.iter().map(|arg| arg.to_vec().into()).collect(),
+            argv_len: argv.cut,
+            cwd: cwd.into(),
+            env: changes,
+            exe: exe.map(|exe| exe.to_vec().into()),
+            pid: task.process as u32,
+            errno: None,
+        };
+        scribe.write(task.process, self.proc(task), data);
+    }
+
+    /// What the command starts with.
+    fn adopt_descriptors(&mut self, task: Task, open: Vec<(RawFd, Vec<u8>)>) {
+        for (fd, path) in open {
+            let kind = if self.outputs.contains(&fd) { Kind::Output(fd) } else { Kind::File };
+            let id = self.descriptions.insert(Description::new(path, kind, false));
+            self.files.get_mut(task.files).set(fd, id, false, false);
+            self.descriptions.get_mut(id).tables = 1;
+        }
+    }
+
+    fn exit(&mut self, pid: Tid, status: ExitStatus, usage: Usage, scribe: &mut Scribe<'_>) {
+        if self.processes.get(&pid).is_none() {
+            return;
+        }
+        if self.processes[&pid].tasks > 0 {
+            let rest: Vec<Tid> = self
+                .tasks
+                .iter()
+                .filter(|(_, task)| task.process == pid)
+                .map(|(&tid, _)| tid)
+                .collect();
+            for tid in rest {
+                self.leave(tid, scribe);
+            }
+        }
+        let Some(process) = self.processes.remove(&pid) else { return };
+        let (code, signal, core) = match status {
+            ExitStatus::Code(code) => (Some(code), None, false),
+            ExitStatus::Signal { signal, core } => (None, Some(signal), core),
+        };
+        let Usage { utime, stime, max_rss } = usage;
+        scribe.write(
+            pid,
+            process.id,
+            ProcessExit { code, signal, core, utime, stime, max_rss },
+        );
+    }
+
+    /// A task lets go of its tables.
+    fn leave(&mut self, tid: Tid, scribe: &mut Scribe<'_>) {
+        let Some(task) = self.tasks.remove(&tid) else { return };
+        self.drop_files(task, scribe);
+        self.drop_dir(task.dir);
+        if let Some(process) = self.processes.get_mut(&task.process) {
+            process.tasks -= 1;
+        }
+    }
+
+    fn drop_dir(&mut self, dir: u32) {
+        let work_dir = self.dirs.get_mut(dir);
+        work_dir.users -= 1;
+        if work_dir.users == 0 {
+            self.dirs.remove(dir);
+        }
+    }
+
+    fn drop_files(&mut self, task: Task, scribe: &mut Scribe<'_>) {
+        let files = self.files.get_mut(task.files);
+        files.users -= 1;
+        if files.users == 0 {
+            for released in files.close_all() {
+                self.release(task, Some(released), scribe);
+            }
+            self.files.remove(task.files);
+        }
+    }
+
+    fn copy_files(&mut self, from: u32) -> u32 {
+        let copy = self.files.get(from).inherit();
+        for id in copy.descriptions() {
+            self.descriptions.get_mut(id).tables += 1;
+        }
+        self.files.insert(copy)
+    }
+
+    fn unshare(&mut self, tid: Tid, flags: u64) {
+        let Some(&task) = self.tasks.get(&tid) else { return };
+        let has = |flag: i32| flags & flag as u32 as u64 != 0;
+        if has(libc::CLONE_FILES) && self.files.get(task.files).users > 1 {
+            let copy = self.copy_files(task.files);
+            self.files.get_mut(task.files).users -= 1;
+            self.tasks.insert(tid, Task { files: copy, ..task });
+        }
+        // A new mount or user namespace implies a working directory of one's own (unshare(2)).
+        let own_dir = has(libc::CLONE_FS) || has(libc::CLONE_NEWNS) || has(libc::CLONE_NEWUSER);
+        if own_dir && self.dirs.get(task.dir).users > 1 {
+            let path = self.dirs.get(task.dir).path.clone();
+            self.dirs.get_mut(task.dir).users -= 1;
+            let dir = self.dirs.insert(WorkDir { path, users: 1 });
+            if let Some(task) = self.tasks.get_mut(&tid) {
+                task.dir = dir;
+            }
+        }
+    }
+
+    fn close_range(&mut self, tid: Tid, first: u32, last: u32, flags: u32, scribe: &mut Scribe<'_>) {
+        if first > last || flags & !(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) != 0 {
+            return;
+        }
+        if flags & CLOSE_RANGE_UNSHARE != 0 {
+            self.unshare(tid, libc::CLONE_FILES as u64);
+        }
+        let Some(&task) = self.tasks.get(&tid) else { return };
+        let limit = |fd: u32| RawFd::try_from(fd).unwrap_or(RawFd::MAX);
+        let range = limit(first)..=limit(last);
+        if flags & CLOSE_RANGE_CLOEXEC != 0 {
+            self.files.get_mut(task.files).set_cloexec_range(range);
+            return;
+        }
+        for released in self.files.get_mut(task.files).close_range(range) {
+            self.release(task, Some(released), scribe);
+        }
+    }
+
+    fn dup(&mut self, task: Task, fd: RawFd, new: RawFd, cloexec: bool, scribe: &mut Scribe<'_>) {
+        if fd == new {
+            return;
+        }
+        match self.files.get(task.files).get(fd) {
+            Some(description) => self.install(task, new, description, cloexec, false, scribe),
+            None => {
+                // A copy of what is not followed takes the place of what was.
+                let released = self.files.get_mut(task.files).close(new);
+                self.release(task, released, scribe);
+                self.check_reserved(task, new, None, scribe);
+            }
+        }
+    }
+
+    /// A descriptor of the task's names `description` from here on.
+    fn install(
+        &mut self,
+        task: Task,
+        fd: RawFd,
+        description: DescriptionId,
+        cloexec: bool,
+        opened: bool,
+        scribe: &mut Scribe<'_>,
+    ) {
+        let (released, first) =
+            self.files.get_mut(task.files).set(fd, description, cloexec, opened);
+        if first {
+            self.descriptions.get_mut(description).tables += 1;
+        }
+        self.release(task, released, scribe);
+        self.check_reserved(task, fd, Some(description), scribe);
+    }
+
+    fn check_reserved(
+        &mut self,
+        task: Task,
+        fd: RawFd,
+        description: Option<DescriptionId>,
+        scribe: &mut Scribe<'_>,
+    ) {
+        if self.reserved_fd != Some(fd) {
+            return;
+        }
+        let kind = description.map(|id| self.descriptions.get(id).kind);
+        if !matches!(kind, Some(Kind::Socket { ours: true, .. })) {
+            self.lost(task, Loss::ReservedDescriptor, scribe);
+        }
+    }
+
+    /// The last descriptor of a table for a description is gone.
+    fn release(&mut self, task: Task, released: Option<Released>, scribe: &mut Scribe<'_>) {
+        let Some((id, used)) = released else { return };
+        let proc = self.proc(task);
+        let description = self.descriptions.get_mut(id);
+        description.tables -= 1;
+        let moved = used.read > 0 || used.written > 0;
+        let open = description.has_event.then_some(Seq(u64::from(id)));
+        if moved || (used.opened && description.has_event) {
+            match description.kind {
+                Kind::Socket { .. } if open.is_none() => {}
+                Kind::Socket { .. } => {
+                    let data = NetClose { open, sent: used.written, received: used.read };
+                    scribe.write(task.process, proc, data);
+                }
+                Kind::File | Kind::Output(_) => {
+                    let path = open.is_none().then(|| description.path.clone().into());
+                    let data =
+                        FileClose { open, path, read: used.read, written: used.written };
+                    scribe.write(task.process, proc, data);
+                }
+            }
+        }
+        if description.tables == 0 {
+            self.descriptions.remove(id);
+        }
+    }
+
+    fn lost(&mut self, task: Task, loss: Loss, scribe: &mut Scribe<'_>) {
+        let Some(process) = self.processes.get_mut(&task.process) else { return };
+        if loss.once() && !process.lost.insert(loss) {
+            return;
+        }
+        let data = Lost {
+            count: (!loss.once()).then_some(1),
+            place: loss.place().into(),
+            reason: loss.reason().into(),
+            peer_pid: None,
+        };
+        let id = process.id;
+        scribe.write(task.process, id, data);
+    }
+}
+
+const CLOSE_RANGE_UNSHARE: u32 = 1 << 1;
+const CLOSE_RANGE_CLOEXEC: u32 = 1 << 2;

@@ -1,0 +1,108 @@
+//! Absolute paths out of what processes say: joined and cleaned without asking the kernel where that is safe.
+//!
+//! `.` and repeated slashes go. A `..` takes its predecessor with it when that is known to be a directory and no
+//! symbolic link: the base is physical, so leading ones always are. After a name that is a link, `..` is kept:
+//! the kernel follows the link first, so `link/../x` names another file than `x`.
+
+/// `path` as seen from the directory `base`, which is absolute and physical. `is_symlink` is asked about names
+/// of `path` that a `..` follows.
+pub(super) fn absolute(
+    base: &[u8],
+    path: &[u8],
+    mut is_symlink: impl FnMut(&[u8]) -> bool,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(base.len() + path.len() + 1);
+    if path.first() != Some(&b'/') {
+        out.extend_from_slice(base);
+        trim_slash(&mut out);
+    }
+    // What came from `base` needs no question.
+    let mut physical = out.len();
+    for name in path.split(|&byte| byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => {
+                let kept = out.len() > physical && (last_name(&out) == b".." || is_symlink(&out));
+                if kept {
+                    out.extend_from_slice(b"/..");
+                } else {
+                    out.truncate(out.iter().rposition(|&byte| byte == b'/').unwrap_or(0));
+                    physical = physical.min(out.len());
+                }
+            }
+            _ => {
+                out.push(b'/');
+                out.extend_from_slice(name);
+            }
+        }
+    }
+    if out.is_empty() {
+        out.push(b'/');
+    }
+    out
+}
+
+/// Whether `path` is `dir` or below it.
+pub(super) fn is_within(path: &[u8], dir: &[u8]) -> bool {
+    match path.strip_prefix(dir) {
+        Some(rest) => rest.is_empty() || rest[0] == b'/' || dir == b"/",
+        None => false,
+    }
+}
+
+/// `path` after `from` became `to`; None where that doesn't touch it.
+pub(super) fn renamed(path: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
+    is_within(path, from).then(|| [to, &path[from.len()..]].concat())
+}
+
+fn trim_slash(path: &mut Vec<u8>) {
+    if path.last() == Some(&b'/') {
+        path.pop();
+    }
+}
+
+fn last_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clean(base: &str, path: &str, links: &[&str]) -> String {
+        let is_link = |name: &[u8]| links.iter().any(|link| link.as_bytes() == name);
+        String::from_utf8(absolute(base.as_bytes(), path.as_bytes(), is_link)).unwrap()
+    }
+
+    #[test]
+    fn joins_and_cleans() {
+        assert_eq!(clean("/w", "a/./b//c/", &[]), "/w/a/b/c");
+        assert_eq!(clean("/w", "/etc/passwd", &[]), "/etc/passwd");
+        assert_eq!(clean("/", "a", &[]), "/a");
+        assert_eq!(clean("/w", ".", &[]), "/w");
+        assert_eq!(clean("/w", "/", &[]), "/");
+        assert_eq!(clean("/w", "/..", &[]), "/");
+    }
+
+    #[test]
+    fn leading_dots_leave_the_physical_base_without_a_question() {
+        assert_eq!(clean("/a/b", "../c", &["/a/b"]), "/a/c");
+        assert_eq!(clean("/a/b", "../../../c", &["/a"]), "/c");
+    }
+
+    #[test]
+    fn dots_after_a_link_stay() {
+        assert_eq!(clean("/w", "d/../x", &[]), "/w/x");
+        assert_eq!(clean("/w", "link/../x", &["/w/link"]), "/w/link/../x");
+        assert_eq!(clean("/w", "link/../../x", &["/w/link"]), "/w/link/../../x");
+        // Back into a part that came from `path` after having left the base.
+        assert_eq!(clean("/a/b", "../link/../x", &["/a/link"]), "/a/link/../x");
+    }
+
+    #[test]
+    fn renames_reach_below_and_not_beside() {
+        assert_eq!(renamed(b"/a/b/c", b"/a/b", b"/z").unwrap(), b"/z/c");
+        assert_eq!(renamed(b"/a/b", b"/a/b", b"/z").unwrap(), b"/z");
+        assert_eq!(renamed(b"/a/bc", b"/a/b", b"/z"), None);
+    }
+}

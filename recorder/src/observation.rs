@@ -1,0 +1,185 @@
+//! What an engine saw: one call of one thread, decoded, with its result and with what had to be read from memory.
+//!
+//! An engine fills these in and knows nothing of sessions; the [model](crate::model) folds them into events and
+//! knows nothing of registers. Everything is borrowed from the engine's buffers.
+
+use std::os::fd::RawFd;
+
+use crate::source::ExitStatus;
+
+/// A thread in the recorder's pid namespace (the kernel's "tid"; the leader's is the process id).
+pub type Tid = i32;
+
+/// One call, or one thing that happened to a thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Observation<'a> {
+    /// Who.
+    pub tid: Tid,
+    /// CLOCK_BOOTTIME in nanoseconds.
+    pub ts: u64,
+    /// What.
+    pub call: Call<'a>,
+    /// What the kernel answered: a value of 0 or more, or an error number. `Ok(0)` for what is no call.
+    pub result: Result<u64, i32>,
+}
+
+/// Where a call points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At<'a> {
+    /// A name, relative to the directory that `dir` names, or to the working directory.
+    Path {
+        /// Directory descriptor.
+        dir: Option<RawFd>,
+        /// As the process gave it, without the NUL.
+        path: &'a [u8],
+    },
+    /// What a descriptor names.
+    Descriptor(RawFd),
+}
+
+/// Which way bytes went through a descriptor, as the process sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Into the process.
+    Read,
+    /// Out of it.
+    Write,
+}
+
+/// Processor time and memory that a process used, without its children.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// User CPU time, nanoseconds.
+    pub utime: u64,
+    /// System CPU time, nanoseconds.
+    pub stime: u64,
+    /// Peak resident set, bytes.
+    pub max_rss: u64,
+}
+
+/// The calls that matter to the model. Named after the kernel's; several system calls share one variant.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "the fields are the arguments of the calls, named as in their man pages")]
+pub enum Call<'a> {
+    /// clone(2) and its kin, seen from the parent; `child` is a thread of the caller with CLONE_THREAD.
+    Fork { child: Tid, flags: u64 },
+    /// execve(2) succeeded; `former` is the thread that called it, which is now the leader.
+    Exec { former: Tid, at: At<'a>, argv: &'a ArgList, env: &'a [u8], exe: Option<&'a [u8]> },
+    /// execve(2) failed.
+    ExecFailed { at: At<'a>, argv: &'a ArgList },
+    /// The thread ended: it uses no table any more.
+    ThreadExit,
+    /// The whole process ended.
+    Exit { status: ExitStatus, usage: Usage },
+    Open { at: At<'a>, flags: u32, mode: u32, created: bool },
+    /// Seen before it happens: close(2) frees the descriptor whatever it answers.
+    Close { fd: RawFd },
+    CloseRange { first: u32, last: u32, flags: u32 },
+    /// dup(2), dup2(2), dup3(2), fcntl(2) F_DUPFD: the result is the new descriptor.
+    Dup { fd: RawFd, cloexec: bool },
+    SetCloexec { fd: RawFd, on: bool },
+    Unshare { flags: u64 },
+    /// Bytes went through a descriptor: as many as the result says.
+    Transfer { fd: RawFd, direction: Direction },
+    /// Bytes went from one descriptor to another: as many as the result says.
+    Move { from: RawFd, to: RawFd },
+    /// What a process wrote to one of the command's outputs (see `Model::output`).
+    Output { stream: RawFd, data: &'a [u8] },
+    Rename { from: At<'a>, to: At<'a>, flags: u32 },
+    Unlink { at: At<'a> },
+    Mkdir { at: At<'a>, mode: u32 },
+    Rmdir { at: At<'a> },
+    Link { from: At<'a>, to: At<'a> },
+    Symlink { target: &'a [u8], at: At<'a> },
+    Mknod { at: At<'a>, mode: u32, dev: u64 },
+    /// truncate(2), ftruncate(2) with `mode` 0; fallocate(2), where `length` is the end of the range.
+    Truncate { at: At<'a>, length: u64, mode: u32 },
+    Chmod { at: At<'a>, mode: u32 },
+    Chown { at: At<'a>, uid: Option<u32>, gid: Option<u32> },
+    /// Times in nanoseconds since 1970; None where unchanged.
+    Utime { at: At<'a>, atime: Option<i64>, mtime: Option<i64> },
+    /// `size` is None where the attribute was removed.
+    Xattr { at: At<'a>, name: &'a [u8], size: Option<u64> },
+    /// A mapping that is shared and writable.
+    Mmap { fd: RawFd, offset: u64, length: u64 },
+    /// FICLONE, FICLONERANGE.
+    CloneFile { from: RawFd, to: RawFd },
+    Chdir { at: At<'a> },
+    /// The result is the new descriptor.
+    Socket { family: i32, kind: i32, protocol: i32 },
+    /// `address` is a `struct sockaddr` as the process gave it.
+    Connect { fd: RawFd, address: &'a [u8] },
+    /// Something of what the thread did is not known.
+    Lost { loss: Loss },
+}
+
+/// What an engine could not see, and why. Reported once a process, except where each one counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Loss {
+    /// Memory that a call pointed to could not be read.
+    Memory,
+    /// Output was moved to the terminal inside the kernel.
+    MovedOutput,
+    /// io_uring works without system calls.
+    IoUring,
+    /// A process traces, or tried to trace, another.
+    Tracer,
+    /// A system call of another architecture (32-bit or x32) was not decoded.
+    ForeignArch,
+    /// The reserved descriptor holds something else than the session's socket.
+    ReservedDescriptor,
+    /// How a process was started was not seen, because its parent was killed at that moment.
+    Orphan,
+}
+
+impl Loss {
+    /// Where, for `lost.place`.
+    pub fn place(self) -> &'static str {
+        match self {
+            Self::Memory | Self::Orphan => "ptrace",
+            Self::MovedOutput => "output",
+            Self::IoUring | Self::Tracer | Self::ForeignArch => "process",
+            Self::ReservedDescriptor => "socket",
+        }
+    }
+
+    /// Why, for `lost.reason`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Memory => "an argument of a system call could not be read from the process's memory",
+            Self::MovedOutput => "output was moved inside the kernel (splice, sendfile, copy_file_range); its content was not seen",
+            Self::IoUring => "the process set up io_uring, whose operations are not system calls",
+            Self::Tracer => "the process tried to trace another process, which a recorded process cannot be",
+            Self::ForeignArch => "the process made system calls of another architecture (32-bit or x32), which are not decoded",
+            Self::ReservedDescriptor => "the descriptor that is kept for the session's socket, and not watched, holds something else",
+            Self::Orphan => "the process's parent was killed while starting it; its parent and inherited descriptors are a guess",
+        }
+    }
+
+    /// Whether one report a process is enough.
+    pub fn once(self) -> bool {
+        !matches!(self, Self::Memory | Self::MovedOutput)
+    }
+}
+
+/// An argument list as it was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ArgList {
+    /// The arguments, each followed by a NUL.
+    pub bytes: Vec<u8>,
+    /// Length of the whole list in bytes, NULs included, where `bytes` is not all of it.
+    pub cut: Option<u64>,
+}
+
+impl ArgList {
+    /// Each argument.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        split_nul(&self.bytes)
+    }
+}
+
+/// The strings of a block in which each is followed by a NUL; a last one without NUL counts too.
+pub(crate) fn split_nul(block: &[u8]) -> impl Iterator<Item = &[u8]> {
+    block.split_inclusive(|&byte| byte == 0).map(|item| item.strip_suffix(&[0]).unwrap_or(item))
+}

@@ -1,0 +1,337 @@
+//! A system call's registers and memory, decoded into the model's terms.
+//!
+//! What a call points to is read at its entry, where it is what the kernel will see; the call is made of it at the
+//! exit, once the result is known.
+
+use std::os::fd::RawFd;
+
+use super::memory::{Piece, Unreadable, read_pieces};
+use super::proc;
+use super::syscalls::{Arg, Place, Row, Shape, Times};
+use crate::observation::{At, Call, Direction, Loss, Tid};
+
+/// A call between its entry and its exit. The buffer is used again for the next one.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    row: Option<&'static Row>,
+    args: [u64; 6],
+    buffer: Vec<u8>,
+    names: [Text; 2],
+    block: Text,
+    existed: bool,
+}
+
+/// What an argument points to: a range of the buffer.
+#[derive(Clone, Copy, Debug, Default)]
+enum Text {
+    /// The pointer is null, or there is no such argument.
+    #[default]
+    Absent,
+    Unreadable,
+    Read(usize, usize),
+}
+
+/// What the kernel restarts by itself or turns into EINTR; the program never sees these (include/linux/errno.h).
+const RESTARTS: std::ops::RangeInclusive<i32> = 512..=516;
+
+impl Entry {
+    /// Reads what the call points to.
+    pub(super) fn read(&mut self, tid: Tid, row: &'static Row, args: [u64; 6]) {
+        self.row = Some(row);
+        self.args = args;
+        self.buffer.clear();
+        self.names = [Text::Absent; 2];
+        self.block = Text::Absent;
+        let mut pieces = [Piece::Block { address: 0, len: 0 }; 3];
+        let mut slots = [0; 3];
+        let mut count = 0;
+        for (slot, arg) in row.shape.names().into_iter().enumerate() {
+            let address = arg.map_or(0, |arg| args[usize::from(arg)]);
+            if address != 0 {
+                pieces[count] = Piece::Text { address, max: libc::PATH_MAX as usize };
+                slots[count] = slot;
+                count += 1;
+            }
+        }
+        if let Some((address, len)) = row.shape.block(&args) {
+            pieces[count] = Piece::Block { address, len };
+            slots[count] = 2;
+            count += 1;
+        }
+        if count > 0 {
+            let found = read_pieces(tid, &pieces[..count], &mut self.buffer);
+            for (slot, found) in slots[..count].iter().zip(found) {
+                let text = found.map_or(Text::Unreadable, |(start, end)| Text::Read(start, end));
+                match slot {
+                    2 => self.block = text,
+                    name => self.names[*name] = text,
+                }
+            }
+        }
+        self.existed = self.creates() && {
+            let at = self.first_place().and_then(|at| self.at(at, 0).ok());
+            at.is_none_or(|at| proc::exists(tid, at))
+        };
+    }
+
+    /// The row and arguments of a call that was read.
+    pub(super) fn row(&self) -> Option<(&'static Row, &[u64; 6])> {
+        self.row.map(|row| (row, &self.args))
+    }
+
+    /// An open call that may create its file and doesn't insist on it.
+    fn creates(&self) -> bool {
+        let flags = match self.row.map(|row| row.shape) {
+            Some(Shape::Open { flags, .. }) => self.arg(flags),
+            Some(Shape::Creat { .. }) => libc::O_CREAT as u64,
+            Some(Shape::OpenHow { .. }) => self.word(0),
+            _ => 0,
+        };
+        flags as i32 & libc::O_CREAT != 0 && flags as i32 & libc::O_EXCL == 0
+    }
+
+    fn first_place(&self) -> Option<Place> {
+        match self.row?.shape {
+            Shape::Open { at, .. } | Shape::Creat { at, .. } | Shape::OpenHow { at, .. } => Some(at),
+            _ => None,
+        }
+    }
+
+    /// The call in the model's terms; None where nothing came of it. Unreadable arguments of a call that succeeded
+    /// are a loss; of one that failed they are why it failed (EFAULT).
+    pub(super) fn call(&self, result: Result<u64, i32>) -> Option<Call<'_>> {
+        if result.is_err_and(|errno| RESTARTS.contains(&errno)) {
+            return None;
+        }
+        match self.decode(result) {
+            Ok(call) => call,
+            Err(Unreadable) if result.is_ok() => Some(Call::Lost { loss: Loss::Memory }),
+            Err(Unreadable) => None,
+        }
+    }
+
+    fn decode(&self, result: Result<u64, i32>) -> Result<Option<Call<'_>>, Unreadable> {
+        let Some(row) = self.row else { return Ok(None) };
+        Ok(Some(match row.shape {
+            Shape::Open { at, flags, mode } => {
+                self.open(at, self.arg(flags), self.arg(mode), result)?
+            }
+            Shape::Creat { at, mode } => {
+                let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
+                self.open(at, flags as u64, self.arg(mode), result)?
+            }
+            Shape::OpenHow { at, .. } => self.open(at, self.word(0), self.word(1), result)?,
+            Shape::Close => Call::Close { fd: self.fd(0) },
+            Shape::CloseRange => Call::CloseRange {
+                first: self.arg(0) as u32,
+                last: self.arg(1) as u32,
+                flags: self.arg(2) as u32,
+            },
+            Shape::Dup | Shape::Dup2 => Call::Dup { fd: self.fd(0), cloexec: false },
+            Shape::Dup3 => {
+                let cloexec = self.arg(2) as i32 & libc::O_CLOEXEC != 0;
+                Call::Dup { fd: self.fd(0), cloexec }
+            }
+            Shape::Fcntl => match self.arg(1) as i32 {
+                libc::F_SETFD => {
+                    let on = self.arg(2) as i32 & libc::FD_CLOEXEC != 0;
+                    Call::SetCloexec { fd: self.fd(0), on }
+                }
+                command => {
+                    let cloexec = command == libc::F_DUPFD_CLOEXEC;
+                    Call::Dup { fd: self.fd(0), cloexec }
+                }
+            },
+            Shape::Ioctl => {
+                let request = self.arg(1) as u32 as libc::Ioctl;
+                match request {
+                    libc::FIOCLEX | libc::FIONCLEX => {
+                        Call::SetCloexec { fd: self.fd(0), on: request == libc::FIOCLEX }
+                    }
+                    libc::FICLONE => Call::CloneFile { from: self.fd(2), to: self.fd(0) },
+                    _ => {
+                        self.block()?;
+                        Call::CloneFile { from: self.word(0) as RawFd, to: self.fd(0) }
+                    }
+                }
+            }
+            Shape::Unshare => Call::Unshare { flags: self.arg(0) },
+            Shape::Read => Call::Transfer { fd: self.fd(0), direction: Direction::Read },
+            Shape::Receive { flags } => {
+                if self.arg(flags) as i32 & libc::MSG_PEEK != 0 {
+                    return Ok(None);
+                }
+                Call::Transfer { fd: self.fd(0), direction: Direction::Read }
+            }
+            Shape::Write { .. } => {
+                Call::Transfer { fd: self.fd(0), direction: Direction::Write }
+            }
+            Shape::Messages { write } => {
+                let direction = if write { Direction::Write } else { Direction::Read };
+                Call::Transfer { fd: self.fd(0), direction }
+            }
+            Shape::Move { from, to } => Call::Move { from: self.fd(from), to: self.fd(to) },
+            Shape::Rename { from, to, flags } => Call::Rename {
+                from: self.at(from, 0)?,
+                to: self.at(to, 1)?,
+                flags: flags.map_or(0, |flags| self.arg(flags) as u32),
+            },
+            Shape::Unlink { at } => Call::Unlink { at: self.at(at, 0)? },
+            Shape::UnlinkAt { at, flags } => match self.arg(flags) as i32 & libc::AT_REMOVEDIR {
+                0 => Call::Unlink { at: self.at(at, 0)? },
+                _ => Call::Rmdir { at: self.at(at, 0)? },
+            },
+            Shape::Mkdir { at, mode } => {
+                Call::Mkdir { at: self.at(at, 0)?, mode: self.arg(mode) as u32 }
+            }
+            Shape::Rmdir { at } => Call::Rmdir { at: self.at(at, 0)? },
+            Shape::Link { from, to } => {
+                Call::Link { from: self.at(from, 0)?, to: self.at(to, 1)? }
+            }
+            Shape::Symlink { at, .. } => {
+                Call::Symlink { target: self.name(1)?, at: self.at(at, 0)? }
+            }
+            Shape::Mknod { at, mode, dev } => Call::Mknod {
+                at: self.at(at, 0)?,
+                mode: self.arg(mode) as u32,
+                dev: self.arg(dev) as u32 as u64,
+            },
+            Shape::Truncate { at, length } => {
+                Call::Truncate { at: self.at(at, 0)?, length: self.arg(length), mode: 0 }
+            }
+            Shape::Fallocate => Call::Truncate {
+                at: At::Descriptor(self.fd(0)),
+                length: self.arg(2).saturating_add(self.arg(3)),
+                mode: self.arg(1) as u32,
+            },
+            Shape::Chmod { at, mode } => {
+                Call::Chmod { at: self.at(at, 0)?, mode: self.arg(mode) as u32 }
+            }
+            Shape::Chown { at, uid, gid } => {
+                let id = |arg| Some(self.arg(arg) as u32).filter(|&id| id != u32::MAX);
+                Call::Chown { at: self.at(at, 0)?, uid: id(uid), gid: id(gid) }
+            }
+            Shape::Utime { at, form, .. } => {
+                let [atime, mtime] = self.times(form)?;
+                Call::Utime { at: self.at(at, 0)?, atime, mtime }
+            }
+            Shape::SetXattr { at, size, .. } => {
+                Call::Xattr { at: self.at(at, 0)?, name: self.name(1)?, size: Some(self.arg(size)) }
+            }
+            Shape::SetXattrAt { at, .. } => {
+                self.block()?;
+                let size = Some(self.word(1) as u32 as u64);
+                Call::Xattr { at: self.at(at, 0)?, name: self.name(1)?, size }
+            }
+            Shape::RemoveXattr { at, .. } => {
+                Call::Xattr { at: self.at(at, 0)?, name: self.name(1)?, size: None }
+            }
+            Shape::Mmap => {
+                Call::Mmap { fd: self.fd(4), offset: self.arg(5), length: self.arg(1) }
+            }
+            Shape::Chdir { at } => Call::Chdir { at: self.at(at, 0)? },
+            Shape::Socket => Call::Socket {
+                family: self.arg(0) as i32,
+                kind: self.arg(1) as i32,
+                protocol: self.arg(2) as i32,
+            },
+            Shape::Connect => Call::Connect { fd: self.fd(0), address: self.block()? },
+            Shape::Ptrace => Call::Lost { loss: Loss::Tracer },
+            Shape::IoUring if result.is_ok() => Call::Lost { loss: Loss::IoUring },
+            // The tracer's own business.
+            Shape::IoUring | Shape::Exec { .. } | Shape::Clone | Shape::Clone3 => return Ok(None),
+        }))
+    }
+
+    fn open(
+        &self,
+        at: Place,
+        flags: u64,
+        mode: u64,
+        result: Result<u64, i32>,
+    ) -> Result<Call<'_>, Unreadable> {
+        // Without the part that it shares with O_DIRECTORY.
+        const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
+        let given = flags as i32;
+        let mode = if given & (libc::O_CREAT | TMPFILE) != 0 { mode as u32 } else { 0 };
+        let created = result.is_ok() && given & libc::O_CREAT != 0 && !self.existed;
+        Ok(Call::Open { at: self.at(at, 0)?, flags: flags as u32, mode, created })
+    }
+
+    fn times(&self, form: Times) -> Result<[Option<i64>; 2], Unreadable> {
+        let now = || {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            now.map_or(0, |now| now.as_nanos() as i64)
+        };
+        if matches!(self.block, Text::Absent) {
+            return Ok([Some(now()); 2]);
+        }
+        self.block()?;
+        let nanoseconds = |seconds: u64, rest: i64| {
+            Some((seconds as i64).saturating_mul(1_000_000_000).saturating_add(rest))
+        };
+        Ok([0, 1].map(|which| match form {
+            Times::Seconds => nanoseconds(self.word(which), 0),
+            Times::Microseconds => {
+                let rest = (self.word(2 * which + 1) as i64).saturating_mul(1000);
+                nanoseconds(self.word(2 * which), rest)
+            }
+            Times::Nanoseconds => match self.word(2 * which + 1) as i64 {
+                libc::UTIME_NOW => Some(now()),
+                libc::UTIME_OMIT => None,
+                rest => nanoseconds(self.word(2 * which), rest),
+            },
+        }))
+    }
+
+    /// What `place` means; `index` is the place of its name among the names.
+    pub(super) fn at(&self, place: Place, index: usize) -> Result<At<'_>, Unreadable> {
+        let directory = |arg| Some(self.fd(arg)).filter(|&fd| fd != libc::AT_FDCWD);
+        Ok(match place {
+            Place::Fd(fd) => At::Descriptor(self.fd(fd)),
+            Place::Name(_) => At::Path { dir: None, path: self.name(index)? },
+            Place::NameAt { dir, .. } => At::Path { dir: directory(dir), path: self.name(index)? },
+            Place::NameOrFd { dir, flags, .. } => {
+                let empty = flags.is_some_and(|arg| self.arg(arg) as i32 & libc::AT_EMPTY_PATH != 0);
+                let itself = match self.names[index] {
+                    Text::Absent => true,
+                    _ => empty && self.name(index)?.is_empty(),
+                };
+                match (itself, directory(dir)) {
+                    (true, Some(fd)) => At::Descriptor(fd),
+                    (true, None) => At::Path { dir: None, path: b"." },
+                    (false, dir) => At::Path { dir, path: self.name(index)? },
+                }
+            }
+        })
+    }
+
+    fn name(&self, index: usize) -> Result<&[u8], Unreadable> {
+        match self.names[index] {
+            Text::Read(start, end) => Ok(&self.buffer[start..end]),
+            Text::Absent | Text::Unreadable => Err(Unreadable),
+        }
+    }
+
+    pub(super) fn block(&self) -> Result<&[u8], Unreadable> {
+        match self.block {
+            Text::Read(start, end) => Ok(&self.buffer[start..end]),
+            Text::Absent => Ok(&[]),
+            Text::Unreadable => Err(Unreadable),
+        }
+    }
+
+    /// A machine word of the block; 0 behind its end.
+    pub(super) fn word(&self, index: usize) -> u64 {
+        let block = self.block().unwrap_or_default();
+        super::memory::words(block).nth(index).unwrap_or(0)
+    }
+
+    fn arg(&self, arg: Arg) -> u64 {
+        self.args[usize::from(arg)]
+    }
+
+    fn fd(&self, arg: Arg) -> RawFd {
+        self.arg(arg) as RawFd
+    }
+}

@@ -1,0 +1,101 @@
+//! What calls wrote and were given: buffers, vectors, message headers and argument lists in a tracee's memory.
+
+use super::memory::{Unreadable, read_block, read_text, read_words};
+use super::proc::MAX_ARGS;
+use super::syscalls::Buffers;
+use crate::observation::{ArgList, Tid};
+
+/// Largest piece of output that is handed on at once, in bytes.
+const MAX_PIECE: u64 = 1 << 20;
+/// What the kernel allows at most (UIO_MAXIOV).
+const MAX_VECTOR: u64 = 1024;
+/// `sizeof(struct mmsghdr)`, and where in it the length stands, in words.
+const MMSGHDR_WORDS: usize = 8;
+const MSG_LEN: usize = 7;
+
+/// The bytes that a call wrote, in order, in pieces of bounded size.
+#[derive(Debug)]
+pub(super) struct Pieces {
+    tid: Tid,
+    /// Address and length of what is left, the next one last.
+    buffers: Result<Vec<(u64, u64)>, Unreadable>,
+    left: u64,
+}
+
+impl Pieces {
+    /// The first `count` bytes of what the call's `args` point to.
+    pub(super) fn new(tid: Tid, buffers: Buffers, args: &[u64; 6], count: u64) -> Self {
+        let arg = |arg: u8| args[usize::from(arg)];
+        let buffers = match buffers {
+            Buffers::Flat(address) => Ok(vec![(arg(address), count)]),
+            Buffers::Vector(address, length) => vector(tid, arg(address), arg(length)),
+            // struct msghdr: name and its length, then the vector and its length.
+            Buffers::Message(address) => read_words(tid, arg(address), 4)
+                .and_then(|header| vector(tid, header[2], header[3])),
+        };
+        Self { tid, buffers, left: count }
+    }
+
+    /// Appends the next piece to `data`; false when there is none.
+    pub(super) fn next(&mut self, data: &mut Vec<u8>) -> Result<bool, Unreadable> {
+        let buffers = self.buffers.as_mut().map_err(|unreadable| *unreadable)?;
+        let mut room = MAX_PIECE;
+        while room > 0 && self.left > 0 {
+            let Some((address, len)) = buffers.pop() else { break };
+            let now = len.min(room).min(self.left);
+            if now < len {
+                buffers.push((address.wrapping_add(now), len - now));
+            }
+            read_block(self.tid, address, now as usize, data)?;
+            room -= now;
+            self.left -= now;
+        }
+        Ok(!data.is_empty())
+    }
+}
+
+fn vector(tid: Tid, address: u64, count: u64) -> Result<Vec<(u64, u64)>, Unreadable> {
+    let words = read_words(tid, address, 2 * count.min(MAX_VECTOR) as usize)?;
+    Ok(words.chunks_exact(2).rev().map(|pair| (pair[0], pair[1])).collect())
+}
+
+/// How many bytes went with the first `count` messages of an array of `struct mmsghdr`.
+pub(super) fn message_bytes(tid: Tid, address: u64, count: u64) -> Result<u64, Unreadable> {
+    let words = read_words(tid, address, MMSGHDR_WORDS * count.min(MAX_VECTOR) as usize)?;
+    Ok(words.chunks_exact(MMSGHDR_WORDS).map(|header| u64::from(header[MSG_LEN] as u32)).sum())
+}
+
+/// The argument list of an exec that failed. What can't be read ends it: the kernel saw no more either.
+pub(super) fn arguments(tid: Tid, array: u64) -> ArgList {
+    /// Pointers read at once: from an aligned array, these never reach over a page's end.
+    const POINTERS: u64 = 16;
+    let mut list = ArgList::default();
+    let mut total = 0;
+    let mut string = Vec::new();
+    let mut at = array;
+    'all: while array != 0 {
+        let until_block_end = POINTERS - at / 8 % POINTERS;
+        let Ok(pointers) = read_words(tid, at, until_block_end as usize) else { break };
+        at += 8 * until_block_end;
+        for pointer in pointers {
+            string.clear();
+            // MAX_ARG_STRLEN: the kernel takes no longer string.
+            if pointer == 0 || read_text(tid, pointer, 32 * 4096, &mut string).is_err() {
+                break 'all;
+            }
+            string.push(0);
+            total += string.len() as u64;
+            if list.bytes.len() + string.len() <= MAX_ARGS {
+                list.bytes.extend_from_slice(&string);
+            } else {
+                list.cut = Some(total);
+            }
+        }
+        // ARG_MAX is 6 MiB at most (execve(2)): more is no argument list.
+        if total > 8 << 20 {
+            break;
+        }
+    }
+    list.cut = list.cut.map(|_| total);
+    list
+}

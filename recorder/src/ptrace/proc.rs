@@ -1,0 +1,129 @@
+//! What only /proc knows of a stopped thread: real directories, what descriptors name, arguments, memory use.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::RawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use crate::model::Kernel;
+use crate::observation::{ArgList, At, Tid, Usage};
+
+/// Longest argument list that is kept whole, in bytes.
+pub(super) const MAX_ARGS: usize = 64 * 1024;
+/// Longest environment that is read, in bytes: more than the kernel lets an exec have (6 MiB, execve(2)).
+const MAX_ENV: u64 = 8 * 1024 * 1024;
+
+/// [`Kernel`] for threads that this thread traces.
+#[derive(Debug, Default)]
+pub(super) struct Proc;
+
+impl Kernel for Proc {
+    fn working_directory(&mut self, tid: Tid) -> Option<Vec<u8>> {
+        absolute(fs::read_link(format!("/proc/{tid}/cwd")).ok()?)
+    }
+
+    fn descriptor(&mut self, tid: Tid, fd: RawFd) -> Option<Vec<u8>> {
+        absolute(fs::read_link(format!("/proc/{tid}/fd/{fd}")).ok()?)
+    }
+
+    fn is_symlink(&mut self, tid: Tid, path: &[u8]) -> bool {
+        let mut seen = format!("/proc/{tid}/root").into_bytes();
+        seen.extend_from_slice(path);
+        fs::symlink_metadata(OsStr::from_bytes(&seen)).is_ok_and(|found| found.is_symlink())
+    }
+
+    fn descriptors(&mut self, tid: Tid) -> Vec<(RawFd, Vec<u8>)> {
+        let Ok(entries) = fs::read_dir(format!("/proc/{tid}/fd")) else { return Vec::new() };
+        entries
+            .flatten()
+            .filter_map(|entry| {
+                let fd = entry.file_name().to_str()?.parse().ok()?;
+                let path = fs::read_link(entry.path()).ok()?;
+                Some((fd, path.into_os_string().into_vec()))
+            })
+            .collect()
+    }
+}
+
+/// Pipes, sockets and memory files have no path.
+fn absolute(path: PathBuf) -> Option<Vec<u8>> {
+    let path = path.into_os_string().into_vec();
+    (path.starts_with(b"/") && !path.starts_with(b"/memfd:")).then_some(path)
+}
+
+/// Whether `at` exists for the thread, links followed.
+pub(super) fn exists(tid: Tid, at: At<'_>) -> bool {
+    let At::Path { dir, path } = at else { return true };
+    let mut seen = match dir {
+        _ if path.starts_with(b"/") => format!("/proc/{tid}/root"),
+        Some(fd) => format!("/proc/{tid}/fd/{fd}/"),
+        None => format!("/proc/{tid}/cwd/"),
+    }
+    .into_bytes();
+    seen.extend_from_slice(path);
+    fs::metadata(Path::new(OsStr::from_bytes(&seen))).is_ok()
+}
+
+/// The file that the kernel mapped for the thread's program.
+pub(super) fn program(tid: Tid) -> Option<Vec<u8>> {
+    absolute(fs::read_link(format!("/proc/{tid}/exe")).ok()?)
+}
+
+/// The arguments of a program that was just executed.
+pub(super) fn arguments(tid: Tid) -> io::Result<ArgList> {
+    let mut file = File::open(format!("/proc/{tid}/cmdline"))?;
+    let mut bytes = Vec::new();
+    (&mut file).take(MAX_ARGS as u64).read_to_end(&mut bytes)?;
+    let rest = if bytes.len() < MAX_ARGS { 0 } else { io::copy(&mut file, &mut io::sink())? };
+    let cut = (rest > 0).then(|| bytes.len() as u64 + rest);
+    Ok(ArgList { bytes, cut })
+}
+
+/// The environment of a program that was just executed.
+pub(super) fn environment(tid: Tid) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(format!("/proc/{tid}/environ"))?.take(MAX_ENV).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The process that a thread belongs to, and that one's parent.
+pub(super) fn family(tid: Tid) -> Option<(Tid, Tid)> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    Some((number(&status, "Tgid:")? as Tid, number(&status, "PPid:")? as Tid))
+}
+
+/// What a process used, asked at the exit stop of its last thread, where its memory is still there.
+pub(super) fn usage(pid: Tid) -> Usage {
+    let (utime, stime) = cpu_times(pid);
+    let max_rss = fs::read_to_string(format!("/proc/{pid}/status"))
+        .ok()
+        .and_then(|status| number(&status, "VmHWM:"))
+        .map_or(0, |kib| kib * 1024);
+    Usage { utime, stime, max_rss }
+}
+
+/// User and system time in nanoseconds, without children (wait4(2) would add those): the process's exact run time, shared
+/// out as its ticks are, which is how the kernel makes the two for getrusage(2) (cputime_adjust).
+fn cpu_times(pid: Tid) -> (u64, u64) {
+    // The kinds of clock in a process clock id (include/linux/posix-timers_types.h).
+    const PROF: libc::clockid_t = 0;
+    const VIRT: libc::clockid_t = 1;
+    const SCHED: libc::clockid_t = 2;
+    let clock = |kind| {
+        let id = nix::time::ClockId::from_raw((!pid << 3) | kind);
+        id.now().map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+    };
+    let (run, user, both) = (clock(SCHED), clock(VIRT), clock(PROF));
+    let utime = match both {
+        0 => run,
+        _ => (u128::from(run) * u128::from(user.min(both)) / u128::from(both)) as u64,
+    };
+    (utime, run - utime)
+}
+
+fn number(status: &str, field: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    line.split_whitespace().next()?.parse().ok()
+}

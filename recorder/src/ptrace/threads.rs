@@ -1,0 +1,229 @@
+//! What the tracer keeps for each thread, and for those that stopped before their parent told of them.
+
+use std::collections::HashMap;
+
+use super::decode::Entry;
+use super::proc;
+use super::tracee::{Stop, Stopped, Vanished};
+use crate::observation::{Tid, Usage};
+
+/// What threads of a process share, where it was not seen.
+pub(super) const THREAD_FLAGS: u64 =
+    (libc::CLONE_THREAD | libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_FS) as u64;
+
+/// A traced thread.
+#[derive(Debug)]
+pub(super) struct Thread {
+    /// Its process: the leader's id.
+    pub(super) process: Tid,
+    /// Its first stop is behind it.
+    pub(super) started: bool,
+    /// It passed its exit stop.
+    pub(super) exiting: bool,
+    /// The call that it is in, where its exit is waited for.
+    pub(super) entry: Option<Entry>,
+    /// Flags of its last clone3(2).
+    pub(super) clone3_flags: u64,
+    /// What has to be put back at the exit of its call, or at its first stop.
+    pub(super) undo: Option<Undo>,
+}
+
+impl Thread {
+    pub(super) fn new(process: Tid, undo: Option<Undo>) -> Self {
+        Self { process, started: false, exiting: false, entry: None, clone3_flags: 0, undo }
+    }
+
+    /// Whether the exit of its call is waited for.
+    pub(super) fn in_call(&self) -> bool {
+        self.entry.is_some() || self.undo.is_some()
+    }
+}
+
+/// What the tracer changed in a tracee for the length of one call.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Undo {
+    /// The register of the first argument, which the kernel preserves across calls.
+    FirstArgument(u64),
+    /// A word of memory.
+    Memory { address: u64, value: u64 },
+}
+
+impl Undo {
+    /// Changes the first argument of the call that `stopped` goes into.
+    pub(super) fn first_argument(stopped: &Stopped, value: u64) -> Result<Self, Vanished> {
+        let mut registers = stopped.registers()?;
+        let old = std::mem::replace(first_argument(&mut registers), value);
+        stopped.set_registers(registers)?;
+        Ok(Self::FirstArgument(old))
+    }
+
+    /// Puts it back.
+    pub(super) fn apply(self, stopped: &Stopped) -> Result<(), Vanished> {
+        match self {
+            // In the parent on aarch64 the register holds the result by now.
+            #[cfg(target_arch = "aarch64")]
+            Self::FirstArgument(_) => Ok(()),
+            #[cfg(target_arch = "x86_64")]
+            Self::FirstArgument(value) => {
+                let mut registers = stopped.registers()?;
+                *first_argument(&mut registers) = value;
+                stopped.set_registers(registers)
+            }
+            Self::Memory { address, value } => stopped.poke(address, value),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn first_argument(registers: &mut libc::user_regs_struct) -> &mut u64 {
+    &mut registers.rdi
+}
+
+#[cfg(target_arch = "aarch64")]
+fn first_argument(registers: &mut libc::user_regs_struct) -> &mut u64 {
+    &mut registers.regs[0]
+}
+
+/// The call that a thread is in; None where it is not of this architecture.
+#[cfg(target_arch = "x86_64")]
+fn current_call(registers: &libc::user_regs_struct) -> Option<libc::c_long> {
+    // The code segment of 64-bit user code (arch/x86/include/asm/segment.h, __USER_CS).
+    (registers.cs == 0x33).then_some(registers.orig_rax as libc::c_long)
+}
+
+#[cfg(target_arch = "aarch64")]
+fn current_call(registers: &libc::user_regs_struct) -> Option<libc::c_long> {
+    Some(registers.regs[8] as libc::c_long)
+}
+
+/// The flags with which `stopped`, at its fork stop, started `child`.
+pub(super) fn clone_flags(
+    stopped: &Stopped,
+    thread: Option<&Thread>,
+    child: Tid,
+) -> Result<u64, Vanished> {
+    let mut registers = stopped.registers()?;
+    Ok(match current_call(&registers) {
+        Some(libc::SYS_clone3) => thread.map_or(0, |thread| thread.clone3_flags),
+        Some(libc::SYS_clone) => match thread.and_then(|thread| thread.undo) {
+            Some(Undo::FirstArgument(flags)) => flags,
+            _ => *first_argument(&mut registers),
+        },
+        #[cfg(target_arch = "x86_64")]
+        Some(libc::SYS_fork) => 0,
+        #[cfg(target_arch = "x86_64")]
+        Some(libc::SYS_vfork) => (libc::CLONE_VFORK | libc::CLONE_VM) as u64,
+        // A 32-bit program: all that matters is whether this is a thread.
+        _ => match proc::family(child) {
+            Some((process, _)) if process != child => THREAD_FLAGS,
+            _ => 0,
+        },
+    })
+}
+
+#[derive(Debug, Default)]
+struct Process {
+    /// Threads that have not passed their exit stop.
+    left: usize,
+    usage: Usage,
+}
+
+/// All threads of the tree.
+#[derive(Debug)]
+pub(super) struct Threads {
+    threads: HashMap<Tid, Thread>,
+    processes: HashMap<Tid, Process>,
+    /// Stopped before the parent's event came.
+    pub(super) early: HashMap<Tid, (Stopped, Stop)>,
+}
+
+impl Threads {
+    /// A tree of one process, which runs.
+    pub(super) fn new(root: Tid) -> Self {
+        let mut threads =
+            Self { threads: HashMap::new(), processes: HashMap::new(), early: HashMap::new() };
+        threads.insert(root, Thread { started: true, ..Thread::new(root, None) });
+        threads
+    }
+
+    pub(super) fn get(&self, tid: Tid) -> Option<&Thread> {
+        self.threads.get(&tid)
+    }
+
+    pub(super) fn get_mut(&mut self, tid: Tid) -> Option<&mut Thread> {
+        self.threads.get_mut(&tid)
+    }
+
+    pub(super) fn started(&self, tid: Tid) -> bool {
+        self.get(tid).is_some_and(|thread| thread.started)
+    }
+
+    pub(super) fn insert(&mut self, tid: Tid, thread: Thread) {
+        self.processes.entry(thread.process).or_default().left += 1;
+        self.threads.insert(tid, thread);
+    }
+
+    pub(super) fn remove(&mut self, tid: Tid) -> Option<Thread> {
+        self.threads.remove(&tid)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.threads.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.threads.is_empty() && self.early.is_empty()
+    }
+
+    pub(super) fn processes(&self) -> impl Iterator<Item = Tid> {
+        self.processes.keys().copied()
+    }
+
+    /// One more thread of the process is as good as gone: how many are left?
+    pub(super) fn left(&mut self, process: Tid) -> usize {
+        self.processes.get_mut(&process).map_or(0, |process| {
+            process.left = process.left.saturating_sub(1);
+            process.left
+        })
+    }
+
+    pub(super) fn set_usage(&mut self, process: Tid, usage: Usage) {
+        if let Some(process) = self.processes.get_mut(&process) {
+            process.usage = usage;
+        }
+    }
+
+    /// The process is gone. Zero usage where it was not seen on its way out.
+    pub(super) fn end_process(&mut self, process: Tid) -> Usage {
+        self.processes.remove(&process).unwrap_or_default().usage
+    }
+
+    /// execve(2): the caller is the only thread left and has the leader's id now. Gives the caller's call.
+    pub(super) fn take_over(&mut self, leader: Tid, former: Tid) -> Option<Entry> {
+        let caller = self.threads.remove(&former)?;
+        let process = caller.process;
+        if self.processes.get(&process).is_some_and(|process| process.left > 1) || leader != former {
+            self.threads.retain(|_, thread| thread.process != process);
+        }
+        self.processes.insert(process, Process { left: 1, ..Process::default() });
+        let entry = caller.entry;
+        self.threads.insert(leader, Thread { started: true, ..Thread::new(process, None) });
+        entry
+    }
+
+    /// Early children whose parent can't be the one to tell of them any more: the child, its parent where known, and
+    /// whether it is a thread of that.
+    pub(super) fn orphans(&self) -> Vec<(Tid, Option<Tid>, bool)> {
+        let orphan = |&child: &Tid| {
+            let Some((process, parent)) = proc::family(child) else {
+                // Gone already; its end will be told.
+                return None;
+            };
+            let is_thread = process != child;
+            let creator = if is_thread { process } else { parent };
+            let alive = self.processes.get(&creator).is_some_and(|process| process.left > 0);
+            (!alive).then(|| (child, self.get(creator).map(|_| creator), is_thread))
+        };
+        self.early.keys().filter_map(orphan).collect()
+    }
+}

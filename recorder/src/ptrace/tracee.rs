@@ -1,0 +1,232 @@
+//! Tracees and their stops, made safe by types: a stopped tracee is a value, and resuming it consumes that value.
+//!
+//! A tracee can vanish at any moment, stopped or not (SIGKILL, or an exec by a sibling thread). That is no error
+//! but [`Vanished`]; its end, where there is one to come, is reported by a later [`wait`]. See ptrace(2).
+
+use std::io;
+use std::marker::PhantomData;
+use std::ptr;
+
+use libc::{c_int, c_uint, c_void};
+
+use crate::observation::Tid;
+use crate::source::ExitStatus;
+
+/// The tracee is gone (ESRCH).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Vanished;
+
+/// A tracee that stands still until it is resumed. Belongs to the tracer's thread.
+#[derive(Debug)]
+#[must_use = "a tracee that nobody resumes hangs"]
+pub(super) struct Stopped {
+    tid: Tid,
+    _not_send: PhantomData<*const ()>,
+}
+
+/// Why a tracee stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// The seccomp filter stopped it before a call.
+    Seccomp,
+    /// It comes out of a call.
+    SyscallExit,
+    /// It started a process or thread (fork, vfork or clone), whose id is the event message.
+    Fork,
+    /// It executed a program; the event message is the id that its thread had before.
+    Exec,
+    /// It is about to end; its memory is still there.
+    Exit,
+    /// It stopped with its process, as job control has it, by this signal.
+    Group(c_int),
+    /// A first stop, or the end of a group-stop.
+    Trap,
+    /// A signal is about to be delivered.
+    Signal(c_int),
+    /// A stop that needs no answer but to go on.
+    Other,
+}
+
+/// What [`wait`] found.
+#[derive(Debug)]
+pub(super) enum Waited {
+    Stopped(Stopped, Stop),
+    Ended(Tid, ExitStatus),
+    /// No stop is pending. Only when not blocking.
+    Quiet,
+    /// No tracee is left.
+    Nothing,
+}
+
+/// What the kernel says of a stopped tracee's call.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum SyscallInfo {
+    Seccomp { arch: u32, number: u64, args: [u64; 6], data: u32 },
+    Exit { result: Result<u64, i32> },
+    Other,
+}
+
+const OPTIONS: c_int = libc::PTRACE_O_TRACEFORK
+    | libc::PTRACE_O_TRACEVFORK
+    | libc::PTRACE_O_TRACECLONE
+    | libc::PTRACE_O_TRACEEXEC
+    | libc::PTRACE_O_TRACEEXIT
+    | libc::PTRACE_O_TRACESECCOMP
+    | libc::PTRACE_O_TRACESYSGOOD
+    | libc::PTRACE_O_EXITKILL;
+
+/// Makes the calling thread the tracer of `tid` and of all that it starts, which ends with this process.
+pub(super) fn seize(tid: Tid) -> io::Result<()> {
+    request(libc::PTRACE_SEIZE, tid, 0, OPTIONS as usize)
+}
+
+/// The next stop or end among the calling thread's tracees. Signals to this process don't interrupt it.
+pub(super) fn wait(block: bool) -> io::Result<Waited> {
+    // Not the children of other threads: those are somebody else's to wait for.
+    let flags = libc::__WALL | libc::__WNOTHREAD | if block { 0 } else { libc::WNOHANG };
+    let mut status = 0;
+    let tid = loop {
+        // SAFETY: `status` is a valid place for an int.
+        let tid = unsafe { libc::waitpid(-1, &mut status, flags) };
+        if tid >= 0 {
+            break tid;
+        }
+        match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(Waited::Nothing),
+            error if error.kind() == io::ErrorKind::Interrupted => {}
+            error => return Err(error),
+        }
+    };
+    Ok(match tid {
+        0 => Waited::Quiet,
+        _ => decode(tid, status),
+    })
+}
+
+fn decode(tid: Tid, status: c_int) -> Waited {
+    if libc::WIFEXITED(status) {
+        return Waited::Ended(tid, ExitStatus::Code(libc::WEXITSTATUS(status)));
+    }
+    if libc::WIFSIGNALED(status) {
+        let (signal, core) = (libc::WTERMSIG(status), libc::WCOREDUMP(status));
+        return Waited::Ended(tid, ExitStatus::Signal { signal, core });
+    }
+    let signal = libc::WSTOPSIG(status);
+    let stop = match status >> 16 {
+        libc::PTRACE_EVENT_SECCOMP => Stop::Seccomp,
+        libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => Stop::Fork,
+        libc::PTRACE_EVENT_EXEC => Stop::Exec,
+        libc::PTRACE_EVENT_EXIT => Stop::Exit,
+        libc::PTRACE_EVENT_STOP if signal == libc::SIGTRAP => Stop::Trap,
+        libc::PTRACE_EVENT_STOP => Stop::Group(signal),
+        0 if signal == libc::SIGTRAP | 0x80 => Stop::SyscallExit,
+        0 => Stop::Signal(signal),
+        _ => Stop::Other,
+    };
+    Waited::Stopped(Stopped { tid, _not_send: PhantomData }, stop)
+}
+
+impl Stopped {
+    pub(super) fn tid(&self) -> Tid {
+        self.tid
+    }
+
+    /// Lets it run to its next event; delivers `signal` unless that is 0.
+    pub(super) fn resume(self, signal: c_int) -> Result<(), Vanished> {
+        self.request(libc::PTRACE_CONT, 0, signal as usize)
+    }
+
+    /// Lets it run to the end of the call that it is in, or to an event before that.
+    pub(super) fn resume_to_exit(self, signal: c_int) -> Result<(), Vanished> {
+        self.request(libc::PTRACE_SYSCALL, 0, signal as usize)
+    }
+
+    /// Leaves it in its group-stop, from which SIGCONT wakes it.
+    pub(super) fn listen(self) -> Result<(), Vanished> {
+        self.request(libc::PTRACE_LISTEN, 0, 0)
+    }
+
+    /// What the kernel has to say of this event.
+    pub(super) fn event_message(&self) -> Result<u64, Vanished> {
+        let mut message: libc::c_ulong = 0;
+        self.request(libc::PTRACE_GETEVENTMSG, 0, &raw mut message as usize)?;
+        Ok(message)
+    }
+
+    /// The call that it goes into or comes out of.
+    pub(super) fn syscall_info(&self) -> Result<SyscallInfo, Vanished> {
+        // SAFETY: the structure is plain numbers, for which zero is a value.
+        let mut info: libc::ptrace_syscall_info = unsafe { std::mem::zeroed() };
+        let size = size_of_val(&info);
+        self.request(libc::PTRACE_GET_SYSCALL_INFO, size, &raw mut info as usize)?;
+        Ok(match info.op {
+            libc::PTRACE_SYSCALL_INFO_SECCOMP => {
+                // SAFETY: `op` says which member the kernel filled in, and any bits are numbers.
+                let seccomp = unsafe { info.u.seccomp };
+                SyscallInfo::Seccomp {
+                    arch: info.arch,
+                    number: seccomp.nr,
+                    args: seccomp.args,
+                    data: seccomp.ret_data,
+                }
+            }
+            libc::PTRACE_SYSCALL_INFO_EXIT => {
+                // SAFETY: as above.
+                let exit = unsafe { info.u.exit };
+                let result = match exit.is_error {
+                    0 => Ok(exit.sval as u64),
+                    _ => Err(exit.sval.unsigned_abs() as i32),
+                };
+                SyscallInfo::Exit { result }
+            }
+            _ => SyscallInfo::Other,
+        })
+    }
+
+    /// The general registers.
+    pub(super) fn registers(&self) -> Result<libc::user_regs_struct, Vanished> {
+        // SAFETY: the structure is plain numbers, for which zero is a value.
+        let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
+        let mut area = io_vec(&mut registers);
+        self.request(PTRACE_GETREGSET, NT_PRSTATUS, &raw mut area as usize)?;
+        Ok(registers)
+    }
+
+    /// Changes the general registers.
+    pub(super) fn set_registers(
+        &self,
+        mut registers: libc::user_regs_struct,
+    ) -> Result<(), Vanished> {
+        let mut area = io_vec(&mut registers);
+        self.request(PTRACE_SETREGSET, NT_PRSTATUS, &raw mut area as usize)
+    }
+
+    /// Changes 8 bytes of its memory.
+    pub(super) fn poke(&self, address: u64, value: u64) -> Result<(), Vanished> {
+        self.request(libc::PTRACE_POKEDATA, address as usize, value as usize)
+    }
+
+    fn request(&self, what: c_uint, address: usize, data: usize) -> Result<(), Vanished> {
+        request(what, self.tid, address, data).map_err(|error| {
+            if error.raw_os_error() != Some(libc::ESRCH) {
+                tracing::debug!(tid = self.tid, what, %error, "ptrace request refused");
+            }
+            Vanished
+        })
+    }
+}
+
+const PTRACE_GETREGSET: c_uint = 0x4204;
+const PTRACE_SETREGSET: c_uint = 0x4205;
+const NT_PRSTATUS: usize = 1;
+
+fn io_vec<T>(value: &mut T) -> libc::iovec {
+    libc::iovec { iov_base: ptr::from_mut(value).cast(), iov_len: size_of::<T>() }
+}
+
+fn request(what: c_uint, tid: Tid, address: usize, data: usize) -> io::Result<()> {
+    // SAFETY: `address` and `data` are numbers to these requests, or, from the functions above, the address and size
+    // of a live value of the type that the request fills in or reads. Only the tracee's memory is changed otherwise.
+    let answer = unsafe { libc::ptrace(what as _, tid, address as *mut c_void, data as *mut c_void) };
+    if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
