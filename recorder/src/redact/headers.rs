@@ -99,7 +99,9 @@ pub(super) fn scheme_at(text: &[u8], start: usize, end: usize) -> Option<Found> 
     let value = value.strip_suffix(b".").unwrap_or(value);
     let basic = text[start..end].eq_ignore_ascii_case(b"basic ");
     let secret = if basic {
-        value.len() >= 8 && value.len() % 4 == 0 && (looks_random(value) || value.ends_with(b"="))
+        value.len() >= 8
+            && value.len().is_multiple_of(4)
+            && (looks_random(value) || value.ends_with(b"="))
     } else {
         value.len() >= 12
             && (looks_random(value) || is_digest_or_uuid(value))

@@ -1,5 +1,6 @@
 //! One pass over a text for the words that secrets start with or stand under; what they lead to is judged on the spot.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
@@ -81,7 +82,7 @@ pub(super) fn find(text: &[u8]) -> Vec<Found> {
         Some((blank, marks)) => {
             let mut found = look(&blank);
             for mark in marks {
-                found = found.into_iter().flat_map(|f| around(f, mark)).collect();
+                found = found.into_iter().flat_map(|f| around(f, &mark)).collect();
             }
             found.retain(|f| text[f.start..f.end].iter().any(u8::is_ascii_alphanumeric));
             found
@@ -90,7 +91,7 @@ pub(super) fn find(text: &[u8]) -> Vec<Found> {
 }
 
 /// The text with stars for the marks of an earlier redaction, and where they stand; `None` if there are none.
-fn without_marks(text: &[u8]) -> Option<(Vec<u8>, Vec<(usize, usize)>)> {
+fn without_marks(text: &[u8]) -> Option<(Vec<u8>, Vec<Range<usize>>)> {
     let mut blank = Vec::new();
     let mut marks = Vec::new();
     for start in FINDER.find_iter(text) {
@@ -99,16 +100,16 @@ fn without_marks(text: &[u8]) -> Option<(Vec<u8>, Vec<(usize, usize)>)> {
                 blank = text.to_vec();
             }
             blank[start..start + len].fill(b'*');
-            marks.push((start, start + len));
+            marks.push(start..start + len);
         }
     }
     (!marks.is_empty()).then_some((blank, marks))
 }
 
 /// What of `found` lies before and after a mark.
-fn around(found: Found, (start, end): (usize, usize)) -> impl Iterator<Item = Found> {
-    let before = Found { end: found.end.min(start), ..found };
-    let after = Found { start: found.start.max(end), ..found };
+fn around(found: Found, mark: &Range<usize>) -> impl Iterator<Item = Found> + use<> {
+    let before = Found { end: found.end.min(mark.start), ..found };
+    let after = Found { start: found.start.max(mark.end), ..found };
     [before, after].into_iter().filter(|f| f.start < f.end)
 }
 
