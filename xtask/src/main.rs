@@ -1,5 +1,6 @@
 //! Developer tasks: `cargo xtask test`, `cargo xtask bench NAME`, `cargo xtask tidy`.
 
+mod bench;
 mod python;
 mod tally;
 mod test;
@@ -22,6 +23,11 @@ struct Cli {
 enum Task {
     /// Run every test: Rust, then Python
     Test(test::Args),
+    /// Measure, beside the bars; the figures go to docs/benchmarks.md
+    Bench {
+        #[command(subcommand)]
+        bench: bench::Bench,
+    },
     /// Check what compilers don't: file lengths, documents against code, forbidden marks
     Tidy,
 }
@@ -29,6 +35,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Test(args) => test::run(&args),
+        Task::Bench { bench } => bench::run(&bench),
         Task::Tidy => tidy::run(),
     };
     match done {
