@@ -1,1 +1,25 @@
-//! Placeholder while the workspace is laid out.
+//! Going back: restore a snapshot, resume from it, see what changed, and bring the changes home.
+//!
+//! This crate records nothing: it returns a launch plan, which the command hands to the recorder and `agentrec-replay` to the
+//! kernel.
+
+mod apply;
+mod error;
+mod origin;
+mod redacted;
+mod restore;
+mod resume;
+mod snapshot;
+mod sources;
+mod text_diff;
+
+pub use apply::{ApplyPlan, ApplyRoot, apply, plan_apply};
+pub use error::{Error, Result};
+pub use redacted::REDACTION_MARK;
+pub use restore::{
+    InPlace, Missing, MissingReason, NotSet, Only, Restored, restore_in_place, restore_new,
+};
+pub use resume::{Edits, Place, RestoredRoot, ResumePlan, restore_root, resume_plan};
+pub use snapshot::{Root, Snapshot, read_snapshot, read_snapshots, session_id};
+pub use sources::Sources;
+pub use text_diff::{ContentDiff, Hunk, Line, Side, content_diff};

@@ -1,0 +1,237 @@
+//! Brings the changes of a resumed session's copy home: what only the copy changed is applied, what both changed is a conflict.
+
+use std::path::{Path, PathBuf};
+
+use agentrec_store::{
+    CaptureOptions, Change, ChangeKind, Entry, Home, Kind, Objects, ProgressFn, StatCache, Store,
+    Tree, TreeBudget, capture_tree, diff_trees,
+};
+use agentrec_trace::{ObjectId, Reader};
+
+use crate::error::{Error, Result};
+use crate::origin::{Origin, OriginRoot};
+use crate::restore::{Applier, Restored};
+use crate::sources::Sources;
+
+/// What bringing a session's changes home would do, root by root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplyPlan {
+    /// The session whose copies these are.
+    pub session: String,
+    /// Its roots.
+    pub roots: Vec<ApplyRoot>,
+}
+
+/// What would be done in one directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplyRoot {
+    /// The directory that would be changed.
+    pub home: PathBuf,
+    /// The copy that the changes are from.
+    pub copy: PathBuf,
+    /// The tree object of the present state of `home`, in the store: with it everything can be brought back.
+    pub saved: ObjectId,
+    /// Changes that only the copy has, from the present state to that of the copy, in path order.
+    pub changes: Vec<Change>,
+    /// Changes that meet others made at home in the meantime.
+    pub conflicts: Vec<Change>,
+    /// Paths whose content was left out on one side, so that nobody can tell.
+    pub unknown: Vec<PathBuf>,
+}
+
+impl ApplyPlan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.roots.iter().all(|root| root.changes.is_empty() && root.conflicts.is_empty())
+    }
+}
+
+/// Compares the copies of `session` with the directories that they stand for. The present state of both is saved in the
+/// store; nothing else is changed. `excludes` are those of the session.
+pub fn plan_apply(
+    store: &Store,
+    home: &Home,
+    session: &str,
+    excludes: &[String],
+) -> Result<ApplyPlan> {
+    let no_copy = || Error::NoCopy { session: session.to_owned() };
+    let origin = Origin::load(home, session)?.ok_or_else(no_copy)?;
+    let mut roots = Vec::new();
+    for root in &origin.roots {
+        if !root.copy.is_dir() {
+            return Err(no_copy());
+        }
+        roots.push(plan_root(store, root, excludes)?);
+    }
+    Ok(ApplyPlan { session: origin.session, roots })
+}
+
+fn plan_root(store: &Store, root: &OriginRoot, excludes: &[String]) -> Result<ApplyRoot> {
+    // The trees that both sides started from may be in the parent's trace only.
+    let reader = Reader::open(&root.base_trace).ok();
+    let sources = match &reader {
+        Some(reader) => Sources::new(reader, Some(store)),
+        None => Sources::store(store),
+    };
+    let base: ObjectId = root.base.parse().map_err(|_| Error::Origin {
+        path: root.copy.clone(),
+        reason: format!("`{}` is no tree", root.base),
+    })?;
+    if !sources.contains(&base)? {
+        return Err(Error::NoTree { path: root.home.clone() });
+    }
+    let capture = |dir: &Path| {
+        let options = CaptureOptions {
+            seen_as: root.home.clone(),
+            excludes: excludes.to_vec(),
+            ..CaptureOptions::default()
+        };
+        capture_tree(store, dir, &options, &mut StatCache::in_memory()).map(|capture| capture.tree)
+    };
+    let copy = capture(&root.copy)?;
+    let saved = capture(&root.home)?;
+
+    let mut plan = ApplyRoot {
+        home: root.home.clone(),
+        copy: root.copy.clone(),
+        saved,
+        changes: Vec::new(),
+        conflicts: Vec::new(),
+        unknown: Vec::new(),
+    };
+    let mut lookup = Lookup { sources: &sources, budget: TreeBudget::default(), last: None };
+    for change in diff_trees(&sources, base, copy)? {
+        let now = lookup.entry(saved, &change.path)?;
+        match judge(&change, now.as_ref()) {
+            Verdict::AlreadyThere => {}
+            Verdict::Unknown => plan.unknown.push(change.path),
+            Verdict::Apply => {
+                plan.changes.extend(from_now(change, now));
+            }
+            Verdict::Conflict => plan.conflicts.extend(from_now(change, now)),
+        }
+    }
+    Ok(plan)
+}
+
+enum Verdict {
+    Apply,
+    AlreadyThere,
+    Conflict,
+    Unknown,
+}
+
+/// What becomes of a change of the copy, given what home has now.
+fn judge(change: &Change, now: Option<&Entry>) -> Verdict {
+    if change.kind == ChangeKind::Unknown || now.is_some_and(|now| now.left_out.is_some()) {
+        return Verdict::Unknown;
+    }
+    if change.kind == ChangeKind::Time || same(now, change.after.as_ref()) {
+        return Verdict::AlreadyThere;
+    }
+    if same(now, change.before.as_ref()) { Verdict::Apply } else { Verdict::Conflict }
+}
+
+/// Whether two entries are the same but for their times, owners and link groups.
+fn same(a: Option<&Entry>, b: Option<&Entry>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => {
+            let content = a.kind == Kind::Dir || a.id == b.id;
+            a.kind == b.kind
+                && content
+                && a.target == b.target
+                && a.meta.mode == b.meta.mode
+                && a.meta.xattrs == b.meta.xattrs
+        }
+        _ => false,
+    }
+}
+
+/// The change from what home has now to what the copy has.
+fn from_now(change: Change, now: Option<Entry>) -> Option<Change> {
+    let kind = match (&now, &change.after) {
+        (None, None) => return None,
+        (None, Some(_)) => ChangeKind::Added,
+        (Some(_), None) => ChangeKind::Deleted,
+        (Some(now), Some(after)) if now.kind != after.kind => ChangeKind::Type,
+        (Some(now), Some(after)) if now.id == after.id && now.target == after.target => {
+            ChangeKind::Attributes
+        }
+        _ if change.entry().kind == Kind::Dir => ChangeKind::Attributes,
+        _ => ChangeKind::Content,
+    };
+    Some(Change { kind, before: now, ..change })
+}
+
+/// Finds entries of a tree by path; neighbours are asked for one after the other.
+struct Lookup<'a> {
+    sources: &'a Sources<'a>,
+    budget: TreeBudget,
+    last: Option<(PathBuf, Option<Tree>)>,
+}
+
+impl Lookup<'_> {
+    /// The entry at `path`, a directory with its own attributes; none where there is none.
+    fn entry(&mut self, root: ObjectId, path: &Path) -> Result<Option<Entry>> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            let tree = self.budget.load(self.sources, root, 0)?;
+            return Ok(Some(Entry {
+                kind: Kind::Dir,
+                id: Some(root),
+                meta: tree.meta,
+                ..Entry::default()
+            }));
+        };
+        if self.last.as_ref().is_none_or(|(last, _)| last != parent) {
+            let tree = self.tree(root, parent)?;
+            self.last = Some((parent.to_owned(), tree));
+        }
+        let tree = self.last.as_ref().and_then(|(_, tree)| tree.as_ref());
+        let Some(mut entry) = tree.and_then(|tree| tree.entry(name.as_encoded_bytes())).cloned()
+        else {
+            return Ok(None);
+        };
+        if let (Kind::Dir, Some(id)) = (entry.kind, entry.id) {
+            entry.meta = self.budget.load(self.sources, id, 0)?.meta;
+        }
+        Ok(Some(entry))
+    }
+
+    fn tree(&mut self, root: ObjectId, path: &Path) -> Result<Option<Tree>> {
+        let mut tree = self.budget.load(self.sources, root, 0)?;
+        for (depth, name) in path.iter().enumerate() {
+            let entry = tree.entry(name.as_encoded_bytes());
+            let Some(id) = entry.filter(|entry| entry.kind == Kind::Dir).and_then(|entry| entry.id)
+            else {
+                return Ok(None);
+            };
+            tree = self.budget.load(self.sources, id, depth)?;
+        }
+        Ok(Some(tree))
+    }
+}
+
+/// Carries a plan out; with `overwrite`, conflicts too are settled for the copy. A file that changed since the plan was made is
+/// left alone and listed. Returns what was done in each root, in the plan's order.
+pub fn apply(
+    store: &Store,
+    plan: &ApplyPlan,
+    overwrite: bool,
+    progress: Option<&ProgressFn>,
+) -> Result<Vec<Restored>> {
+    let sources = Sources::store(store);
+    plan.roots
+        .iter()
+        .map(|root| {
+            let mut changes = root.changes.clone();
+            if overwrite {
+                changes.extend(root.conflicts.iter().cloned());
+                changes.sort_by(|a, b| a.path.cmp(&b.path));
+            }
+            let mut applier = Applier::new(&root.home, &sources, true, progress)?;
+            applier.apply(&changes)?;
+            Ok(applier.finish())
+        })
+        .collect()
+}

@@ -1,0 +1,127 @@
+//! What can go wrong when going back, each with the path or the snapshot that it went wrong with.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use agentrec_trace::SnapshotIndex;
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A call on a file failed.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The trace can't be read.
+    #[error(transparent)]
+    Trace(#[from] agentrec_trace::Error),
+    /// The store can't be read, or holds something else than it should.
+    #[error(transparent)]
+    Store(#[from] agentrec_store::Error),
+    /// The command can't be started.
+    #[error(transparent)]
+    Launch(#[from] agentrec_launch::Error),
+    /// The trace has no snapshot of this number.
+    #[error("the trace has no snapshot {0}")]
+    NoSnapshot(SnapshotIndex),
+    /// The trace does not say which session it is of.
+    #[error("the trace does not begin with a session's start")]
+    NoSession,
+    /// The tree of a snapshot is neither in the trace nor in the store.
+    #[error("the files of {} are not in the trace, and this machine's store does not have them", path.display())]
+    NoTree {
+        /// The root.
+        path: PathBuf,
+    },
+    /// What should be made is already there.
+    #[error("{} already exists", path.display())]
+    Exists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// An earlier restore to the same place was interrupted.
+    #[error("{} is left from an interrupted restore", path.display())]
+    Partial {
+        /// The unfinished directory.
+        path: PathBuf,
+    },
+    /// The path at which a resumed agent should see its files is not there.
+    #[error("{} does not exist, so nothing can be shown there", path.display())]
+    NoOriginal {
+        /// The original path.
+        path: PathBuf,
+    },
+    /// The command that was recorded holds secrets that were taken out.
+    #[error("argument {index} of the recorded command was redacted: {argument}")]
+    RedactedArgument {
+        /// Its position, the command itself being 0.
+        index: usize,
+        /// The argument as it is in the trace.
+        argument: String,
+    },
+    /// A glob can't be read.
+    #[error("invalid pattern: {0}")]
+    Pattern(#[from] globset::Error),
+    /// A session is no resumed one, or what it left was removed.
+    #[error("session {session} has no copy here whose changes could be brought home")]
+    NoCopy {
+        /// The session.
+        session: String,
+    },
+    /// The note beside a copy can't be read.
+    #[error("{}: {reason}", path.display())]
+    Origin {
+        /// The note.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoSnapshot(_) => Some("`agentrec info` lists the snapshots".into()),
+            Self::NoTree { .. } => Some(
+                "resume on the machine that recorded it, or `agentrec bundle` the trace there"
+                    .into(),
+            ),
+            Self::Exists { .. } => Some("name a directory that does not exist yet".into()),
+            Self::Partial { path } => Some(format!("remove {} and restore again", path.display())),
+            Self::NoOriginal { path } => Some(format!(
+                "agents find their own state by that path; create an empty {} and try again, or use \
+                 `agentrec restore` to only get the files",
+                path.display()
+            )),
+            Self::RedactedArgument { .. } => Some("give the whole command after `--`".into()),
+            Self::NoCopy { .. } => Some(
+                "only sessions that `agentrec resume` started have one, until they are removed"
+                    .into(),
+            ),
+            Self::Launch(error) => error.hint().map(str::to_owned),
+            _ => None,
+        }
+    }
+}
+
+/// Results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Turns an error of the operating system into ours by saying what was tried on what.
+pub(crate) trait Context<T> {
+    fn context(self, action: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
+    fn context(self, action: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|error| Error::Io { action, path: path.to_owned(), source: error.into() })
+    }
+}
