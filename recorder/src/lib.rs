@@ -1,7 +1,27 @@
-//! Placeholder while the workspace is laid out.
+//! Capture: records a command and everything that it starts.
+//!
+//! [`run`] is all that most callers need. The two processes behind it, and the way of an event through them, are
+//! described in `docs/architecture.md`.
 
+pub mod control;
+mod error;
+mod front;
+mod gate;
+mod link;
 pub mod model;
+mod nested;
 pub mod observation;
+mod options;
 pub mod ptrace;
+mod recorder;
 pub mod redact;
+mod runtime;
+mod session;
+mod setup;
+mod socket;
 pub mod source;
+
+pub use error::{Error, Result};
+pub use front::run;
+pub use options::{FileCounts, Lineage, OnError, Options, Outcome, Progress, Recording};
+pub use runtime::find_socket;

@@ -1,0 +1,310 @@
+//! The front: what the shell started. It forks the recorder and the command, forwards signals, waits, and returns
+//! the command's status.
+//!
+//! It has one thread and does nothing but wait, so it can stop and go on with the command (Ctrl-Z), and reap orphans
+//! where it is process 1. The recorder is a process of its own because it has to stay behind for descendants that
+//! outlive the command.
+
+mod inherited;
+mod signals;
+
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use agentrec_launch as launch;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{ForkResult, Pid, fork, getpid};
+
+use self::signals::Signals;
+use crate::error::{Error, Result};
+use crate::gate;
+use crate::link::{FromFront, FromRecorder, Link};
+use crate::options::{Options, Outcome, Progress, Recording};
+use crate::ptrace;
+use crate::setup::Setup;
+use crate::source::ExitStatus;
+
+pub(crate) use inherited::{detach, exit, standard_fds};
+
+/// Records a command from its start to its end; returns when the command ended and its trace is closed.
+///
+/// Forks, so the calling process must not have threads yet. Inside of a recorded tree the command is not recorded a
+/// second time: this process becomes the command.
+///
+/// # Errors
+/// [`Error::Launch`] where the command could not be run, [`Error::Recorder`] where it could not be recorded (and was
+/// not run), [`Error::RecorderKilled`].
+pub fn run(options: Options) -> Result<Outcome> {
+    if crate::nested::inside_of_recording() {
+        return Err(Error::Launch(options.plan.prepare()?.exec()));
+    }
+    only_thread()?;
+    let setup = Setup::new(options)?;
+    let prepared = setup.options.plan.prepare()?;
+    let filter = ptrace::Filter::new(&setup.source);
+    let signals = Signals::block()?;
+
+    let socket_pair = || UnixStream::pair().map_err(|e| Error::io("make a socket pair", e));
+    let (front_end, recorder_end) = socket_pair()?;
+    let (child_gate, recorder_gate) = gate::pair()?;
+    let progress = setup.options.progress;
+    // SAFETY: this process has no other thread (checked above), so the child may go on like any process.
+    let recorder = match unsafe { fork() }.map_err(|e| Error::io("start the recorder", e))? {
+        ForkResult::Child => {
+            drop((front_end, child_gate));
+            signals.ignore_all();
+            crate::recorder::main(setup, Link::new(recorder_end), recorder_gate)
+        }
+        ForkResult::Parent { child } => child,
+    };
+    drop((recorder_end, recorder_gate));
+
+    let mut front = Front {
+        recorder,
+        link: Link::new(front_end),
+        progress,
+        state: State::default(),
+        signals: &signals,
+    };
+    if let Some(signal) = front.wait_for_recorder()? {
+        return Ok(Outcome { status: ExitStatus::Signal { signal, core: false }, recording: None });
+    }
+    let hook = || {
+        signals.restore_in_child();
+        inherited::restore();
+        ptrace::permit_tracer(recorder.as_raw() as u32);
+        child_gate.pass()?;
+        install(&filter)
+    };
+    // SAFETY: this process has no other thread, so the hook may do what it likes.
+    let child = unsafe { prepared.spawn_with(hook) }?;
+    // The child holds the other end now: when it dies the recorder sees it.
+    drop(child_gate);
+    front.wait_for_agent(child)
+}
+
+/// Puts the filter into force, last thing before exec.
+fn install(filter: &ptrace::Filter) -> std::result::Result<(), Errno> {
+    match filter.install() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)),
+    }
+}
+
+/// Fails where the process has more threads than one.
+fn only_thread() -> Result<()> {
+    let tasks = std::fs::read_dir("/proc/self/task").map_err(|e| Error::io("read /proc", e))?;
+    if tasks.count() == 1 { Ok(()) } else { Err(Error::Threads) }
+}
+
+struct Front<'a> {
+    recorder: Pid,
+    link: Link<FromFront, FromRecorder>,
+    progress: Option<fn(Progress)>,
+    signals: &'a Signals,
+    state: State,
+}
+
+/// What the front has heard so far.
+#[derive(Default)]
+struct State {
+    agent: Option<Pid>,
+    agent_status: Option<ExitStatus>,
+    agent_stopped: bool,
+    /// The wait status of the recorder process.
+    recorder_status: Option<ExitStatus>,
+    ready: bool,
+    failed: Option<Error>,
+    recording: Option<Recording>,
+    /// The recorder hung up: nothing more will come.
+    hung_up: bool,
+    launch_error: Option<launch::Error>,
+}
+
+impl Front<'_> {
+    /// Until the trace is open. A signal before that ends it all: its number.
+    fn wait_for_recorder(&mut self) -> Result<Option<i32>> {
+        while !self.state.ready {
+            let (signals, link, _) = self.poll(None)?;
+            if link {
+                self.receive();
+            }
+            if self.state.hung_up {
+                return Err(self.recorder_error());
+            }
+            if signals {
+                while let Some(info) = self.signals.read() {
+                    match info.signal {
+                        libc::SIGCHLD => self.reap(),
+                        // The link closes with this process's end, and the recorder throws away what it has.
+                        libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT => {
+                            return Ok(Some(info.signal));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Until the command ended and its trace is closed.
+    fn wait_for_agent(mut self, child: launch::Child) -> Result<Outcome> {
+        let agent = child.pid();
+        self.state.agent = Some(agent);
+        let mut starting = Some(child);
+        loop {
+            let (signals, link, started) = self.poll(starting.as_ref())?;
+            if let Some(child) = started.then(|| starting.take()).flatten() {
+                self.state.launch_error = child.started().err();
+            }
+            if signals {
+                self.handle_signals(agent);
+            }
+            if link {
+                self.receive();
+            }
+            let closed = self.state.recording.is_some() || self.state.hung_up;
+            if starting.is_none()
+                && closed
+                && let Some(status) = self.state.agent_status
+            {
+                // A recorder that has nobody to stay behind for is about to end.
+                if self.state.recording.as_ref().is_some_and(|r| r.left_running == 0) {
+                    signals::wait_for(self.recorder);
+                }
+                return self.finish(status);
+            }
+        }
+    }
+
+    fn finish(mut self, status: ExitStatus) -> Result<Outcome> {
+        if let Some(error) = self.state.failed.take() {
+            return Err(error);
+        }
+        if self.state.recording.is_none() {
+            let killed = self.recorder_error();
+            if matches!(killed, Error::RecorderKilled { .. }) {
+                return Err(killed);
+            }
+        }
+        match self.state.launch_error.take() {
+            Some(error) => Err(error.into()),
+            None => Ok(Outcome { status, recording: self.state.recording.take() }),
+        }
+    }
+
+    /// Waits for signals, for the recorder, or for the child's exec.
+    fn poll(&self, starting: Option<&launch::Child>) -> Result<(bool, bool, bool)> {
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        if !self.state.hung_up {
+            fds.push(PollFd::new(self.link.as_fd(), PollFlags::POLLIN));
+        }
+        if let Some(child) = starting {
+            fds.push(PollFd::new(child.as_fd(), PollFlags::POLLIN));
+        }
+        match poll(&mut fds, PollTimeout::NONE) {
+            // Stopped and continued.
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::io("wait for the command", errno)),
+        }
+        let ready = |fd: Option<&PollFd>| fd.and_then(PollFd::any).unwrap_or(false);
+        let link = usize::from(!self.state.hung_up);
+        Ok((
+            ready(fds.first()),
+            link == 1 && ready(fds.get(1)),
+            starting.is_some() && ready(fds.get(1 + link)),
+        ))
+    }
+
+    fn receive(&mut self) {
+        let Some(messages) = self.link.receive() else {
+            self.state.hung_up = true;
+            return;
+        };
+        for message in messages {
+            match message {
+                FromRecorder::Progress(progress) => {
+                    if let Some(show) = self.progress {
+                        show(progress);
+                    }
+                }
+                FromRecorder::Ready => self.state.ready = true,
+                FromRecorder::Failed { message, hint } => {
+                    self.state.failed = Some(Error::Recorder { message, hint });
+                }
+                FromRecorder::Closed(recording) => self.state.recording = Some(*recording),
+            }
+        }
+    }
+
+    fn handle_signals(&mut self, agent: Pid) {
+        while let Some(info) = self.signals.read() {
+            match (info.signal, self.state.agent_status) {
+                (libc::SIGCHLD, _) => self.reap(),
+                // The terminal sent it to the whole foreground group: the agent has it already.
+                _ if info.from_kernel => {}
+                (signal, None) => signals::send(agent, signal),
+                // Only descendants are left, and somebody is tired of waiting for them.
+                (libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT, Some(_)) => {
+                    self.link.send(&FromFront::Close).ok();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes the news of all children; also of orphans that were handed to us as process 1.
+    fn reap(&mut self) {
+        let mut stop = false;
+        while let Some((pid, change)) = signals::next_child_change() {
+            let agent = self.state.agent == Some(pid);
+            match change {
+                signals::Change::Ended(status) if agent => self.state.agent_status = Some(status),
+                signals::Change::Ended(status) if pid == self.recorder => {
+                    self.state.recorder_status = Some(status);
+                }
+                signals::Change::Stopped(signal) if agent => {
+                    self.state.agent_stopped = true;
+                    // Ctrl-Z and its kin stop the job, and we are part of the job. SIGSTOP was meant for the agent.
+                    stop |= matches!(signal, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU);
+                }
+                signals::Change::Continued if agent => self.state.agent_stopped = false,
+                _ => {}
+            }
+        }
+        if let Some(agent) = self.state.agent.filter(|_| stop && self.state.agent_stopped) {
+            self.stop_with(agent);
+        }
+    }
+
+    /// Stops until somebody continues us; the agent goes on then too.
+    fn stop_with(&mut self, agent: Pid) {
+        kill(getpid(), Signal::SIGSTOP).ok();
+        // The shell continued the whole job, or us alone: only then has the agent still to be told.
+        self.signals.discard(Signal::SIGCONT);
+        self.reap();
+        if self.state.agent_stopped {
+            signals::send(agent, libc::SIGCONT);
+        }
+    }
+
+    /// The recorder hung up without a closed trace: why.
+    fn recorder_error(&mut self) -> Error {
+        if let Some(error) = self.state.failed.take() {
+            return error;
+        }
+        while self.state.recorder_status.is_none() {
+            match signals::wait_for(self.recorder) {
+                Some(status) => self.state.recorder_status = Some(status),
+                None => break,
+            }
+        }
+        match self.state.recorder_status {
+            Some(ExitStatus::Signal { signal, .. }) => Error::RecorderKilled { signal },
+            _ => Error::Recorder { message: "the recorder ended early".into(), hint: None },
+        }
+    }
+}

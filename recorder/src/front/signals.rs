@@ -1,0 +1,178 @@
+//! The front's signals: all of them wait on a descriptor, with who sent them.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+
+use crate::error::{Error, Result};
+use crate::source::ExitStatus;
+
+/// All signals that can be waited for, blocked, until this is dropped.
+pub(super) struct Signals {
+    fd: SignalFd,
+    original: SigSet,
+    /// SIGCHLD as it was: where it is ignored, children vanish unwaited.
+    child: SigAction,
+}
+
+/// A signal that arrived.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Info {
+    pub(super) signal: i32,
+    /// Sent by the kernel, such as by the terminal for Ctrl-C, not by a process.
+    pub(super) from_kernel: bool,
+}
+
+/// What is left as it is: what can't be blocked, and what the processor raises.
+const LEFT_ALONE: [i32; 9] = [
+    libc::SIGKILL,
+    libc::SIGSTOP,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+    libc::SIGABRT,
+];
+
+fn ours() -> impl Iterator<Item = i32> {
+    // glibc keeps the first real-time signals (32 and 33) for itself.
+    (1..32).chain(libc::SIGRTMIN()..=libc::SIGRTMAX()).filter(|signal| !LEFT_ALONE.contains(signal))
+}
+
+impl Signals {
+    pub(super) fn block() -> Result<Self> {
+        let failed = |errno: Errno| Error::io("set up signals", errno);
+        // SAFETY: an all-zero sigset_t is storage for sigemptyset(3), which makes it valid; sigaddset(3) gets
+        // numbers between 1 and SIGRTMAX.
+        let set = unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            for signal in ours() {
+                libc::sigaddset(&raw mut set, signal);
+            }
+            SigSet::from_sigset_t_unchecked(set)
+        };
+        let original = set.thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(failed)?;
+        let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+        // SAFETY: the default disposition runs no code of ours.
+        let child = unsafe { sigaction(Signal::SIGCHLD, &default) }.map_err(failed)?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let fd = SignalFd::with_flags(&set, flags).map_err(failed)?;
+        Ok(Self { fd, original, child })
+    }
+
+    /// The next signal that waits.
+    pub(super) fn read(&self) -> Option<Info> {
+        let info = self.fd.read_signal().ok().flatten()?;
+        Some(Info { signal: info.ssi_signo as i32, from_kernel: info.ssi_code == libc::SI_KERNEL })
+    }
+
+    /// Forgets `signal` where it waits.
+    pub(super) fn discard(&self, signal: Signal) {
+        let set: SigSet = signal.into();
+        let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: both pointers are to live values; the info may be null (sigtimedwait(2)).
+        unsafe {
+            libc::sigtimedwait(set.as_ref(), std::ptr::null_mut(), &raw const now);
+        }
+    }
+
+    /// In the command's process, before exec: mask and SIGCHLD as they were.
+    pub(super) fn restore_in_child(&self) {
+        self.restore();
+    }
+
+    /// In the recorder: what is sent to a job or a control group must not end it before the command.
+    pub(super) fn ignore_all(&self) {
+        for signal in ours().filter(|signal| *signal != libc::SIGCHLD) {
+            // SAFETY: ignoring a signal runs no code of ours.
+            unsafe {
+                libc::signal(signal, libc::SIG_IGN);
+            }
+        }
+        SigSet::empty().thread_set_mask().ok();
+    }
+
+    fn restore(&self) {
+        // SAFETY: the disposition was in force before, so its handler is as valid as it was.
+        unsafe { sigaction(Signal::SIGCHLD, &self.child) }.ok();
+        self.original.thread_set_mask().ok();
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        self.restore();
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor lives as long as `self.fd`, which the result borrows.
+        unsafe { BorrowedFd::borrow_raw(self.fd.as_raw_fd()) }
+    }
+}
+
+/// Sends any signal, real-time ones too. That the process is gone is no error: its end is on the way.
+pub(super) fn send(pid: Pid, signal: i32) {
+    // SAFETY: kill(2) takes no pointer.
+    unsafe {
+        libc::kill(pid.as_raw(), signal);
+    }
+}
+
+/// What a child did.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change {
+    Ended(ExitStatus),
+    Stopped(i32),
+    Continued,
+}
+
+/// The next news of any child, without waiting.
+pub(super) fn next_child_change() -> Option<(Pid, Change)> {
+    let mut status = 0;
+    let flags = libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED;
+    // SAFETY: the status is written to a live integer.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
+    if pid <= 0 {
+        return None;
+    }
+    Some((Pid::from_raw(pid), decode(status)))
+}
+
+/// Waits until a child has ended; `None` where there is no such child.
+pub(super) fn wait_for(pid: Pid) -> Option<ExitStatus> {
+    loop {
+        let mut status = 0;
+        // SAFETY: the status is written to a live integer.
+        let result = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, 0) };
+        match (result, Errno::last()) {
+            (-1, Errno::EINTR) => {}
+            (-1, _) => return None,
+            _ => match decode(status) {
+                Change::Ended(status) => return Some(status),
+                Change::Stopped(_) | Change::Continued => {}
+            },
+        }
+    }
+}
+
+/// wait(2)'s status; not through nix, which refuses real-time signals.
+fn decode(status: libc::c_int) -> Change {
+    if libc::WIFSTOPPED(status) {
+        Change::Stopped(libc::WSTOPSIG(status))
+    } else if libc::WIFCONTINUED(status) {
+        Change::Continued
+    } else if libc::WIFSIGNALED(status) {
+        let (signal, core) = (libc::WTERMSIG(status), libc::WCOREDUMP(status));
+        Change::Ended(ExitStatus::Signal { signal, core })
+    } else {
+        Change::Ended(ExitStatus::Code(libc::WEXITSTATUS(status)))
+    }
+}

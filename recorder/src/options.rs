@@ -1,0 +1,156 @@
+//! What a recording is asked for, and what it gives back.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use agentrec_launch::Plan;
+use agentrec_store::Home;
+use serde::{Deserialize, Serialize};
+
+use crate::source::ExitStatus;
+
+/// What to record, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The command. Its environment is the agent's; the variables of the local socket are added to it.
+    pub plan: Plan,
+    /// Id of the new session, where it had to be known before (a resumed run's copy is named by it).
+    pub session: Option<String>,
+    /// The trace; `None` for the data directory's `traces/`.
+    pub output: Option<PathBuf>,
+    /// Whether `output` may be there already.
+    pub overwrite: bool,
+    /// A name for people.
+    pub name: Option<String>,
+    /// Directories beside the working directory that snapshots hold, as the agent sees them.
+    pub roots: Vec<PathBuf>,
+    /// What snapshots leave out, in the syntax of .gitignore.
+    pub excludes: Vec<String>,
+    /// Wait for the last descendant instead of the command.
+    pub wait_tree: bool,
+    /// What to do when the trace can't be written any more.
+    pub on_error: OnError,
+    /// The untouched files of a tree are put into the trace where they are not more than this, in bytes.
+    pub inline_max: u64,
+    /// Which run this one continues.
+    pub lineage: Option<Lineage>,
+    /// The JSON object that the agent finds through `AGENTREC_RESUME`.
+    pub resume_state: Option<serde_json::Value>,
+    /// Where traces, objects, the catalogue and the redaction key are.
+    pub home: Home,
+    /// `XDG_RUNTIME_DIR`, where that is set: the socket is made there.
+    pub runtime_dir: Option<PathBuf>,
+    /// Called up to ten times a second while the tree is read, before the command starts and after it ended.
+    pub progress: Option<fn(Progress)>,
+}
+
+impl Options {
+    /// The default of [`Options::inline_max`]: 64 MiB.
+    pub const INLINE_MAX: u64 = 64 << 20;
+
+    /// To record `plan` as a run of its own, everything else by default.
+    pub fn new(plan: Plan, home: Home) -> Self {
+        Self {
+            plan,
+            session: None,
+            output: None,
+            overwrite: false,
+            name: None,
+            roots: Vec::new(),
+            excludes: Vec::new(),
+            wait_tree: false,
+            on_error: OnError::Continue,
+            inline_max: Self::INLINE_MAX,
+            lineage: None,
+            resume_state: None,
+            home,
+            runtime_dir: None,
+            progress: None,
+        }
+    }
+}
+
+/// What to do when the trace can't be written any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// The command goes on without a recording.
+    #[default]
+    Continue,
+    /// The command and its descendants are killed.
+    Stop,
+}
+
+/// Which run a session continues.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    /// Session id of the parent.
+    pub session: String,
+    /// Address inside the parent, such as `s2`.
+    pub at: String,
+    /// What was changed, such as `prompt` or `env.NAME`.
+    pub edits: Vec<String>,
+}
+
+/// How far the reading of the tree has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Files so far.
+    pub files: u64,
+    /// The sum of their lengths, bytes.
+    pub bytes: u64,
+}
+
+/// What a recording gave.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// How the command ended.
+    pub status: ExitStatus,
+    /// What the recorder says; `None` where it was killed, or for a nested run.
+    pub recording: Option<Recording>,
+}
+
+/// What the recorder says when the trace is closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recording {
+    /// Session id.
+    pub session: String,
+    /// The trace.
+    pub trace: PathBuf,
+    /// From start to stop.
+    pub duration: Duration,
+    /// Files that the agent changed.
+    pub files: FileCounts,
+    /// Events in the trace.
+    pub events: u64,
+    /// Events that were lost, as far as they could be counted.
+    pub lost: u64,
+    /// The seal's hash in hexadecimal; `None` where the trace could not be sealed.
+    pub seal: Option<String>,
+    /// Descendants that outlived the command; the recorder stays behind until they end.
+    pub left_running: u32,
+    /// Why the trace ends before the command did.
+    pub failure: Option<String>,
+}
+
+/// Files that differ between start and end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileCounts {
+    /// Added in the tree.
+    pub added: u64,
+    /// Changed in the tree.
+    pub changed: u64,
+    /// Deleted in the tree.
+    pub deleted: u64,
+    /// Written to, renamed or deleted outside the tree.
+    pub outside: u64,
+}
+
+impl ExitStatus {
+    /// The code that a shell gives: 128 + n for a signal.
+    pub fn shell_code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal { signal, .. } => 128 + signal,
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Where the files of a running session are: its socket and its resume state.
+
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use agentrec_store::{Home, create_private_dir};
+use nix::unistd::{AccessFlags, access, geteuid};
+
+use crate::error::{Error, Result};
+
+/// Longest path that fits into a socket address (`sun_path` with its NUL, unix(7)).
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Where sockets of this user may be: in `XDG_RUNTIME_DIR`, in the data directory, and where those paths are too long
+/// for a socket address, in a private directory below /tmp.
+fn directories(home: &Home, runtime_dir: Option<&Path>) -> Vec<PathBuf> {
+    let below_tmp = PathBuf::from(format!("/tmp/agentrec-{}", geteuid()));
+    let runtime = runtime_dir.map(|dir| dir.join("agentrec"));
+    runtime.into_iter().chain([home.run(), below_tmp]).collect()
+}
+
+/// Makes the directory for a new session's socket.
+pub(crate) fn create_dir(
+    home: &Home,
+    runtime_dir: Option<&Path>,
+    session: &str,
+) -> Result<PathBuf> {
+    let runtime_dir = runtime_dir.filter(|dir| access(*dir, AccessFlags::W_OK).is_ok());
+    let fits =
+        |dir: &PathBuf| socket_in(dir, session).as_os_str().as_bytes().len() <= MAX_SOCKET_PATH;
+    let dir = directories(home, runtime_dir).into_iter().find(fits).expect("the last one is short");
+    create_private_dir(&dir).map_err(recorder_error)?;
+    let metadata = std::fs::symlink_metadata(&dir)
+        .map_err(|error| Error::io(format!("look at {}", dir.display()), error))?;
+    // The one below /tmp could be somebody else's trap.
+    if metadata.uid() != geteuid().as_raw() || metadata.mode() & 0o077 != 0 || !metadata.is_dir() {
+        return Err(Error::Recorder {
+            message: format!("{} is not a private directory of this user", dir.display()),
+            hint: Some(format!("remove it, or `chmod 700 {}`", dir.display())),
+        });
+    }
+    Ok(dir)
+}
+
+fn socket_in(dir: &Path, session: &str) -> PathBuf {
+    dir.join(format!("{session}.sock"))
+}
+
+/// The socket of `session` below `dir`.
+pub(crate) fn socket_path(dir: &Path, session: &str) -> PathBuf {
+    socket_in(dir, session)
+}
+
+/// The resume state of `session` below `dir`.
+pub(crate) fn resume_path(dir: &Path, session: &str) -> PathBuf {
+    dir.join(format!("{session}.resume.json"))
+}
+
+/// The socket of a session that is being recorded; `None` where there is none.
+pub fn find_socket(home: &Home, runtime_dir: Option<&Path>, session: &str) -> Option<PathBuf> {
+    directories(home, runtime_dir)
+        .into_iter()
+        .map(|dir| socket_in(&dir, session))
+        .find(|path| path.symlink_metadata().is_ok())
+}
+
+pub(crate) fn recorder_error(error: impl std::fmt::Display) -> Error {
+    Error::Recorder { message: error.to_string(), hint: None }
+}

@@ -1,0 +1,207 @@
+//! A session's first steps: the trace, `session.start`, the first snapshot, the entry in the catalogue.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use agentrec_store::{Catalogue, ProgressFn, State as SessionState, Store};
+use agentrec_trace::event::{Lineage, SessionStart, StandardFd};
+use agentrec_trace::{Bytes, Event, Source, TraceFile};
+use nix::unistd::geteuid;
+
+use super::conversation::Conversation;
+use super::host::{self, Git};
+use super::outside::Outside;
+use super::processes::Processes;
+use super::snapshot::{Snapshots, Wanted};
+use super::terminal::Terminal;
+use super::writing::Output;
+use super::{Command, Session, Started, boottime, redaction, wall_clock};
+use crate::error::{Error, Result};
+use crate::redact::{Redactor, load_or_create_key};
+use crate::runtime::recorder_error;
+use crate::setup::Setup;
+use crate::socket::State;
+
+impl Session {
+    /// Opens everything that a recording needs; nothing is written yet.
+    ///
+    /// # Errors
+    /// Where the trace, the key or the store can't be had.
+    pub(crate) fn open(setup: Setup, progress: Option<ProgressFn>) -> Result<Self> {
+        let options = &setup.options;
+        let key = load_or_create_key(&options.home.redaction_key()).map_err(recorder_error)?;
+        let redactor = Redactor::new(key);
+        let store = Store::open(&options.home).map_err(recorder_error)?;
+        let trace_path = match &options.output {
+            None => options.home.trace(&setup.session),
+            Some(path) => std::path::absolute(path)
+                .map_err(|e| Error::io(format!("find {}", path.display()), e))?,
+        };
+        let file = TraceFile::create(&trace_path, options.overwrite).map_err(|error| {
+            let hint = matches!(error, agentrec_trace::Error::Exists(_))
+                .then(|| "choose another name, or replace it with --overwrite".to_owned());
+            Error::Recorder { message: error.to_string(), hint }
+        })?;
+        let trace_path = trace_path.canonicalize().unwrap_or(trace_path);
+        let output = Output::new(file).map_err(recorder_error)?;
+        let snapshots = Snapshots::new(&setup, &trace_path, progress);
+        let conversation = options.resume_state.as_ref().map(Conversation::resumed);
+        Ok(Self {
+            command: Command::of(&setup, &redactor),
+            trace_path,
+            redactor,
+            store,
+            output,
+            processes: Processes::default(),
+            terminal: Terminal::default(),
+            outside: Outside::new(snapshots.visible_roots()),
+            conversation: conversation.unwrap_or_default(),
+            calls: HashMap::new(),
+            snapshots,
+            control: None,
+            started: Started { boottime: boottime(), wall: wall_clock(), command: false },
+            status: None,
+            tree_ended: false,
+            socket_done: false,
+            end: None,
+            next_fence: 0,
+            fence: 0,
+            setup,
+        })
+    }
+
+    /// What has to go where the command is never started.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.setup.resume_file.iter().cloned().chain([self.trace_path.clone()]).collect()
+    }
+
+    /// Writes `session.start` and takes the first snapshot, before the command exists.
+    ///
+    /// # Errors
+    /// Where the resume state can't be left for the command.
+    pub(crate) fn begin(&mut self, fds: Vec<StandardFd<'static>>) -> Result<()> {
+        self.leave_resume_state()?;
+        // git looks at the work tree while we read it.
+        let real_cwd = self.setup.options.plan.path_map().real(&self.command.cwd_path).into_owned();
+        let mut git = Git::of(&real_cwd);
+        let captured = self.capture_roots();
+        let start = self.session_start(&mut git, fds);
+        let ts = self.started.boottime;
+        self.write(Event::new(ts, Source::Recorder, start));
+        let first = Wanted {
+            description: "start".into(),
+            trigger: "start",
+            state: self.conversation.update(State::default()),
+            proc: None,
+            reply: None,
+            asked: ts,
+        };
+        self.write_snapshot(first, captured, Vec::new());
+        let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
+        self.check(flushed);
+        match self.output.failure.take() {
+            // Nothing has been started: the user can still choose another place.
+            Some(message) => {
+                self.discard();
+                Err(recorder_error(message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn session_start(&self, git: &mut Git, fds: Vec<StandardFd<'static>>) -> SessionStart<'static> {
+        let options = &self.setup.options;
+        let (host, kernel, arch) = host::uname();
+        let owned = |text: &str| Cow::Owned(text.to_owned());
+        SessionStart {
+            session: owned(&self.setup.session),
+            name: options.name.as_deref().map(owned),
+            argv: self.command.argv.clone(),
+            cwd: self.command.cwd.clone(),
+            env: self.command.env.clone(),
+            fds,
+            host: host.into(),
+            kernel: kernel.into(),
+            arch: arch.into(),
+            engine: "ptrace".into(),
+            engine_reason: "it needs no privileges".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            uid: geteuid().as_raw(),
+            git_dirty: git.dirty(),
+            git_head: git.head.take().map(Cow::Owned),
+            git_branch: git.branch.take().map(Cow::Owned),
+            parent: options.lineage.as_ref().map(|lineage| Lineage {
+                session: owned(&lineage.session),
+                at: owned(&lineage.at),
+                edits: lineage.edits.iter().map(|edit| owned(edit)).collect(),
+            }),
+            wall: self.started.wall,
+            utc_offset: host::utc_offset(),
+        }
+    }
+
+    fn leave_resume_state(&self) -> Result<()> {
+        let (Some(path), Some(state)) = (&self.setup.resume_file, &self.setup.options.resume_state)
+        else {
+            return Ok(());
+        };
+        let open = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        open.and_then(|mut file| std::io::Write::write_all(&mut file, state.to_string().as_bytes()))
+            .map_err(|e| Error::io(format!("write {}", path.display()), e))
+    }
+
+    /// The session for the catalogue, as far as it is known.
+    pub(super) fn catalogue_entry(&self) -> agentrec_store::Session {
+        let options = &self.setup.options;
+        agentrec_store::Session {
+            id: self.setup.session.clone(),
+            name: options.name.clone(),
+            trace: self.trace_path.clone(),
+            cwd: self.command.cwd_path.clone(),
+            argv: self.command.argv.iter().map(|arg| arg.to_vec()).collect(),
+            started: self.started.wall,
+            state: SessionState::Recording,
+            parent: options.lineage.as_ref().map(|lineage| lineage.session.clone()),
+            parent_at: options.lineage.as_ref().map(|lineage| lineage.at.clone()),
+            socket: Some(self.setup.socket.clone()),
+            recorder_pid: Some(std::process::id()),
+            ..agentrec_store::Session::default()
+        }
+    }
+
+    /// Lists the session. The catalogue can be made again from the traces, so its loss is not the run's.
+    pub(super) fn catalogue(&self, entry: &agentrec_store::Session) {
+        let result = Catalogue::open(&self.setup.options.home).and_then(|c| c.put(entry));
+        if let Err(error) = result {
+            tracing::warn!(%error, "the session is not in the catalogue");
+        }
+    }
+
+    /// Removes what a session that never ran has made.
+    pub(crate) fn discard(&self) {
+        for file in self.files() {
+            std::fs::remove_file(file).ok();
+        }
+    }
+}
+
+impl Command {
+    /// The plan's command, redacted.
+    fn of(setup: &Setup, redactor: &Redactor) -> Self {
+        let plan = &setup.options.plan;
+        let argv: Vec<Bytes<'_>> = plan.argv.iter().map(|arg| arg.as_os_str().into()).collect();
+        let env = plan.env.iter().map(|(name, value)| {
+            let value = redaction::env_value(redactor, name.as_bytes(), value.as_bytes());
+            (Bytes::from(name.as_bytes()).into_owned(), value)
+        });
+        Self {
+            argv: redaction::argv(redactor, &argv),
+            env: env.collect(),
+            cwd: Bytes::from(plan.cwd.as_path()).into_owned(),
+            cwd_path: plan.cwd.clone(),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! A session's last steps: the last snapshot, `session.stop`, the seal, the catalogue; and the survivors.
+
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use agentrec_store::{ChangeKind, Kind, State as SessionState, diff_trees};
+use agentrec_trace::event::SessionStop;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::getppid;
+use serde_json::json;
+
+use super::snapshot::Wanted;
+use super::{End, Input, Session, boottime};
+use crate::options::{FileCounts, Recording};
+use crate::socket::{Server, State};
+use crate::source::{Control, ExitStatus, Report};
+
+/// Processes of the tree that are alive after the trace is closed. Their filter needs a tracer to the end.
+pub(crate) struct Survivors {
+    control: Control,
+    /// The command is not among them: the front has nothing to wait for any more.
+    command_ended: bool,
+}
+
+impl Survivors {
+    /// Stays their tracer until the last of them has ended.
+    pub(crate) fn wait(mut self, inputs: &Receiver<Input>) {
+        for input in inputs {
+            match input {
+                Input::Source(Report::CommandExited(_)) => self.command_ended = true,
+                Input::Source(Report::TreeEnded) | Input::SourceFailed(_) => return,
+                // Killed, while the command runs.
+                Input::FrontGone if !self.command_ended => self.control.kill(),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Closes the trace. Whoever is left in the tree goes on unrecorded.
+    pub(crate) fn close(
+        &mut self,
+        end: End,
+        socket: Server,
+        inputs: &Receiver<Input>,
+    ) -> (Recording, Option<Survivors>) {
+        // A front that was stopped along with the command has to hear that it ended.
+        if self.status.is_some() && getppid() == self.setup.front {
+            kill(self.setup.front, Signal::SIGCONT).ok();
+        }
+        // Lines that were sent before the end are part of the recording.
+        let server = socket.finish();
+        while !self.socket_done && self.end_of_source().is_none() {
+            self.step(inputs, None);
+        }
+        drop(server);
+        self.take_wanted(inputs);
+        if !matches!(end, End::FrontGone | End::Failed(_)) {
+            let wanted = Wanted {
+                description: "end".into(),
+                trigger: "end",
+                state: self.conversation.update(State::default()),
+                proc: None,
+                reply: None,
+                asked: boottime(),
+            };
+            self.take_snapshot(wanted, inputs);
+        }
+        let survivors = match &self.control {
+            Some(control) if !self.tree_ended => {
+                control.silence();
+                Some(Survivors { control: control.clone(), command_ended: self.status.is_some() })
+            }
+            _ => None,
+        };
+        for event in self.terminal.finish(&self.redactor) {
+            self.write(event);
+        }
+        let recording = self.seal(&end);
+        if let End::Stopped(Some(reply)) = end {
+            let trace = self.trace_path.to_string_lossy().into_owned();
+            match &recording.failure {
+                None => reply.ok(json!({"trace": trace, "seal": recording.seal})),
+                Some(error) => reply.error(error.clone()),
+            }
+        }
+        (recording, survivors)
+    }
+
+    /// Whether nothing more can come through the channel.
+    fn end_of_source(&self) -> Option<&End> {
+        self.end.as_ref().filter(|end| matches!(end, End::Failed(_)))
+    }
+
+    fn seal(&mut self, end: &End) -> Recording {
+        let (code, signal, core) = match self.status {
+            None => (None, None, false),
+            Some(ExitStatus::Code(code)) => (Some(code), None, false),
+            Some(ExitStatus::Signal { signal, core }) => (None, Some(signal), core),
+        };
+        let reason = match end {
+            End::Stopped(_) => "stop",
+            End::FrontGone | End::Failed(_) => "error",
+            _ if signal.is_some() => "signal",
+            _ => "exit",
+        };
+        let duration = boottime().saturating_sub(self.started.boottime);
+        let left_running = self.processes.alive();
+        // A disk that was full may have room again: then the trace says what it lacks, and is whole up to there.
+        if let Some(failure) = self.output.failure.take() {
+            self.lost("session", failure.clone(), None);
+            self.output.earlier_failure = Some(failure);
+        }
+        self.note(SessionStop {
+            reason: reason.into(),
+            code,
+            signal,
+            core,
+            left_running,
+            duration,
+            lost: self.output.lost,
+        });
+        let sealed = match self.output.writer() {
+            Some(writer) => writer.seal().map(Some),
+            None => Ok(None),
+        };
+        let seal = match sealed {
+            Ok(seal) => seal,
+            Err(error) => {
+                self.check(Err(error));
+                None
+            }
+        };
+        let files = self.count_files();
+        if let Some(path) = &self.setup.resume_file {
+            std::fs::remove_file(path).ok();
+        }
+        let mut entry = self.catalogue_entry();
+        entry.socket = None;
+        entry.recorder_pid = None;
+        entry.duration = Some(duration);
+        (entry.code, entry.signal) = (code, signal);
+        entry.state =
+            if seal.is_some() { SessionState::Complete } else { SessionState::Incomplete };
+        entry.counts = agentrec_store::Counts {
+            events: self.output.events(),
+            lost: self.output.lost,
+            trace_bytes: self.output.any_writer().bytes_written(),
+            added: files.added,
+            changed: files.changed,
+            deleted: files.deleted,
+        };
+        self.catalogue(&entry);
+        Recording {
+            session: self.setup.session.clone(),
+            trace: self.trace_path.clone(),
+            duration: Duration::from_nanos(duration),
+            files,
+            events: self.output.events(),
+            lost: self.output.lost,
+            seal: seal.map(|seal| seal.hex()),
+            left_running,
+            failure: self.output.failure.take().or(self.output.earlier_failure.take()),
+        }
+    }
+
+    /// What differs between the first and the last snapshot, without what tools make again.
+    fn count_files(&self) -> FileCounts {
+        let mut counts = FileCounts { outside: self.outside.count(), ..FileCounts::default() };
+        for (start, end, ignored) in self.snapshots.start_and_end() {
+            let Ok(changes) = diff_trees(&self.store, start, end) else { continue };
+            for change in changes {
+                let left_out = ignored.iter().any(|dir| change.path.starts_with(dir));
+                if change.entry().kind == Kind::Dir || left_out {
+                    continue;
+                }
+                match change.kind {
+                    ChangeKind::Added => counts.added += 1,
+                    ChangeKind::Deleted => counts.deleted += 1,
+                    ChangeKind::Time => {}
+                    _ => counts.changed += 1,
+                }
+            }
+        }
+        counts
+    }
+}

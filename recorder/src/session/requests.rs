@@ -1,0 +1,171 @@
+//! What clients of the local socket say and want.
+
+use std::borrow::Cow;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use agentrec_trace::{Data, Event, ProcId, Seq, Source};
+use serde_json::json;
+
+use super::snapshot::Wanted;
+use super::{End, Reply, Session, boottime, conversation};
+use crate::socket::{Incoming, Message, Request};
+
+impl Reply {
+    /// Answers with `fields`, which must be an object.
+    pub(super) fn ok(self, mut fields: serde_json::Value) {
+        fields["req"] = self.req;
+        fields["ok"] = true.into();
+        self.connection.reply(&fields);
+    }
+
+    /// Answers that it could not be done, and why.
+    pub(super) fn error(self, error: impl Into<String>) {
+        let error: String = error.into();
+        self.connection.reply(&json!({"req": self.req, "ok": false, "error": error}));
+    }
+}
+
+impl Session {
+    /// Handles one line of a client.
+    pub(super) fn client(&mut self, incoming: Incoming) {
+        let Incoming { sender, number, line, connection } = incoming;
+        let now = boottime();
+        let proc = self.processes.find(sender, now);
+        let (reply, result) = match line {
+            Err(reason) => (None, Err(reason)),
+            Ok(line) => {
+                let reply = line.req.map(|req| Reply { connection: connection.clone(), req });
+                match line.message {
+                    Message::Request(request) => return self.request(request, reply, proc),
+                    Message::Event { data, ts, tid } => {
+                        let ts = ts.filter(|ts| (self.started.boottime..=now).contains(ts));
+                        let envelope = |proc| Event {
+                            proc: Some(proc),
+                            tid,
+                            ..Event::new(ts.unwrap_or(now), Source::Sdk, *data)
+                        };
+                        let outsider = format!("process {sender} is not in the recorded tree");
+                        (reply, proc.ok_or(outsider).map(envelope))
+                    }
+                }
+            }
+        };
+        match result {
+            Ok(event) => {
+                let seq = self.told(event);
+                match (reply, seq) {
+                    (Some(reply), Some(Seq(seq))) => reply.ok(json!({"seq": seq})),
+                    (Some(reply), None) => reply.error("the trace can't be written"),
+                    (None, _) => {}
+                }
+            }
+            Err(error) => {
+                self.lost("socket", format!("line {number} of process {sender}: {error}"), Some(1));
+                match reply {
+                    Some(reply) => reply.error(error),
+                    None => {
+                        connection.reply(&json!({"ok": false, "line": number, "error": error}));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what the agent said.
+    fn told(&mut self, mut event: Event<'static>) -> Option<Seq> {
+        let mut called = None;
+        match &mut event.data {
+            Data::Message(message) => {
+                self.conversation.message(conversation::plain_message(message));
+            }
+            Data::ToolCall(call) => called = Some(call.id.clone().into_owned()),
+            Data::ToolResult(result) => result.call = self.calls.remove(&*result.id),
+            Data::Lost(lost) => self.output.lost += lost.count.unwrap_or(1),
+            _ => {}
+        }
+        let event = self.redacted(event);
+        let seq = self.write(event)?;
+        if let Some(id) = called {
+            self.calls.insert(id, seq);
+        }
+        Some(seq)
+    }
+
+    fn request(&mut self, request: Request, reply: Option<Reply>, proc: Option<ProcId>) {
+        match request {
+            Request::Stop => {
+                self.end.get_or_insert(End::Stopped(reply));
+            }
+            Request::Snapshot { description, state } => {
+                let state = self.conversation.update(*state);
+                let trigger = if proc.is_some() { "sdk" } else { "command" };
+                self.snapshots.want(Wanted {
+                    description,
+                    trigger,
+                    state,
+                    proc,
+                    reply,
+                    asked: boottime(),
+                });
+            }
+            Request::Status => {
+                if let Some(reply) = reply {
+                    reply.ok(self.describe(proc));
+                }
+            }
+            Request::Export { path } => {
+                if let Some(reply) = reply {
+                    self.export(path, reply);
+                }
+            }
+        }
+    }
+
+    fn describe(&self, asking: Option<ProcId>) -> serde_json::Value {
+        json!({
+            "session": self.setup.session,
+            "name": self.setup.options.name,
+            "trace": Cow::from(self.trace_path.to_string_lossy()),
+            "pid": self.processes.command_pid(),
+            "recording": self.output.failure.is_none(),
+            "duration": boottime() - self.started.boottime,
+            "events": self.output.events(),
+            "processes": self.processes.alive(),
+            "snapshots": self.snapshots.count(),
+            "lost": self.output.lost,
+            "inside": asking.is_some(),
+        })
+    }
+
+    /// Copies the trace as it stands in the file, on a thread of its own: a large one takes its time.
+    fn export(&mut self, to: PathBuf, reply: Reply) {
+        let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
+        self.check(flushed);
+        let (from, events) = (self.trace_path.clone(), self.output.events());
+        let len = self.output.any_writer().bytes_written();
+        let copy = move || match copy_start(&from, len, &to) {
+            Ok(()) => {
+                let path = to.to_string_lossy().into_owned();
+                reply.ok(json!({"path": path, "bytes": len, "events": events}));
+            }
+            Err(error) => reply.error(format!("cannot write {}: {error}", to.display())),
+        };
+        // Without a thread the copy is dropped, and with it the reply: the client sees its connection end.
+        thread::Builder::new().name("export".into()).spawn(copy).ok();
+    }
+}
+
+/// Copies the first `len` bytes of `from` to the new file `to`, of mode 0600.
+fn copy_start(from: &Path, len: u64, to: &Path) -> io::Result<()> {
+    let mut source = File::open(from)?.take(len);
+    let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    let copied = io::copy(&mut source, &mut target).and_then(|_| target.sync_all());
+    if copied.is_err() {
+        std::fs::remove_file(to).ok();
+    }
+    copied
+}

@@ -1,0 +1,393 @@
+//! Snapshots: the trees by content, and the state that the agent told.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
+
+use agentrec_launch::PathMap;
+use agentrec_store::{
+    Capture, CaptureOptions, FileId, NewObject, ObjectRole, Objects, ProgressFn, StatCache,
+    capture_tree, new_objects,
+};
+use agentrec_trace::event::{Payload, RootTree, SnapshotCreated};
+use agentrec_trace::limits::MAX_OBJECT;
+use agentrec_trace::{
+    Bytes, Data, Event, ObjectHint, ObjectId, ProcId, SnapshotIndex, Source, Value,
+};
+use serde_json::json;
+
+use super::{Input, Reply, Session, boottime, wall_clock};
+use crate::setup::Setup;
+use crate::socket::State;
+use crate::source::OpenId;
+
+/// A snapshot that somebody asked for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) description: String,
+    /// `start`, `end`, `sdk` or `command`.
+    pub(super) trigger: &'static str,
+    pub(super) state: State,
+    pub(super) proc: Option<ProcId>,
+    pub(super) reply: Option<Reply>,
+    /// When, CLOCK_BOOTTIME in nanoseconds.
+    pub(super) asked: u64,
+}
+
+/// The roots, and which of their files may change under our hands.
+pub(super) struct Snapshots {
+    roots: Vec<Root>,
+    paths: PathMap,
+    excludes: Vec<String>,
+    inline_max: u64,
+    own: PathBuf,
+    progress: Option<ProgressFn>,
+    wanted: VecDeque<Wanted>,
+    count: u32,
+    /// Paths of the descriptions that are open for writing, by the model's number.
+    open: HashMap<u64, Bytes<'static>>,
+    /// Paths that were mapped shared and writable.
+    mapped: HashSet<Bytes<'static>>,
+    /// What was changed between two fences.
+    changed: Option<HashSet<Bytes<'static>>>,
+    /// Objects of the last messages and of what goes with them: the next ones resemble them.
+    series: HashMap<&'static str, ObjectId>,
+}
+
+/// A directory that snapshots hold.
+struct Root {
+    visible: PathBuf,
+    real: PathBuf,
+    cache: StatCache,
+    /// The tree of the first snapshot.
+    start: Option<ObjectId>,
+    /// The tree of the last one.
+    last: Option<ObjectId>,
+    /// Every content that is not a secret is in the trace.
+    self_contained: bool,
+    /// Directories that tools make again, relative to the root.
+    ignored: HashSet<PathBuf>,
+}
+
+/// A root that was read, or why not.
+pub(super) type Captured = agentrec_store::Result<Capture>;
+
+impl Snapshots {
+    pub(super) fn new(setup: &Setup, trace: &Path, progress: Option<ProgressFn>) -> Self {
+        let options = &setup.options;
+        let paths = options.plan.path_map();
+        let mut visible: Vec<PathBuf> = Vec::new();
+        for root in [&options.plan.cwd].into_iter().chain(&options.roots) {
+            // What lies in another root is in it.
+            if !visible.iter().any(|other| root.starts_with(other)) {
+                visible.retain(|other| !other.starts_with(root));
+                visible.push(root.clone());
+            }
+        }
+        let root = |visible: PathBuf| {
+            let real = paths.real(&visible).into_owned();
+            let cache = StatCache::load(&options.home, &real);
+            Root {
+                visible,
+                real,
+                cache,
+                start: None,
+                last: None,
+                self_contained: true,
+                ignored: HashSet::new(),
+            }
+        };
+        Self {
+            roots: visible.into_iter().map(root).collect(),
+            excludes: options.excludes.clone(),
+            inline_max: options.inline_max,
+            own: trace.to_owned(),
+            progress,
+            wanted: VecDeque::new(),
+            count: 0,
+            open: HashMap::new(),
+            mapped: HashSet::new(),
+            changed: None,
+            series: HashMap::new(),
+            paths,
+        }
+    }
+
+    pub(super) fn visible_roots(&self) -> Vec<PathBuf> {
+        self.roots.iter().map(|root| root.visible.clone()).collect()
+    }
+
+    /// The first and the last tree of every root that has both, and what in them tools make again.
+    pub(super) fn start_and_end(
+        &self,
+    ) -> impl Iterator<Item = (ObjectId, ObjectId, &HashSet<PathBuf>)> {
+        self.roots.iter().filter_map(|root| Some((root.start?, root.last?, &root.ignored)))
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    pub(super) fn want(&mut self, wanted: Wanted) {
+        self.wanted.push_back(wanted);
+    }
+
+    pub(super) fn next(&mut self) -> Option<Wanted> {
+        self.wanted.pop_front()
+    }
+
+    /// Takes note of an event whose `file.close.open` is still the model's number.
+    pub(super) fn observe(&mut self, event: &Event<'_>, opens: Option<OpenId>) {
+        let mut note = |path: &Bytes<'_>| {
+            if let Some(changed) = &mut self.changed {
+                changed.insert(path.clone().into_owned());
+            }
+        };
+        match &event.data {
+            Data::FileOpen(open) if open.errno.is_none() => {
+                let number = opens.map(|id| u64::from(id.0));
+                if open.flags & libc::O_ACCMODE as u32 == libc::O_RDONLY as u32 {
+                    number.and_then(|number| self.open.remove(&number));
+                } else {
+                    note(&open.path);
+                    number.and_then(|n| self.open.insert(n, open.path.clone().into_owned()));
+                }
+            }
+            Data::FileClose(close) => {
+                let path = close.open.and_then(|open| self.open.remove(&open.0));
+                if let Some(path) = path.filter(|_| close.written > 0) {
+                    note(&path);
+                }
+            }
+            Data::FileRename(rename) if rename.errno.is_none() => {
+                note(&rename.from);
+                note(&rename.to);
+            }
+            Data::FileUnlink(unlink) if unlink.errno.is_none() => note(&unlink.path),
+            Data::FileMkdir(mkdir) if mkdir.errno.is_none() => note(&mkdir.path),
+            Data::FileRmdir(rmdir) if rmdir.errno.is_none() => note(&rmdir.path),
+            Data::FileLink(link) if link.errno.is_none() => note(&link.to),
+            Data::FileSymlink(link) if link.errno.is_none() => note(&link.path),
+            Data::FileMknod(node) if node.errno.is_none() => note(&node.path),
+            Data::FileTruncate(file) if file.errno.is_none() => note(&file.path),
+            Data::FileChmod(file) if file.errno.is_none() => note(&file.path),
+            Data::FileMmap(map) if map.errno.is_none() => {
+                self.mapped.insert(map.path.clone().into_owned());
+            }
+            _ => {}
+        }
+    }
+
+    /// Paths below the roots that were changed since `since` (nanoseconds since 1970), while the roots were read.
+    fn late(&mut self, since: i64) -> Vec<Bytes<'static>> {
+        let mut late = self.changed.take().unwrap_or_default();
+        // Single writes are no events: the change time tells for what is open or mapped.
+        let written = self.open.values().chain(&self.mapped).filter(|path| {
+            let metadata = self.paths.real(path.as_path()).symlink_metadata();
+            metadata.is_ok_and(|m| m.ctime() * 1_000_000_000 + m.ctime_nsec() >= since)
+        });
+        late.extend(written.cloned());
+        late.retain(|path| self.roots.iter().any(|root| path.as_path().starts_with(&root.visible)));
+        let mut late: Vec<_> = late.into_iter().collect();
+        late.sort();
+        late
+    }
+}
+
+impl Session {
+    /// Takes the snapshots that were asked for.
+    pub(super) fn take_wanted(&mut self, inputs: &Receiver<Input>) {
+        while let Some(wanted) = self.snapshots.next() {
+            self.take_snapshot(wanted, inputs);
+        }
+    }
+
+    /// Reads the roots between two fences of the source, and writes the snapshot.
+    pub(super) fn take_snapshot(&mut self, wanted: Wanted, inputs: &Receiver<Input>) {
+        self.fence(inputs);
+        // Reading may take its time: what is there already is safe before.
+        let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
+        self.check(flushed);
+        self.snapshots.changed = Some(HashSet::new());
+        let since = wall_clock();
+        let captured = self.capture_roots();
+        self.fence(inputs);
+        let late = self.snapshots.late(since);
+        self.write_snapshot(wanted, captured, late);
+    }
+
+    /// Reads all roots into the store.
+    pub(super) fn capture_roots(&mut self) -> Vec<Captured> {
+        let snapshots = &mut self.snapshots;
+        let id = |path: &Path| {
+            let metadata = path.symlink_metadata().ok()?;
+            Some(FileId { dev: metadata.dev(), ino: metadata.ino() })
+        };
+        let mapped = snapshots.mapped.iter();
+        let distrust: HashSet<_> =
+            mapped.filter_map(|path| id(&snapshots.paths.real(path.as_path()))).collect();
+        let own: HashSet<_> = id(&snapshots.own).into_iter().collect();
+        let mut captured = Vec::new();
+        for root in &mut snapshots.roots {
+            let options = CaptureOptions {
+                seen_as: root.visible.clone(),
+                excludes: snapshots.excludes.clone(),
+                own: own.clone(),
+                distrust: distrust.clone(),
+                progress: snapshots.progress.clone(),
+                ..CaptureOptions::default()
+            };
+            captured.push(capture_tree(&self.store, &root.real, &options, &mut root.cache));
+            if let Err(error) = root.cache.save() {
+                // The next session reads the files again.
+                tracing::warn!(%error, "the stat cache is not saved");
+            }
+        }
+        captured
+    }
+
+    /// Puts what was read into the trace, and writes `snapshot.created`.
+    pub(super) fn write_snapshot(
+        &mut self,
+        wanted: Wanted,
+        captured: Vec<Captured>,
+        late: Vec<Bytes<'static>>,
+    ) {
+        let Wanted { description, trigger, state, proc, reply, asked } = wanted;
+        let mut roots = Vec::new();
+        let mut torn = Vec::new();
+        for (index, captured) in captured.into_iter().enumerate() {
+            let visible = self.snapshots.roots[index].visible.clone();
+            let stored = captured.and_then(|capture| {
+                let self_contained = self.put_tree(index, &capture)?;
+                torn.extend(capture.torn.iter().map(|path| bytes(&visible.join(path))));
+                Ok(RootTree {
+                    path: bytes(&visible),
+                    tree: capture.tree,
+                    files: capture.files,
+                    bytes: capture.bytes,
+                    left_out: capture.left_out.len() as u64,
+                    self_contained,
+                })
+            });
+            match stored {
+                Ok(root) => roots.push(root),
+                Err(error) => {
+                    let reason = format!("{} is not in the snapshot: {error}", visible.display());
+                    self.lost("snapshot", reason, None);
+                }
+            }
+        }
+        let index = SnapshotIndex(self.snapshots.count + 1);
+        let State { messages, system_prompt, tools, model, last_query, last_result } = state;
+        let event = SnapshotCreated {
+            index,
+            description: self.redactor.str(&description).into_owned().into(),
+            trigger: trigger.into(),
+            roots,
+            cwd: self.command.cwd.clone(),
+            env: self.command.env.clone(),
+            argv: self.command.argv.clone(),
+            messages: self.state_payload("messages", messages),
+            system_prompt: self.state_payload("system_prompt", system_prompt),
+            tools: self.state_payload("tools", tools),
+            model: model.map(Into::into),
+            last_query: self.state_payload("last_query", last_query),
+            last_result: self.state_payload("last_result", last_result),
+            late,
+            torn,
+            duration: boottime() - asked,
+        };
+        let duration = event.duration;
+        let written = self.write(Event { proc, ..Event::new(boottime(), Source::Recorder, event) });
+        if written.is_some() {
+            self.snapshots.count = index.0;
+        }
+        // Who goes on after the answer relies on it.
+        let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
+        self.check(flushed);
+        if let Some(reply) = reply {
+            match &self.output.failure {
+                None => reply.ok(json!({"snapshot": index.0, "duration": duration})),
+                Some(error) => reply.error(error.clone()),
+            }
+        }
+    }
+
+    /// A part of the agent's state, redacted; in an object where it is long.
+    fn state_payload(&mut self, name: &'static str, mut value: Value) -> Payload {
+        self.redactor.value(&mut value);
+        let after = self.snapshots.series.get(name).copied();
+        let Some(writer) = self.output.writer() else { return Payload::default() };
+        match writer.payload(value, ObjectHint::Series { after }) {
+            Ok(payload) => {
+                if let Payload::Object { id, .. } = payload {
+                    self.snapshots.series.insert(name, id);
+                }
+                payload
+            }
+            Err(error) => {
+                self.lost("snapshot", format!("{name}: {error}"), Some(1));
+                Payload::default()
+            }
+        }
+    }
+
+    /// Puts a tree's objects into the trace: all trees, what changed since the start (as it was and as it is), and
+    /// where the first tree is small, all of it. Returns whether nothing but secrets is missing.
+    fn put_tree(&mut self, index: usize, capture: &Capture) -> agentrec_store::Result<bool> {
+        let root = &self.snapshots.roots[index];
+        let (start, last) = (root.start, root.last);
+        let mut list = new_objects(&self.store, last, capture.tree)?;
+        let mut self_contained = root.self_contained;
+        if start.is_none() {
+            let wanted = |object: &&NewObject| !object.secret && !object.ignored;
+            let bytes: u64 = list.iter().filter(wanted).map(|object| object.size).sum();
+            self_contained = bytes <= self.snapshots.inline_max && capture.ignored.is_empty();
+            if bytes > self.snapshots.inline_max {
+                list.retain(|object| object.role == ObjectRole::Tree);
+            }
+        }
+        for object in &list {
+            self_contained &= self.put_object(object)?;
+        }
+        if let Some(start) = start.filter(|_| !self_contained) {
+            for object in new_objects(&self.store, Some(capture.tree), start)? {
+                self.put_object(&object)?;
+            }
+        }
+        let root = &mut self.snapshots.roots[index];
+        root.ignored.extend(capture.ignored.iter().cloned());
+        root.start.get_or_insert(capture.tree);
+        root.last = Some(capture.tree);
+        root.self_contained = self_contained;
+        Ok(self_contained)
+    }
+
+    /// Puts one object into the trace where it may be there; returns whether it is, or must not be.
+    fn put_object(&mut self, object: &NewObject) -> agentrec_store::Result<bool> {
+        if object.secret {
+            return Ok(true);
+        }
+        if object.ignored || object.size > MAX_OBJECT {
+            return Ok(false);
+        }
+        let Some(writer) = self.output.writer() else { return Ok(false) };
+        if writer.has_object(&object.id) {
+            return Ok(true);
+        }
+        let Some(content) = self.store.get(&object.id)? else { return Ok(false) };
+        let after = object.previous.filter(|previous| writer.has_object(previous));
+        let hint = after.map_or(ObjectHint::Single, |id| ObjectHint::Series { after: Some(id) });
+        let put = writer.put_object(&content, hint).map(drop);
+        let done = put.is_ok();
+        self.check(put);
+        Ok(done)
+    }
+}
+
+fn bytes(path: &Path) -> Bytes<'static> {
+    Bytes::from(path.as_os_str().as_bytes().to_vec())
+}

@@ -1,0 +1,74 @@
+//! What is settled before the fork, so that front, recorder and command agree on it.
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use agentrec_store::new_session_id;
+use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::{Pid, getpid};
+
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::{runtime, source};
+
+/// Variables that tell the agent of its recording.
+pub(crate) const SOCKET: &str = "AGENTREC_SOCKET";
+pub(crate) const SESSION: &str = "AGENTREC_SESSION";
+pub(crate) const FD: &str = "AGENTREC_FD";
+pub(crate) const RESUME: &str = "AGENTREC_RESUME";
+
+/// Everything that both processes have to know.
+pub(crate) struct Setup {
+    /// As given, the environment completed.
+    pub(crate) options: Options,
+    /// Id of the new session.
+    pub(crate) session: String,
+    /// Where the session listens.
+    pub(crate) socket: PathBuf,
+    /// Where the resume state goes, in a resumed run.
+    pub(crate) resume_file: Option<PathBuf>,
+    /// The front.
+    pub(crate) front: Pid,
+    /// What the source is told.
+    pub(crate) source: source::Config,
+}
+
+impl Setup {
+    pub(crate) fn new(mut options: Options) -> Result<Self> {
+        options.home.create().map_err(runtime::recorder_error)?;
+        let session = match options.session.take() {
+            Some(session) => session,
+            None => new_session_id().map_err(|e| Error::io("make a session id", e))?,
+        };
+        let dir = runtime::create_dir(&options.home, options.runtime_dir.as_deref(), &session)?;
+        let socket = runtime::socket_path(&dir, &session);
+        let resume_file =
+            options.resume_state.is_some().then(|| runtime::resume_path(&dir, &session));
+        let reserved_fd = reserved_fd()?;
+
+        let plan = &mut options.plan;
+        plan.env.retain(|(name, _)| ![SOCKET, SESSION, FD, RESUME].iter().any(|ours| name == ours));
+        plan.set_env(SOCKET, &socket);
+        plan.set_env(SESSION, &session);
+        plan.set_env(FD, reserved_fd.to_string());
+        if let Some(path) = &resume_file {
+            plan.set_env(RESUME, path);
+        }
+        let source = source::Config {
+            cwd: plan.cwd.clone(),
+            env: plan.env.clone(),
+            reserved_fd: Some(reserved_fd),
+            socket: Some(socket.clone()),
+            outputs: vec![1, 2],
+        };
+        Ok(Self { options, session, socket, resume_file, front: getpid(), source })
+    }
+}
+
+/// The descriptor number for the agent's end of the socket: as high as possible, so that nothing else gets it.
+fn reserved_fd() -> Result<RawFd> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)
+        .map_err(|e| Error::io("read the limit of open files", e))?;
+    // The kernel sizes a process's descriptor table by its highest number: 64 Ki entries cost half a megabyte.
+    Ok(soft.min(65536) as RawFd - 1)
+}
