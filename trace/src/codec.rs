@@ -8,9 +8,9 @@ use rmp::encode as rmp_encode;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::event::{Data, Event, Layer, Payload, Source, Value};
+use crate::event::{Data, Event, Layer, Source, Value, Visitor};
 use crate::limits::{MAX_DEPTH, MAX_RECORD};
-use crate::msgpack::Cursor;
+use crate::msgpack::{self, Cursor};
 use crate::{ObjectId, ProcId, Seq};
 
 /// The first record of every frame.
@@ -24,9 +24,9 @@ pub struct Head {
     pub object: u64,
     /// Number of the frame's first chunk, likewise.
     pub chunk: u64,
-    /// CLOCK_BOOTTIME in nanoseconds; the first event's delta counts from here.
+    /// CLOCK_BOOTTIME in microseconds; the first event's delta counts from here.
     pub ts: u64,
-    /// The wall clock at `ts`, nanoseconds since 1970.
+    /// The wall clock when the frame was begun, microseconds since 1970.
     pub wall: i64,
     /// BLAKE3 of the bytes of the frame before this one, the skippable header included.
     pub prev: [u8; 32],
@@ -93,37 +93,89 @@ pub(crate) fn encode_head(out: &mut Vec<u8>, head: &Head) -> Result<()> {
     finish("frame head", fields())
 }
 
-/// Appends an event, its time as the difference to `before`.
-pub(crate) fn encode_event(out: &mut Vec<u8>, event: &Event<'_>, before: u64) -> Result<()> {
+/// What an event's record leaves out because the records before it in the frame tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Running {
+    /// Number of the next event.
+    pub(crate) seq: u64,
+    /// Time of the last event, microseconds; before the first one, that of the head.
+    pub(crate) ts: u64,
+    /// Process of the last event.
+    pub(crate) proc: Option<ProcId>,
+}
+
+/// Turns the number of an event into how many events back it is, seen from `seq`, and back again.
+struct Distance {
+    seq: u64,
+}
+
+impl Visitor for Distance {
+    fn seq(&mut self, seq: &mut Seq) {
+        seq.0 = self.seq.wrapping_sub(seq.0);
+    }
+}
+
+/// Nanoseconds as a trace keeps them.
+pub(crate) fn micros(nanos: u64) -> u64 {
+    nanos / 1_000
+}
+
+/// Appends an event. On an error nothing is appended.
+pub(crate) fn encode_event(
+    out: &mut Vec<u8>,
+    event: &Event<'_>,
+    running: &mut Running,
+) -> Result<()> {
     let start = out.len();
-    encode_envelope(out, event, before).map_err(|e| Error::encode("event", e))?;
+    let result = try_encode_event(out, event, running);
+    match result {
+        Ok(()) => {
+            let ts = micros(event.ts);
+            *running = Running { seq: running.seq + 1, ts, proc: event.proc };
+        }
+        Err(_) => out.truncate(start),
+    }
+    result
+}
+
+fn try_encode_event(out: &mut Vec<u8>, event: &Event<'_>, running: &Running) -> Result<()> {
+    let start = out.len();
+    encode_envelope(out, event, running).map_err(|e| Error::encode("event", e))?;
     let envelope = out.len();
     rmp_encode::write_str(out, "data").map_err(|e| Error::encode("event", e))?;
     let data = out.len();
     let mut serializer = rmp_serde::Serializer::new(&mut *out).with_struct_map();
-    event.data.serialize_fields(&mut serializer).map_err(|e| Error::encode("event", e))?;
-    if out[data..] == [0x80] {
-        // An empty map: the key is omitted. The record's own length is in its first byte, below 16.
+    let encoded = if event.data.refers() {
+        let mut relative = event.data.clone();
+        relative.visit(&mut Distance { seq: running.seq });
+        relative.serialize_fields(&mut serializer)
+    } else {
+        event.data.serialize_fields(&mut serializer)
+    };
+    encoded.map_err(|e| Error::encode("event", e))?;
+    if out[data..] == *EMPTY_MAP {
+        // The key is omitted. The number of keys is in the record's first byte.
         out.truncate(envelope);
         out[start] -= 1;
     }
-    let size = out.len() - start;
-    if size > MAX_RECORD {
-        return Err(Error::TooLarge {
-            what: "an event",
-            size: size as u64,
-            limit: MAX_RECORD as u64,
-        });
+    let record = &out[start..];
+    if record.len() > MAX_RECORD {
+        let (size, limit) = (record.len() as u64, MAX_RECORD as u64);
+        return Err(Error::TooLarge { what: "an event", size, limit });
+    }
+    // Each level takes a byte, so that only long records can be too deep.
+    if record.len() > MAX_DEPTH && msgpack::nests_deeper(record, MAX_DEPTH)? {
+        return Err(Error::encode("event", format_args!("it nests deeper than {MAX_DEPTH}")));
     }
     Ok(())
 }
 
-fn encode_envelope(out: &mut Vec<u8>, event: &Event<'_>, before: u64) -> Encoded {
-    let delta = event.ts.wrapping_sub(before) as i64;
+fn encode_envelope(out: &mut Vec<u8>, event: &Event<'_>, running: &Running) -> Encoded {
+    let delta = micros(event.ts).wrapping_sub(running.ts) as i64;
     let layer = event.data.layer();
     let fields = [
         delta != 0,
-        event.proc.is_some(),
+        event.proc != running.proc,
         event.tid.is_some(),
         event.cause.is_some(),
         event.source != Source::Kernel,
@@ -137,9 +189,9 @@ fn encode_envelope(out: &mut Vec<u8>, event: &Event<'_>, before: u64) -> Encoded
         rmp_encode::write_str(out, "dt")?;
         rmp_encode::write_sint(out, delta)?;
     }
-    if let Some(ProcId(proc)) = event.proc {
+    if event.proc != running.proc {
         rmp_encode::write_str(out, "proc")?;
-        rmp_encode::write_uint(out, proc.into())?;
+        rmp_encode::write_uint(out, event.proc.map_or(0, |proc| proc.0.into()))?;
     }
     if let Some(tid) = event.tid {
         rmp_encode::write_str(out, "tid")?;
@@ -147,7 +199,7 @@ fn encode_envelope(out: &mut Vec<u8>, event: &Event<'_>, before: u64) -> Encoded
     }
     if let Some(Seq(cause)) = event.cause {
         rmp_encode::write_str(out, "cause")?;
-        rmp_encode::write_uint(out, cause)?;
+        rmp_encode::write_uint(out, running.seq.wrapping_sub(cause))?;
     }
     if event.source != Source::Kernel {
         rmp_encode::write_str(out, "source")?;
@@ -252,18 +304,23 @@ pub(crate) fn encode_object_index(out: &mut Vec<u8>, ids: &[ObjectId]) -> Result
 #[inline]
 pub(crate) fn next_record<'a>(frame: &mut Cursor<'a>) -> Result<&'a [u8]> {
     let record = frame.skip()?;
-    if record.len() > MAX_RECORD {
-        let (size, limit) = (record.len() as u64, MAX_RECORD as u64);
-        return Err(Error::TooLarge { what: "a record", size, limit });
-    }
+    check_size(record.len())?;
     Ok(record)
 }
 
-/// Whether `record` is an event: only events begin with the key `type`.
+fn check_size(record: usize) -> Result<()> {
+    if record <= MAX_RECORD {
+        return Ok(());
+    }
+    Err(Error::TooLarge { what: "a record", size: record as u64, limit: MAX_RECORD as u64 })
+}
+
+/// Whether `record`, or what begins with it, is an event: only events begin with the key `type`.
 #[inline]
 pub(crate) fn is_event(record: &[u8]) -> bool {
-    record.get(1..6) == Some(b"\xa4type".as_slice()) && record[0] & 0xf0 == 0x80
-        || first_key(record) == Some("type")
+    // As the writer has it; another writer's map may have its length in more bytes.
+    let plain = matches!(record, [0x81..=0x8f, 0xa4, b't', b'y', b'p', b'e', ..]);
+    plain || first_key(record) == Some("type")
 }
 
 fn first_key(record: &[u8]) -> Option<&str> {
@@ -375,52 +432,63 @@ fn decode_index<'a>(mut cursor: Cursor<'a>, fields: u64) -> Result<Record<'a>> {
     })
 }
 
-/// Decodes the event `record`, borrowing from it. `seq` is its number, `before` the time that its delta counts from.
+/// Takes an event off the front of `frame`, borrowing from it.
 #[inline]
-pub(crate) fn decode_event(record: &[u8], seq: Seq, before: u64) -> Result<Event<'_>> {
-    let mut cursor = Cursor::new(record);
-    let fields = cursor.map_len()?;
+pub(crate) fn decode_event<'a>(frame: &mut Cursor<'a>, running: &mut Running) -> Result<Event<'a>> {
+    let available = frame.len();
+    let seq = running.seq;
     let (mut name, mut layer, mut data) = (None, None, EMPTY_MAP);
     let mut event = Event {
-        seq,
-        ts: before,
+        seq: Seq(seq),
+        ts: 0,
         proc: None,
         tid: None,
         cause: None,
         source: Source::Kernel,
         data: Data::Other { layer: Layer::Sys, name: "".into(), fields: Value::Nil },
     };
-    for _ in 0..fields {
-        match cursor.str()? {
-            "type" => name = Some(cursor.str()?),
-            "dt" => event.ts = before.wrapping_add(cursor.int()? as u64),
-            "proc" => event.proc = Some(ProcId(narrow(cursor.uint()?)?)),
-            "tid" => event.tid = Some(narrow(cursor.uint()?)?),
-            "cause" => event.cause = Some(Seq(cursor.uint()?)),
-            "source" => event.source = Source::from_name(cursor.str()?),
-            "layer" => layer = Layer::from_name(cursor.str()?),
-            "data" => data = cursor.skip()?,
-            _ => drop(cursor.skip()?),
+    for _ in 0..frame.map_len()? {
+        match frame.str()? {
+            "type" => name = Some(frame.str()?),
+            "dt" => running.ts = running.ts.wrapping_add(frame.int()? as u64),
+            "proc" => running.proc = proc(frame.uint()?)?,
+            "tid" => event.tid = Some(narrow(frame.uint()?)?),
+            "cause" => event.cause = Some(Seq(seq.wrapping_sub(frame.uint()?))),
+            "source" => event.source = Source::from_name(frame.str()?),
+            "layer" => layer = Layer::from_name(frame.str()?),
+            "data" => data = frame.skip()?,
+            _ => drop(frame.skip()?),
         }
     }
+    check_size(available - frame.len())?;
+    running.seq = seq.wrapping_add(1);
+    event.ts = running.ts.wrapping_mul(1_000);
+    event.proc = running.proc;
     let name = name.ok_or_else(|| Error::decode("event", "no type"))?;
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(data);
     deserializer.set_max_depth(MAX_DEPTH);
     event.data = Data::deserialize_fields(name, layer, &mut deserializer)
         .map_err(|e| Error::decode("event", format_args!("{name}: {e}")))?;
+    event.data.visit(&mut Distance { seq });
     Ok(event)
 }
 
-/// The time of the event `record`, without the rest of it.
-pub(crate) fn decode_time(record: &[u8], before: u64) -> Result<u64> {
+/// Passes over an event, keeping what those after it leave out.
+pub(crate) fn skip_event(record: &[u8], running: &mut Running) -> Result<()> {
     let mut cursor = Cursor::new(record);
     for _ in 0..cursor.map_len()? {
-        if cursor.str()? == "dt" {
-            return Ok(before.wrapping_add(cursor.int()? as u64));
+        match cursor.str()? {
+            "dt" => running.ts = running.ts.wrapping_add(cursor.int()? as u64),
+            "proc" => running.proc = proc(cursor.uint()?)?,
+            _ => drop(cursor.skip()?),
         }
-        cursor.skip()?;
     }
-    Ok(before)
+    running.seq = running.seq.wrapping_add(1);
+    Ok(())
+}
+
+fn proc(number: u64) -> Result<Option<ProcId>> {
+    Ok(if number == 0 { None } else { Some(ProcId(narrow(number)?)) })
 }
 
 const EMPTY_MAP: &[u8] = &[0x80];
@@ -429,61 +497,15 @@ fn narrow(value: u64) -> Result<u32> {
     u32::try_from(value).map_err(|_| Error::decode("event", format_args!("{value} is too large")))
 }
 
-/// Refuses values that nest deeper than readers accept.
-pub(crate) fn check_depth(data: &Data<'_>) -> Result<()> {
-    // The record, its data and the payload around the value nest as well.
-    let shallow = |value: &Value| nests_within(value, MAX_DEPTH - 8);
-    let payload = |payload: &Payload| match payload {
-        Payload::Inline(value) => shallow(value),
-        Payload::Object { .. } => true,
-    };
-    let fine = match data {
-        Data::Other { fields, .. } => shallow(fields),
-        Data::ToolCall(call) => payload(&call.arguments),
-        Data::ToolResult(result) => payload(&result.result),
-        Data::Message(message) => payload(&message.content) && payload(&message.extra),
-        Data::SnapshotCreated(snapshot) => [
-            &snapshot.messages,
-            &snapshot.system_prompt,
-            &snapshot.tools,
-            &snapshot.last_query,
-            &snapshot.last_result,
-        ]
-        .into_iter()
-        .all(payload),
-        _ => true,
-    };
-    if fine { Ok(()) } else { Err(too_deep()) }
-}
-
-pub(crate) fn too_deep() -> Error {
-    Error::encode("value", format_args!("it nests deeper than {MAX_DEPTH}"))
-}
-
-/// Whether `value` nests at most `depth` deep.
-pub(crate) fn nests_within(value: &Value, depth: usize) -> bool {
-    match value {
-        Value::Array(elements) => {
-            depth > 0 && elements.iter().all(|element| nests_within(element, depth - 1))
-        }
-        Value::Map(pairs) => {
-            depth > 0
-                && pairs.iter().all(|(key, value)| {
-                    nests_within(key, depth - 1) && nests_within(value, depth - 1)
-                })
-        }
-        _ => true,
-    }
-}
-
 /// The MessagePack encoding of `value`.
 pub(crate) fn encode_value(value: &Value) -> Result<Vec<u8>> {
-    if !nests_within(value, MAX_DEPTH - 8) {
-        return Err(too_deep());
-    }
     let mut out = Vec::new();
     value
         .serialize(&mut rmp_serde::Serializer::new(&mut out))
         .map_err(|e| Error::encode("value", e))?;
+    // An event around it nests as well.
+    if msgpack::nests_deeper(&out, MAX_DEPTH - 8)? {
+        return Err(Error::encode("value", format_args!("it nests deeper than {MAX_DEPTH}")));
+    }
     Ok(out)
 }

@@ -1,7 +1,7 @@
 //! Steps through the events of a trace, decoding each from the bytes of its frame.
 
 use crate::Seq;
-use crate::codec;
+use crate::codec::{self, Running};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::msgpack::Cursor;
@@ -15,16 +15,19 @@ pub struct EventCursor<'r> {
     next_frame: usize,
     /// Byte offset of the open frame, for errors.
     offset: u64,
-    /// Number of the next event; 0 while it is not known, after a frame that can't be read.
-    seq: u64,
-    /// Time that the next delta counts from.
-    ts: u64,
+    /// Its `seq` is 0 while it is not known, after a frame that can't be read.
+    running: Running,
 }
 
 impl<'r> EventCursor<'r> {
     pub(crate) fn new(reader: &'r Reader, seq: Seq) -> Result<Self> {
-        let mut cursor =
-            Self { reader, frame: OpenFrame::new()?, next_frame: 0, offset: 0, seq: 1, ts: 0 };
+        let mut cursor = Self {
+            reader,
+            frame: OpenFrame::new()?,
+            next_frame: 0,
+            offset: 0,
+            running: Running { seq: 1, ..Running::default() },
+        };
         cursor.seek(seq)?;
         Ok(cursor)
     }
@@ -36,20 +39,20 @@ impl<'r> EventCursor<'r> {
         }
         if seq.0 > self.reader.len() {
             self.next_frame = self.reader.data_frames().len();
-            self.seq = 0;
+            self.running.seq = 0;
             return Ok(());
         }
         self.next_frame = self.frame_of(seq)?;
-        self.seq = 0;
+        self.running.seq = 0;
         if !self.open_next()? {
             return Ok(());
         }
-        while self.seq < seq.0
-            && let Some((start, end)) = self.find_event()?
-        {
-            let record = &self.frame.records[start..end];
-            self.ts = codec::decode_time(record, self.ts).map_err(|e| e.at(self.offset))?;
-            self.seq += 1;
+        while self.running.seq < seq.0 && self.find_event()? {
+            let rest = &self.frame.records[self.frame.position..];
+            let at = |e: Error| e.at(self.offset);
+            let record = codec::next_record(&mut Cursor::new(rest)).map_err(at)?;
+            codec::skip_event(record, &mut self.running).map_err(at)?;
+            self.frame.position += record.len();
         }
         Ok(())
     }
@@ -79,46 +82,47 @@ impl<'r> EventCursor<'r> {
     #[expect(clippy::should_implement_trait, reason = "an iterator can't lend its items")]
     pub fn next(&mut self) -> Result<Option<Event<'_>>> {
         match self.find_event() {
-            Ok(Some((start, end))) => {
-                let (seq, before, offset) = (self.seq, self.ts, self.offset);
-                self.seq += 1;
-                let record = &self.frame.records[start..end];
-                match codec::decode_event(record, Seq(seq), before) {
-                    Ok(event) => {
-                        self.ts = event.ts;
-                        Ok(Some(event))
-                    }
-                    Err(e) => {
-                        // Numbers and times after a record that can't be read are not known.
-                        self.frame.position = self.frame.records.len();
-                        self.seq = 0;
-                        Err(e.at(offset))
-                    }
-                }
-            }
-            Ok(None) => Ok(None),
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
             Err(e) => {
+                self.abandon_frame();
+                return Err(e);
+            }
+        }
+        let mut rest = Cursor::new(&self.frame.records[self.frame.position..]);
+        match codec::decode_event(&mut rest, &mut self.running) {
+            Ok(event) => {
+                self.frame.position = self.frame.records.len() - rest.len();
+                Ok(Some(event))
+            }
+            Err(e) => {
+                // As `abandon_frame`, which can't be called while an event may borrow the frame.
                 self.frame.position = self.frame.records.len();
-                self.seq = 0;
-                Err(e)
+                self.running.seq = 0;
+                Err(e.at(self.offset))
             }
         }
     }
 
-    /// The bytes of the next record that is an event.
-    fn find_event(&mut self) -> Result<Option<(usize, usize)>> {
+    /// Gives up the rest of the frame: what follows a record that can't be read has no number and no time.
+    fn abandon_frame(&mut self) {
+        self.frame.position = self.frame.records.len();
+        self.running.seq = 0;
+    }
+
+    /// Moves to the next record that is an event; whether there is one.
+    fn find_event(&mut self) -> Result<bool> {
         loop {
             while self.frame.position < self.frame.records.len() {
-                let start = self.frame.position;
-                let mut rest = Cursor::new(&self.frame.records[start..]);
-                let record = codec::next_record(&mut rest).map_err(|e| e.at(self.offset))?;
-                self.frame.position = start + record.len();
-                if codec::is_event(record) {
-                    return Ok(Some((start, self.frame.position)));
+                let rest = &self.frame.records[self.frame.position..];
+                if codec::is_event(rest) {
+                    return Ok(true);
                 }
+                let record = codec::next_record(&mut Cursor::new(rest));
+                self.frame.position += record.map_err(|e| e.at(self.offset))?.len();
             }
             if !self.open_next()? {
-                return Ok(None);
+                return Ok(false);
             }
         }
     }
@@ -138,12 +142,12 @@ impl<'r> EventCursor<'r> {
         self.next_frame += 1;
         self.offset = frame.offset;
         let head = self.frame.open(self.reader.input(), frame)?;
-        if self.seq != 0 && head.seq != self.seq {
-            let what = format!("event #{} expected, the frame begins with #{}", self.seq, head.seq);
+        let expected = self.running.seq;
+        if expected != 0 && head.seq != expected {
+            let what = format!("event #{expected} expected, the frame begins with #{}", head.seq);
             return Err(Error::damaged(frame.offset, what));
         }
-        self.seq = head.seq;
-        self.ts = head.ts;
+        self.running = Running { seq: head.seq, ts: head.ts, proc: None };
         Ok(true)
     }
 }

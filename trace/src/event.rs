@@ -92,7 +92,7 @@ impl Source {
 pub struct Event<'a> {
     /// Assigned by the `Writer`; 0 before.
     pub seq: Seq,
-    /// CLOCK_BOOTTIME in nanoseconds.
+    /// CLOCK_BOOTTIME in nanoseconds. A trace keeps its microseconds.
     pub ts: u64,
     /// The process it belongs to, if any.
     pub proc: Option<ProcId>,
@@ -252,37 +252,71 @@ pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Fields that can be detached from the frame they were decoded from.
-trait IntoOwned {
+/// What all fields can do: be detached from the frame they were decoded from, and show what they refer to.
+trait Field {
     type Owned;
+    /// Whether it can refer to another event.
+    const REFERS: bool = false;
     fn into_owned(self) -> Self::Owned;
+    fn visit(&mut self, _visitor: &mut impl Visitor) {}
+}
+
+/// Is shown the fields that mean something outside their event.
+pub(crate) trait Visitor {
+    /// The number of another event.
+    fn seq(&mut self, _seq: &mut Seq) {}
+    /// A value that may be an object.
+    fn payload(&mut self, _payload: &mut Payload) {}
+    /// Bytes that may be an object.
+    fn content(&mut self, _content: &mut Content<'_>) {}
 }
 
 macro_rules! owned_already {
-    ($($ty:ty),*) => { $(impl IntoOwned for $ty {
+    ($($ty:ty),*) => { $(impl Field for $ty {
         type Owned = $ty;
         fn into_owned(self) -> $ty { self }
     })* };
 }
 
 owned_already!(bool, u8, u16, u32, u64, i32, i64, f64, String);
-owned_already!(Seq, ProcId, SnapshotIndex, ObjectId, Value, Payload, Certainty, Layer);
+owned_already!(ProcId, SnapshotIndex, ObjectId, Certainty, Layer);
 
-impl IntoOwned for Bytes<'_> {
+impl Field for Seq {
+    type Owned = Seq;
+    const REFERS: bool = true;
+    fn into_owned(self) -> Seq {
+        self
+    }
+    fn visit(&mut self, visitor: &mut impl Visitor) {
+        visitor.seq(self);
+    }
+}
+
+impl Field for Payload {
+    type Owned = Payload;
+    fn into_owned(self) -> Payload {
+        self
+    }
+    fn visit(&mut self, visitor: &mut impl Visitor) {
+        visitor.payload(self);
+    }
+}
+
+impl Field for Bytes<'_> {
     type Owned = Bytes<'static>;
     fn into_owned(self) -> Bytes<'static> {
         Bytes::into_owned(self)
     }
 }
 
-impl IntoOwned for Cow<'_, str> {
+impl Field for Cow<'_, str> {
     type Owned = Cow<'static, str>;
     fn into_owned(self) -> Cow<'static, str> {
         Cow::Owned(Cow::into_owned(self))
     }
 }
 
-impl IntoOwned for Content<'_> {
+impl Field for Content<'_> {
     type Owned = Content<'static>;
     fn into_owned(self) -> Content<'static> {
         match self {
@@ -290,40 +324,43 @@ impl IntoOwned for Content<'_> {
             Self::Object { id, len } => Content::Object { id, len },
         }
     }
+    fn visit(&mut self, visitor: &mut impl Visitor) {
+        visitor.content(self);
+    }
 }
 
-impl IntoOwned for Address<'_> {
+impl Field for Address<'_> {
     type Owned = Address<'static>;
     fn into_owned(self) -> Address<'static> {
         let Self { family, host, port, path } = self;
         Address {
-            family: IntoOwned::into_owned(family),
-            host: IntoOwned::into_owned(host),
+            family: Field::into_owned(family),
+            host: Field::into_owned(host),
             port,
             path: path.into_owned(),
         }
     }
 }
 
-impl IntoOwned for StandardFd<'_> {
+impl Field for StandardFd<'_> {
     type Owned = StandardFd<'static>;
     fn into_owned(self) -> StandardFd<'static> {
-        StandardFd { kind: IntoOwned::into_owned(self.kind), cols: self.cols, rows: self.rows }
+        StandardFd { kind: Field::into_owned(self.kind), cols: self.cols, rows: self.rows }
     }
 }
 
-impl IntoOwned for Lineage<'_> {
+impl Field for Lineage<'_> {
     type Owned = Lineage<'static>;
     fn into_owned(self) -> Lineage<'static> {
         Lineage {
-            session: IntoOwned::into_owned(self.session),
-            at: IntoOwned::into_owned(self.at),
-            edits: IntoOwned::into_owned(self.edits),
+            session: Field::into_owned(self.session),
+            at: Field::into_owned(self.at),
+            edits: Field::into_owned(self.edits),
         }
     }
 }
 
-impl IntoOwned for RootTree<'_> {
+impl Field for RootTree<'_> {
     type Owned = RootTree<'static>;
     fn into_owned(self) -> RootTree<'static> {
         let Self { path, tree, files, bytes, left_out, self_contained } = self;
@@ -331,53 +368,29 @@ impl IntoOwned for RootTree<'_> {
     }
 }
 
-impl<A: IntoOwned, B: IntoOwned> IntoOwned for (A, B) {
+impl<A: Field, B: Field> Field for (A, B) {
     type Owned = (A::Owned, B::Owned);
     fn into_owned(self) -> Self::Owned {
         (self.0.into_owned(), self.1.into_owned())
     }
 }
 
-impl<T: IntoOwned> IntoOwned for Vec<T> {
+impl<T: Field> Field for Vec<T> {
     type Owned = Vec<T::Owned>;
     fn into_owned(self) -> Self::Owned {
-        self.into_iter().map(IntoOwned::into_owned).collect()
+        self.into_iter().map(Field::into_owned).collect()
     }
 }
 
-impl<T: IntoOwned> IntoOwned for Option<T> {
+impl<T: Field> Field for Option<T> {
     type Owned = Option<T::Owned>;
+    const REFERS: bool = T::REFERS;
     fn into_owned(self) -> Self::Owned {
-        self.map(IntoOwned::into_owned)
+        self.map(Field::into_owned)
     }
-}
-
-impl<'a> Data<'a> {
-    /// Every payload of the event.
-    pub(crate) fn payloads_mut(&mut self) -> Vec<&mut Payload> {
-        match self {
-            Self::ToolCall(call) => vec![&mut call.arguments],
-            Self::ToolResult(result) => vec![&mut result.result],
-            Self::Message(message) => vec![&mut message.content, &mut message.extra],
-            Self::SnapshotCreated(snapshot) => vec![
-                &mut snapshot.messages,
-                &mut snapshot.system_prompt,
-                &mut snapshot.tools,
-                &mut snapshot.last_query,
-                &mut snapshot.last_result,
-            ],
-            _ => Vec::new(),
-        }
-    }
-
-    /// Every raw content of the event.
-    pub(crate) fn contents_mut(&mut self) -> Vec<&mut Content<'a>> {
-        match self {
-            Self::HttpRequest(request) => vec![&mut request.body],
-            Self::HttpResponse(response) => vec![&mut response.body],
-            Self::TermOutput(output) => vec![&mut output.data],
-            Self::TermInput(input) => vec![&mut input.data],
-            _ => Vec::new(),
+    fn visit(&mut self, visitor: &mut impl Visitor) {
+        if let Some(field) = self {
+            field.visit(visitor);
         }
     }
 }
@@ -444,10 +457,26 @@ macro_rules! events {
             /// Detached from the frame it was decoded from.
             pub fn into_owned(self) -> Data<'static> {
                 match self {
-                    $( Self::$variant(data) => Data::$variant(IntoOwned::into_owned(data)), )*
+                    $( Self::$variant(data) => Data::$variant(Field::into_owned(data)), )*
                     Self::Other { layer, name, fields } => {
-                        Data::Other { layer, name: IntoOwned::into_owned(name), fields }
+                        Data::Other { layer, name: Field::into_owned(name), fields }
                     }
+                }
+            }
+
+            /// Whether the type has fields that refer to other events.
+            pub(crate) fn refers(&self) -> bool {
+                match self {
+                    $( Self::$variant(_) => false $(|| <$ty as Field>::REFERS)*, )*
+                    Self::Other { .. } => false,
+                }
+            }
+
+            /// Shows `visitor` every field of a known type.
+            pub(crate) fn visit(&mut self, visitor: &mut impl Visitor) {
+                match self {
+                    $( Self::$variant(data) => { let _ = &data; $( data.$field.visit(visitor); )* } )*
+                    Self::Other { .. } => {}
                 }
             }
 
@@ -477,16 +506,16 @@ macro_rules! events {
         }
     };
     (@own $variant:ident [] { $($field:ident),* }) => {
-        impl IntoOwned for $variant {
+        impl Field for $variant {
             type Owned = $variant;
             fn into_owned(self) -> $variant { self }
         }
     };
     (@own $variant:ident [$lt:lifetime] { $($field:ident),* }) => {
-        impl IntoOwned for $variant<'_> {
+        impl Field for $variant<'_> {
             type Owned = $variant<'static>;
             fn into_owned(self) -> $variant<'static> {
-                $variant { $( $field: IntoOwned::into_owned(self.$field), )* }
+                $variant { $( $field: Field::into_owned(self.$field), )* }
             }
         }
     };

@@ -16,6 +16,16 @@ impl<'a> Cursor<'a> {
         Self { rest: bytes }
     }
 
+    /// Bytes that have not been read.
+    pub(crate) fn len(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// What has not been read.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
@@ -184,6 +194,37 @@ impl<'a> Cursor<'a> {
             self.take(len)?;
         }
         Ok(&before[..before.len() - self.rest.len()])
+    }
+}
+
+/// Whether maps and arrays of the value that `bytes` begin with nest deeper than `limit`.
+pub(crate) fn nests_deeper(bytes: &[u8], limit: usize) -> Result<bool> {
+    let mut cursor = Cursor::new(bytes);
+    // Elements that are still to come, of each map and array that is open.
+    let mut open: Vec<u64> = Vec::new();
+    loop {
+        let mut next = cursor;
+        let elements = match next.marker()? {
+            Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => Some(2 * cursor.map_len()?),
+            Marker::FixArray(_) | Marker::Array16 | Marker::Array32 => Some(cursor.array_len()?),
+            _ => {
+                cursor.skip()?;
+                None
+            }
+        };
+        if let Some(elements) = elements {
+            open.push(elements);
+            if open.len() > limit {
+                return Ok(true);
+            }
+        }
+        while open.last() == Some(&0) {
+            open.pop();
+        }
+        match open.last_mut() {
+            Some(left) => *left -= 1,
+            None => return Ok(false),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::container::{
 };
 use crate::cursor::{EventCursor, Events};
 use crate::error::{Error, Result};
-use crate::event::{Content, Event, Payload, Value};
+use crate::event::{Content, Event, Payload, Value, Visitor};
 use crate::file::is_locked;
 use crate::limits::MAX_FRAMES;
 use crate::msgpack::{self, Cursor};
@@ -315,14 +315,32 @@ impl Reader {
 
     /// `event` with the objects that it names put in their place.
     pub fn resolve(&self, event: Event<'_>) -> Result<Event<'static>> {
+        struct Resolve<'r>(&'r Reader, Result<()>);
+
+        impl Resolve<'_> {
+            fn note<T>(&mut self, result: Result<T>) -> Option<T> {
+                result.map_err(|e| self.1 = Err(e)).ok()
+            }
+        }
+
+        impl Visitor for Resolve<'_> {
+            fn payload(&mut self, payload: &mut Payload) {
+                if let Some(value) = self.note(self.0.payload(payload)) {
+                    *payload = Payload::Inline(value);
+                }
+            }
+
+            fn content(&mut self, content: &mut Content<'_>) {
+                if let Some(bytes) = self.note(self.0.content(content).map(Bytes::into_owned)) {
+                    *content = Content::Inline(bytes);
+                }
+            }
+        }
+
         let mut event = event.into_owned();
-        for payload in event.data.payloads_mut() {
-            *payload = Payload::Inline(self.payload(payload)?);
-        }
-        for content in event.data.contents_mut() {
-            *content = Content::Inline(self.content(content)?.into_owned());
-        }
-        Ok(event)
+        let mut resolve = Resolve(self, Ok(()));
+        event.data.visit(&mut resolve);
+        resolve.1.map(|()| event)
     }
 
     pub(crate) fn input(&self) -> &Input {

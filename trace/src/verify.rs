@@ -4,12 +4,12 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::codec::{self, Part, Record};
+use crate::ObjectId;
+use crate::codec::{self, Part, Record, Running};
 use crate::container::{self, Found, Frame, HEADER_LEN, Input, Seal, SeekTable, Walker};
 use crate::error::{Error, Result};
 use crate::msgpack::Cursor;
 use crate::reader::{OpenFrame, Reader, Status};
-use crate::{ObjectId, Seq};
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,15 +210,15 @@ impl<'a> Check<'a> {
         }
         let records = std::mem::take(&mut self.frame.records);
         let before = self.totals;
-        let mut ts = head.ts;
+        let mut running = Running { seq: head.seq, ts: head.ts, proc: None };
         let mut rest = Cursor::new(&records[self.frame.position..]);
         while !rest.is_empty() {
             let at = |e: Error| e.at(frame.offset);
-            let record = codec::next_record(&mut rest).map_err(at)?;
-            if codec::is_event(record) {
+            if codec::is_event(rest.rest()) {
                 self.totals[0] += 1;
-                ts = codec::decode_event(record, Seq(self.totals[0]), ts).map_err(at)?.ts;
+                codec::decode_event(&mut rest, &mut running).map_err(at)?;
             } else {
+                let record = codec::next_record(&mut rest).map_err(at)?;
                 self.other(frame, codec::decode_record(record).map_err(at)?)?;
             }
         }

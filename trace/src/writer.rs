@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::codec::{self, Head};
+use crate::codec::{self, Head, Running};
 use crate::container::{self, Compressor, Seal, SeekTable};
 use crate::error::{Error, Result};
 use crate::event::{Content, Event, Payload, Value};
@@ -27,7 +27,7 @@ impl Default for WriterOptions {
     fn default() -> Self {
         Self {
             level: 3,
-            frame_bytes: 128 << 10,
+            frame_bytes: 256 << 10,
             frame_interval: Duration::from_millis(250),
             wall_clock: system_wall_clock,
         }
@@ -74,7 +74,8 @@ pub struct Writer<W: Write> {
     objects: Pending,
     recipes: Recipes,
     written: Written,
-    /// Time of the last event, which the next one's delta counts from.
+    running: Running,
+    /// Time of the last event, nanoseconds.
     ts: u64,
     sealed: bool,
 }
@@ -105,6 +106,7 @@ impl<W: Write> Writer<W> {
                 counts: Vec::new(),
                 totals: [0; 3],
             },
+            running: Running { seq: 1, ..Running::default() },
             ts: 0,
             sealed: false,
         })
@@ -113,21 +115,21 @@ impl<W: Write> Writer<W> {
     /// Accepts an event and returns its number; `event.seq` is not looked at. An error means that it was not accepted.
     pub fn append(&mut self, event: &Event<'_>) -> Result<Seq> {
         self.tick(event.ts)?;
-        codec::check_depth(&event.data)?;
         let first = self.events.records.is_empty();
-        let before = if first { event.ts } else { self.ts };
-        let start = self.events.records.len();
-        if let Err(e) = codec::encode_event(&mut self.events.records, event, before) {
-            self.events.records.truncate(start);
-            return Err(e);
+        let mut running = self.running;
+        if first {
+            running.ts = codec::micros(event.ts);
+            running.proc = None;
         }
+        codec::encode_event(&mut self.events.records, event, &mut running)?;
+        self.running = running;
         if first {
             self.events.ts = event.ts;
             self.events.wall = (self.options.wall_clock)();
         }
         self.ts = event.ts;
         self.events.counts[0] += 1;
-        Ok(Seq(self.events()))
+        Ok(Seq(running.seq - 1))
     }
 
     /// How many events were accepted; the number of the last one.
@@ -301,8 +303,8 @@ impl<W: Write> Writer<W> {
                 seq: totals[0] + 1,
                 object: totals[1] + 1,
                 chunk: totals[2] + 1,
-                ts: pending.ts,
-                wall: pending.wall,
+                ts: codec::micros(pending.ts),
+                wall: pending.wall / 1_000,
                 prev,
             };
             let mut records = Vec::with_capacity(pending.records.len() + 128);

@@ -139,20 +139,23 @@ fn long_values_become_objects_and_come_back() {
         arguments: writer.payload(long.clone(), ObjectHint::Single).unwrap(),
         ..ToolCall::default()
     };
-    writer.append(&Event::new(5, Source::Sdk, data)).unwrap();
+    writer.append(&Event::new(5_000, Source::Sdk, data)).unwrap();
     let data = ToolCall {
         arguments: writer.payload(short.clone(), ObjectHint::Single).unwrap(),
         ..ToolCall::default()
     };
-    writer.append(&Event::new(4, Source::Sdk, data)).unwrap();
+    writer.append(&Event::new(4_000, Source::Sdk, data)).unwrap();
     let text = b"\xff\x00".repeat(4_000);
     let data = TermOutput { fd: 1, data: writer.content(&text, ObjectHint::Single).unwrap() };
-    writer.append(&Event::new(9, Source::Kernel, data)).unwrap();
-    writer.append(&Event::new(9, Source::Kernel, ProcessExec::default())).unwrap();
+    writer.append(&Event::new(9_000, Source::Kernel, data)).unwrap();
+    writer.append(&Event::new(9_000, Source::Kernel, ProcessExec::default())).unwrap();
     writer.flush().unwrap();
     let reader = Reader::from_bytes(writer.into_inner()).unwrap();
     let events = reader.tail(10).unwrap();
-    assert_eq!(events.iter().map(|event| event.ts).collect::<Vec<_>>(), [5, 4, 9, 9]);
+    assert_eq!(
+        events.iter().map(|event| event.ts).collect::<Vec<_>>(),
+        [5_000, 4_000, 9_000, 9_000]
+    );
     let value = |event: &Event<'_>| match &event.data {
         agentrec_trace::Data::ToolCall(call) => reader.payload(&call.arguments).unwrap(),
         other => panic!("{other:?}"),
