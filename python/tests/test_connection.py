@@ -7,7 +7,7 @@ import sys
 import tempfile
 import unittest
 
-from .recorder import PACKAGE, PATIENCE, Recorder
+from recorder import PACKAGE, PATIENCE, Recorder
 
 EVERYTHING = """
 import agentrec_sdk as a, asyncio

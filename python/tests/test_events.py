@@ -2,7 +2,7 @@
 
 import unittest
 
-from .recorder import Recorder
+from recorder import Recorder
 
 
 class Events(unittest.TestCase):
