@@ -7,6 +7,7 @@ use std::io;
 use rmp::encode as rmp_encode;
 use serde::Serialize;
 
+use crate::de::Deserializer;
 use crate::error::{Error, Result};
 use crate::event::{Data, Event, Layer, Source, Value, Visitor};
 use crate::limits::{MAX_DEPTH, MAX_RECORD};
@@ -354,10 +355,7 @@ fn decode_head(mut cursor: Cursor<'_>, fields: u64) -> Result<Head> {
             "object" => head.object = cursor.uint()?,
             "chunk" => head.chunk = cursor.uint()?,
             "ts" => head.ts = cursor.uint()?,
-            "wall" => {
-                let wall = cursor.int()?;
-                head.wall = i64::try_from(wall).map_err(|e| Error::decode("frame head", e))?;
-            }
+            "wall" => head.wall = cursor.int()?,
             "prev" => head.prev = cursor.hash()?,
             _ => drop(cursor.skip()?),
         }
@@ -437,49 +435,56 @@ fn decode_index<'a>(mut cursor: Cursor<'a>, fields: u64) -> Result<Record<'a>> {
 pub(crate) fn decode_event<'a>(frame: &mut Cursor<'a>, running: &mut Running) -> Result<Event<'a>> {
     let available = frame.len();
     let seq = running.seq;
-    let (mut name, mut layer, mut data) = (None, None, EMPTY_MAP);
-    let mut event = Event {
-        seq: Seq(seq),
-        ts: 0,
-        proc: None,
-        tid: None,
-        cause: None,
-        source: Source::Kernel,
-        data: Data::Other { layer: Layer::Sys, name: "".into(), fields: Value::Nil },
-    };
-    for _ in 0..frame.map_len()? {
-        match frame.str()? {
-            "type" => name = Some(frame.str()?),
-            "dt" => running.ts = running.ts.wrapping_add(frame.int()? as u64),
-            "proc" => running.proc = proc(frame.uint()?)?,
-            "tid" => event.tid = Some(narrow(frame.uint()?)?),
-            "cause" => event.cause = Some(Seq(seq.wrapping_sub(frame.uint()?))),
-            "source" => event.source = Source::from_name(frame.str()?),
-            "layer" => layer = Layer::from_name(frame.str()?),
-            "data" => data = frame.skip()?,
+    let fields = frame.map_len()?;
+    if fields == 0 || frame.key()? != b"type" {
+        return Err(Error::decode("event", "no type"));
+    }
+    let name = frame.str()?;
+    let (mut tid, mut cause, mut source) = (None, None, Source::Kernel);
+    let (mut layer, mut data) = (None, None);
+    for _ in 1..fields {
+        match frame.key()? {
+            b"dt" => running.ts = running.ts.wrapping_add_signed(frame.int()?),
+            b"proc" => running.proc = proc(frame.uint()?)?,
+            b"tid" => tid = Some(narrow(frame.uint()?)?),
+            b"cause" => cause = Some(Seq(seq.wrapping_sub(frame.uint()?))),
+            b"source" => source = Source::from_name(frame.str()?),
+            b"layer" => layer = Layer::from_name(frame.str()?),
+            b"data" => data = Some(decode_data(frame, name, layer)?),
             _ => drop(frame.skip()?),
         }
     }
     check_size(available - frame.len())?;
     running.seq = seq.wrapping_add(1);
-    event.ts = running.ts.wrapping_mul(1_000);
-    event.proc = running.proc;
-    let name = name.ok_or_else(|| Error::decode("event", "no type"))?;
-    let mut deserializer = rmp_serde::Deserializer::from_read_ref(data);
-    deserializer.set_max_depth(MAX_DEPTH);
-    event.data = Data::deserialize_fields(name, layer, &mut deserializer)
+    let ts = running.ts.wrapping_mul(1_000);
+    let mut data = match data {
+        Some(data) => data,
+        None => decode_data(&mut Cursor::new(EMPTY_MAP), name, layer)?,
+    };
+    data.visit(&mut Distance { seq });
+    Ok(Event { seq: Seq(seq), ts, proc: running.proc, tid, cause, source, data })
+}
+
+#[inline]
+fn decode_data<'a>(
+    frame: &mut Cursor<'a>,
+    name: &'a str,
+    layer: Option<Layer>,
+) -> Result<Data<'a>> {
+    let mut deserializer = Deserializer::new(*frame);
+    let data = Data::deserialize_fields(name, layer, &mut deserializer)
         .map_err(|e| Error::decode("event", format_args!("{name}: {e}")))?;
-    event.data.visit(&mut Distance { seq });
-    Ok(event)
+    *frame = deserializer.into_rest();
+    Ok(data)
 }
 
 /// Passes over an event, keeping what those after it leave out.
 pub(crate) fn skip_event(record: &[u8], running: &mut Running) -> Result<()> {
     let mut cursor = Cursor::new(record);
     for _ in 0..cursor.map_len()? {
-        match cursor.str()? {
-            "dt" => running.ts = running.ts.wrapping_add(cursor.int()? as u64),
-            "proc" => running.proc = proc(cursor.uint()?)?,
+        match cursor.key()? {
+            b"dt" => running.ts = running.ts.wrapping_add_signed(cursor.int()?),
+            b"proc" => running.proc = proc(cursor.uint()?)?,
             _ => drop(cursor.skip()?),
         }
     }

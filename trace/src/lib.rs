@@ -6,6 +6,7 @@ mod bytes;
 mod codec;
 mod container;
 mod cursor;
+mod de;
 mod error;
 pub mod event;
 mod file;

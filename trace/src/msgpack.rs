@@ -11,6 +11,23 @@ pub(crate) struct Cursor<'a> {
     rest: &'a [u8],
 }
 
+/// What stands before the bytes of a value, or the value itself where it has none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Length {
+    Uint(u64),
+    Int(i64),
+    Str(u64),
+    Bin(u64),
+    Array(u64),
+    Map(u64),
+    /// Type and length.
+    Ext(i8, u64),
+    F32(f32),
+    F64(f64),
+    Bool(bool),
+    Nil,
+}
+
 impl<'a> Cursor<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
@@ -35,7 +52,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    fn marker(&mut self) -> Result<Marker> {
+    pub(crate) fn marker(&mut self) -> Result<Marker> {
         let (&byte, rest) = self.rest.split_first().ok_or_else(end)?;
         self.rest = rest;
         Ok(Marker::from_u8(byte))
@@ -49,68 +66,129 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    fn big_endian(&mut self, width: usize) -> Result<u64> {
-        Ok(match width {
-            1 => u64::from(u8::from_be_bytes(self.array()?)),
-            2 => u64::from(u16::from_be_bytes(self.array()?)),
-            4 => u64::from(u32::from_be_bytes(self.array()?)),
-            _ => u64::from_be_bytes(self.array()?),
-        })
+    fn u8(&mut self) -> Result<u64> {
+        Ok(u64::from(u8::from_be_bytes(self.array()?)))
     }
 
     #[inline]
-    fn take(&mut self, len: u64) -> Result<&'a [u8]> {
+    fn u16(&mut self) -> Result<u64> {
+        Ok(u64::from(u16::from_be_bytes(self.array()?)))
+    }
+
+    #[inline]
+    fn u32(&mut self) -> Result<u64> {
+        Ok(u64::from(u32::from_be_bytes(self.array()?)))
+    }
+
+    /// The next `len` bytes.
+    #[inline]
+    pub(crate) fn take(&mut self, len: u64) -> Result<&'a [u8]> {
         let len = usize::try_from(len).map_err(|_| end())?;
         let (bytes, rest) = self.rest.split_at_checked(len).ok_or_else(end)?;
         self.rest = rest;
         Ok(bytes)
     }
 
+    /// What `marker` and the bytes after it say of the value.
+    #[inline]
+    pub(crate) fn length(&mut self, marker: Marker) -> Result<Length> {
+        Ok(match marker {
+            Marker::FixPos(value) => Length::Uint(value.into()),
+            Marker::U8 => Length::Uint(self.u8()?),
+            Marker::U16 => Length::Uint(self.u16()?),
+            Marker::U32 => Length::Uint(self.u32()?),
+            Marker::U64 => Length::Uint(u64::from_be_bytes(self.array()?)),
+            Marker::FixNeg(value) => Length::Int(value.into()),
+            Marker::I8 => Length::Int(i8::from_be_bytes(self.array()?).into()),
+            Marker::I16 => Length::Int(i16::from_be_bytes(self.array()?).into()),
+            Marker::I32 => Length::Int(i32::from_be_bytes(self.array()?).into()),
+            Marker::I64 => Length::Int(i64::from_be_bytes(self.array()?)),
+            Marker::FixStr(len) => Length::Str(len.into()),
+            Marker::Str8 => Length::Str(self.u8()?),
+            Marker::Str16 => Length::Str(self.u16()?),
+            Marker::Str32 => Length::Str(self.u32()?),
+            Marker::Bin8 => Length::Bin(self.u8()?),
+            Marker::Bin16 => Length::Bin(self.u16()?),
+            Marker::Bin32 => Length::Bin(self.u32()?),
+            Marker::FixArray(len) => Length::Array(len.into()),
+            Marker::Array16 => Length::Array(self.u16()?),
+            Marker::Array32 => Length::Array(self.u32()?),
+            Marker::FixMap(len) => Length::Map(len.into()),
+            Marker::Map16 => Length::Map(self.u16()?),
+            Marker::Map32 => Length::Map(self.u32()?),
+            Marker::FixExt1 => self.ext(1)?,
+            Marker::FixExt2 => self.ext(2)?,
+            Marker::FixExt4 => self.ext(4)?,
+            Marker::FixExt8 => self.ext(8)?,
+            Marker::FixExt16 => self.ext(16)?,
+            Marker::Ext8 => {
+                let len = self.u8()?;
+                self.ext(len)?
+            }
+            Marker::Ext16 => {
+                let len = self.u16()?;
+                self.ext(len)?
+            }
+            Marker::Ext32 => {
+                let len = self.u32()?;
+                self.ext(len)?
+            }
+            Marker::F32 => Length::F32(f32::from_be_bytes(self.array()?)),
+            Marker::F64 => Length::F64(f64::from_be_bytes(self.array()?)),
+            Marker::True => Length::Bool(true),
+            Marker::False => Length::Bool(false),
+            Marker::Null => Length::Nil,
+            Marker::Reserved => return Self::fail("a value", marker),
+        })
+    }
+
+    fn ext(&mut self, len: u64) -> Result<Length> {
+        Ok(Length::Ext(i8::from_be_bytes(self.array()?), len))
+    }
+
     /// The number of pairs of a map.
     #[inline]
     pub(crate) fn map_len(&mut self) -> Result<u64> {
-        match self.marker()? {
-            Marker::FixMap(len) => Ok(u64::from(len)),
-            Marker::Map16 => self.big_endian(2),
-            Marker::Map32 => self.big_endian(4),
-            other => Self::fail("a map", other),
+        let marker = self.marker()?;
+        match self.length(marker)? {
+            Length::Map(len) => Ok(len),
+            _ => Self::fail("a map", marker),
         }
     }
 
     /// The number of elements of an array.
-    #[inline]
     pub(crate) fn array_len(&mut self) -> Result<u64> {
-        match self.marker()? {
-            Marker::FixArray(len) => Ok(u64::from(len)),
-            Marker::Array16 => self.big_endian(2),
-            Marker::Array32 => self.big_endian(4),
-            other => Self::fail("an array", other),
+        let marker = self.marker()?;
+        match self.length(marker)? {
+            Length::Array(len) => Ok(len),
+            _ => Self::fail("an array", marker),
+        }
+    }
+
+    /// The bytes of a string, which may not be UTF-8: enough for a name that is only compared.
+    #[inline]
+    pub(crate) fn key(&mut self) -> Result<&'a [u8]> {
+        let marker = self.marker()?;
+        match self.length(marker)? {
+            Length::Str(len) => self.take(len),
+            _ => Self::fail("a string", marker),
         }
     }
 
     /// A string.
     #[inline]
     pub(crate) fn str(&mut self) -> Result<&'a str> {
-        let len = match self.marker()? {
-            Marker::FixStr(len) => u64::from(len),
-            Marker::Str8 => self.big_endian(1)?,
-            Marker::Str16 => self.big_endian(2)?,
-            Marker::Str32 => self.big_endian(4)?,
-            other => return Self::fail("a string", other),
-        };
-        std::str::from_utf8(self.take(len)?).map_err(|e| Error::decode("string", e))
+        std::str::from_utf8(self.key()?).map_err(|e| Error::decode("string", e))
     }
 
     /// A byte string.
     #[inline]
     pub(crate) fn bin(&mut self) -> Result<&'a [u8]> {
-        let len = match self.marker()? {
-            Marker::Bin8 => self.big_endian(1)?,
-            Marker::Bin16 => self.big_endian(2)?,
-            Marker::Bin32 => self.big_endian(4)?,
-            other => return Self::fail("a byte string", other),
-        };
-        self.take(len)
+        let marker = self.marker()?;
+        match self.length(marker)? {
+            Length::Bin(len) => self.take(len),
+            _ => Self::fail("a byte string", marker),
+        }
     }
 
     /// A BLAKE3 hash.
@@ -122,26 +200,23 @@ impl<'a> Cursor<'a> {
     /// An integer that is not negative.
     #[inline]
     pub(crate) fn uint(&mut self) -> Result<u64> {
-        let value = self.int()?;
-        u64::try_from(value).map_err(|_| Error::decode("integer", format_args!("{value}")))
+        let marker = self.marker()?;
+        match self.length(marker)? {
+            Length::Uint(value) => Ok(value),
+            Length::Int(value) if value >= 0 => Ok(value as u64),
+            _ => Self::fail("an integer that is not negative", marker),
+        }
     }
 
     /// An integer.
     #[inline]
-    pub(crate) fn int(&mut self) -> Result<i128> {
-        Ok(match self.marker()? {
-            Marker::FixPos(value) => i128::from(value),
-            Marker::FixNeg(value) => i128::from(value),
-            Marker::U8 => i128::from(self.big_endian(1)?),
-            Marker::U16 => i128::from(self.big_endian(2)?),
-            Marker::U32 => i128::from(self.big_endian(4)?),
-            Marker::U64 => i128::from(self.big_endian(8)?),
-            Marker::I8 => i128::from(i8::from_be_bytes(self.array()?)),
-            Marker::I16 => i128::from(i16::from_be_bytes(self.array()?)),
-            Marker::I32 => i128::from(i32::from_be_bytes(self.array()?)),
-            Marker::I64 => i128::from(i64::from_be_bytes(self.array()?)),
-            other => return Self::fail("an integer", other),
-        })
+    pub(crate) fn int(&mut self) -> Result<i64> {
+        let marker = self.marker()?;
+        match self.length(marker)? {
+            Length::Uint(value) => i64::try_from(value).map_err(|e| Error::decode("integer", e)),
+            Length::Int(value) => Ok(value),
+            _ => Self::fail("an integer", marker),
+        }
     }
 
     /// Passes over one value of whatever shape and returns its bytes. Without recursion: nesting costs nothing.
@@ -151,47 +226,21 @@ impl<'a> Cursor<'a> {
         let mut values = 1u64;
         while values > 0 {
             values -= 1;
-            let len = match self.marker()? {
-                Marker::FixPos(_)
-                | Marker::FixNeg(_)
-                | Marker::Null
-                | Marker::True
-                | Marker::False => 0,
-                Marker::U8 | Marker::I8 => 1,
-                Marker::U16 | Marker::I16 => 2,
-                Marker::U32 | Marker::I32 | Marker::F32 => 4,
-                Marker::U64 | Marker::I64 | Marker::F64 => 8,
-                Marker::FixStr(len) => u64::from(len),
-                Marker::Str8 | Marker::Bin8 => self.big_endian(1)?,
-                Marker::Str16 | Marker::Bin16 => self.big_endian(2)?,
-                Marker::Str32 | Marker::Bin32 => self.big_endian(4)?,
-                Marker::FixExt1 => 2,
-                Marker::FixExt2 => 3,
-                Marker::FixExt4 => 5,
-                Marker::FixExt8 => 9,
-                Marker::FixExt16 => 17,
-                Marker::Ext8 => 1 + self.big_endian(1)?,
-                Marker::Ext16 => 1 + self.big_endian(2)?,
-                Marker::Ext32 => 1 + self.big_endian(4)?,
-                container => {
-                    let elements = match container {
-                        Marker::FixArray(len) => u64::from(len),
-                        Marker::Array16 => self.big_endian(2)?,
-                        Marker::Array32 => self.big_endian(4)?,
-                        Marker::FixMap(len) => 2 * u64::from(len),
-                        Marker::Map16 => 2 * self.big_endian(2)?,
-                        Marker::Map32 => 2 * self.big_endian(4)?,
-                        other => return Self::fail("a value", other),
-                    };
-                    // Every element takes a byte at least, so that the sum can't overflow either.
-                    if elements > self.rest.len() as u64 {
-                        return Err(end());
-                    }
-                    values += elements;
-                    0
+            let marker = self.marker()?;
+            let elements = match self.length(marker)? {
+                Length::Str(len) | Length::Bin(len) | Length::Ext(_, len) => {
+                    self.take(len)?;
+                    continue;
                 }
+                Length::Array(elements) => elements,
+                Length::Map(pairs) => 2 * pairs,
+                _ => continue,
             };
-            self.take(len)?;
+            // Every element takes a byte at least, so that the sum can't overflow either.
+            if elements > self.rest.len() as u64 {
+                return Err(end());
+            }
+            values += elements;
         }
         Ok(&before[..before.len() - self.rest.len()])
     }

@@ -195,8 +195,22 @@ pub fn time<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
     Ok((done, start.elapsed()))
 }
 
+/// How long this thread was on a core while it did `work`: what others do on the machine counts less.
+pub fn time_on_core<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
+    let on_core = || -> Result<Duration> {
+        let path = "/proc/thread-self/schedstat";
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+        let nanos = text.split_whitespace().next().context("schedstat is empty")?;
+        Ok(Duration::from_nanos(nanos.parse().context("schedstat holds no number")?))
+    };
+    let start = on_core()?;
+    let done = work()?;
+    Ok((done, on_core()?.saturating_sub(start)))
+}
+
 fn today() -> Result<String> {
-    let output = Command::new("date").args(["-u", "+%Y-%m-%d"]).output().context("cannot run date")?;
+    let output =
+        Command::new("date").args(["-u", "+%Y-%m-%d"]).output().context("cannot run date")?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
@@ -204,7 +218,8 @@ fn today() -> Result<String> {
 fn machine() -> Result<String> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("cannot read /proc/cpuinfo")?;
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").context("cannot read the release")?;
+    let kernel =
+        fs::read_to_string("/proc/sys/kernel/osrelease").context("cannot read the release")?;
     let release: Vec<&str> = kernel.trim().splitn(3, ['.', '-']).collect();
     let [major, minor, ..] = release[..] else { bail!("kernel release {kernel:?}") };
     let cores = std::thread::available_parallelism()?;

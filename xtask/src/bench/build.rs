@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use agentrec_trace::event::{FileClose, FileOpen, FileUnlink, ProcessExec, ProcessExit, ProcessFork};
+use agentrec_trace::event::{
+    FileClose, FileOpen, FileUnlink, ProcessExec, ProcessExit, ProcessFork,
+};
 use agentrec_trace::{Bytes, Data, Event, ProcId, Reader, Seq, Source, Writer, WriterOptions};
 use anyhow::{Context, Result, ensure};
 
@@ -52,7 +54,8 @@ fn write_sources(dir: &Path) -> Result<()> {
         fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let headers = ["stdio.h", "stdlib.h", "string.h", "unistd.h", "sys/stat.h", "signal.h", "time.h"];
+    let headers =
+        ["stdio.h", "stdlib.h", "string.h", "unistd.h", "sys/stat.h", "signal.h", "time.h"];
     let includes: String = headers.iter().map(|name| format!("#include <{name}>\n")).collect();
     let mut makefile = "all: program\n%.o: %.c\n\tcc -O1 -c -o $@ $<\nprogram:".to_owned();
     for number in 0..FILES {

@@ -6,12 +6,10 @@ use std::path::Path;
 use std::process::Command;
 
 use agentrec_trace::event::FileOpen;
-use agentrec_trace::{
-    Data, Event, ObjectHint, ProcId, Reader, Source, Writer, WriterOptions,
-};
+use agentrec_trace::{Data, Event, ObjectHint, ProcId, Reader, Source, Writer, WriterOptions};
 use anyhow::{Context, Result, ensure};
 
-use super::{Bar, Section, build, median, time};
+use super::{Bar, Section, build, median, time, time_on_core};
 use crate::workspace;
 
 const EVENTS: u64 = 2_000_000;
@@ -90,7 +88,7 @@ fn write_opens<W: Write>(sink: W, count: u64) -> Result<W> {
 fn encode_and_decode(section: &mut Section) -> Result<()> {
     let mut bytes = Vec::new();
     let per_second = median(5, || {
-        let (written, took) = time(|| write_opens(Vec::new(), EVENTS))?;
+        let (written, took) = time_on_core(|| write_opens(Vec::new(), EVENTS))?;
         bytes = written;
         Ok(EVENTS as f64 / took.as_secs_f64())
     })?;
@@ -101,7 +99,7 @@ fn encode_and_decode(section: &mut Section) -> Result<()> {
     let reader = Reader::from_bytes(bytes)?;
     let per_second = median(5, || {
         let mut sum = 0;
-        let ((), took) = time(|| {
+        let ((), took) = time_on_core(|| {
             let add = |event: Event<'_>| {
                 if let Data::FileOpen(open) = event.data {
                     sum += open.path.len();
@@ -114,7 +112,7 @@ fn encode_and_decode(section: &mut Section) -> Result<()> {
     })?;
     section.figure("the same read, borrowed", per_second, "events/s", Bar::AtLeast(2e6));
     let per_second = median(3, || {
-        let (count, took) = time(|| Ok(reader.iter().filter(Result::is_ok).count()))?;
+        let (count, took) = time_on_core(|| Ok(reader.iter().filter(Result::is_ok).count()))?;
         Ok(count as f64 / took.as_secs_f64())
     })?;
     section.figure("the same read, owned", per_second, "events/s", Bar::Seen);
@@ -154,7 +152,8 @@ pub fn tail(path: &Path) -> Result<()> {
     for event in reader.tail(10)? {
         println!("{}", serde_json::to_string(&agentrec_trace::json::JsonEvent(&event))?);
     }
-    let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    let status =
+        fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let peak = peak.and_then(|rest| rest.split_whitespace().next()).context("no VmHWM")?;
     println!("{peak}");
@@ -200,7 +199,12 @@ fn http_bodies(section: &mut Section) -> Result<()> {
     };
     let (all, last) = (cost(&bodies)?, cost(&bodies[199..])?);
     let raw = bodies.iter().map(String::len).sum::<usize>() as f64;
-    section.figure("200 HTTP bodies, each 2 KB longer, the last 400 KB", raw / MIB, "MiB", Bar::Seen);
+    section.figure(
+        "200 HTTP bodies, each 2 KB longer, the last 400 KB",
+        raw / MIB,
+        "MiB",
+        Bar::Seen,
+    );
     section.figure("their cost in a trace", all / 1e3, "kB", Bar::Seen);
     section.figure("the last one's alone", last / 1e3, "kB", Bar::Seen);
     section.figure("their cost over the last one's alone", all / last, "times", Bar::AtMost(2.0));
