@@ -142,10 +142,10 @@ fn compare(before: Option<&Entry>, after: Option<&Entry>) -> Option<ChangeKind> 
         (Some(_), None) => return Some(ChangeKind::Deleted),
         (None, None) => return None,
     };
-    if before.kind != after.kind {
-        return Some(ChangeKind::Type);
-    }
     let left_out = before.left_out.is_some() || after.left_out.is_some();
+    if before.kind != after.kind {
+        return Some(if left_out { ChangeKind::Unknown } else { ChangeKind::Type });
+    }
     let is_dir = before.kind == Kind::Dir;
     if left_out && (is_dir || before.size != after.size || before.meta.mtime != after.meta.mtime) {
         // A directory that both left out may have changed inside.

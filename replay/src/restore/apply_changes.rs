@@ -86,6 +86,10 @@ impl<'a> Applier<'a> {
     }
 
     fn remove(&mut self, path: &Path, before: &Entry) -> Result<()> {
+        // Its content was not saved, so it could not be brought back.
+        if before.left_out.is_some() {
+            return Ok(());
+        }
         let Some((dir, name)) = self.parent(path)? else { return Ok(()) };
         let Some(stat) = dir.stat(name).context("read", path)? else { return Ok(()) };
         if !still(&dir, name, &stat, before) {

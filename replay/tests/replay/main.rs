@@ -1,4 +1,6 @@
 //! What restoring, resuming and applying do to real directories.
 
 mod common;
+mod restore;
+mod resume;
 mod round_trip;
