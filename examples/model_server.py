@@ -76,13 +76,17 @@ def tool_calls(messages, calls):
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def answer(self, messages):
+        """The script; other servers have others."""
+        return answer(messages)
+
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path != "/v1/chat/completions":
             self.send_error(404)
             return
         messages = request["messages"]
-        text, calls = answer(messages)
+        text, calls = self.answer(messages)
         calls = tool_calls(messages, calls)
         usage = {
             "prompt_tokens": len(json.dumps(messages)) // 4,
@@ -138,17 +142,22 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def serve(handler, port=0, pace=0.0):
+    """Serves on loopback until the end of the input; prints the base URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+    server.daemon_threads = True
+    server.pace = pace
+    print(f"http://127.0.0.1:{server.server_port}/v1", flush=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sys.stdin.read()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="default: a free one")
     parser.add_argument("--pace", type=float, default=0.015, help="seconds between two words")
     options = parser.parse_args()
-    server = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
-    server.daemon_threads = True
-    server.pace = options.pace
-    print(f"http://127.0.0.1:{server.server_port}/v1", flush=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    sys.stdin.read()
+    serve(Handler, options.port, options.pace)
 
 
 if __name__ == "__main__":
