@@ -144,9 +144,9 @@ impl<'de> serde::Deserializer<'de> for &mut Deserializer<'de> {
                 self.cursor = rest;
                 self.nested(|deserializer| visitor.visit_enum(Variant(deserializer)))
             }
-            Length::Str(_) => visitor.visit_enum(de::value::BorrowedStrDeserializer::new(
-                self.cursor.str()?,
-            )),
+            Length::Str(_) => {
+                visitor.visit_enum(de::value::BorrowedStrDeserializer::new(self.cursor.str()?))
+            }
             _ => Err(Error::decode("fields", "a variant is neither a name nor a map of one")),
         }
     }
