@@ -155,7 +155,12 @@ fn golden_traces_read_as_they_did() {
         let mut listed = Vec::new();
         dump::dump(&Reader::open(&path).unwrap(), &mut listed).unwrap();
         let name = path.file_stem().unwrap().to_str().unwrap();
-        assert_eq!(String::from_utf8(listed).unwrap(), listing(name), "{name}");
+        let expected = listing(name);
+        let listed = String::from_utf8(listed).unwrap();
+        for (number, (found, expected)) in listed.lines().zip(expected.lines()).enumerate() {
+            assert_eq!(found, expected, "{name}, line {}", number + 1);
+        }
+        assert_eq!(listed.lines().count(), expected.lines().count(), "{name}");
         seen += 1;
     }
     assert_eq!(seen, golden().len());
