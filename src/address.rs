@@ -1,7 +1,8 @@
-//! Addresses as users type them: `t5`, `s2`, `#1234`, `p7`, `7q3k@s2`, `last`, a prefix of a session id, a file.
+//! Addresses as users type them: `t5`, `s2`, `#1234`, `p7`, `7q3k@s2`, `last`, a session's id or name, a file.
 //!
 //! What an address means follows from its shape alone, never from what happens to exist: a word that has the shape of
-//! a place is a place, one that has the shape of a session id is one, and anything else is the path of a trace.
+//! a place is a place, one with a slash or a dot is the path of a trace, and anything else is the id of a session, a
+//! prefix of one, or a name given with `--name`.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -15,8 +16,8 @@ use agentrec_trace::{ProcId, Seq, SnapshotIndex};
 pub enum SessionRef {
     /// The last one of the present directory.
     Last,
-    /// The one whose id starts so.
-    Prefix(String),
+    /// The one whose id starts so, or that has this name.
+    Named(String),
     /// The trace in this file.
     File(PathBuf),
 }
@@ -64,11 +65,6 @@ impl Address {
     pub const LAST: Self = Self { session: None, place: None };
 }
 
-/// Shortest prefix of a session id that addresses it.
-const MIN_PREFIX: usize = 4;
-/// Length of a session id.
-const ID_LEN: usize = 8;
-
 fn place(text: &str) -> Option<Place> {
     let (kind, digits) = text.split_at_checked(1)?;
     if digits.is_empty() || digits.starts_with('0') || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -84,12 +80,10 @@ fn place(text: &str) -> Option<Place> {
 }
 
 fn session(text: &str) -> SessionRef {
-    let id_like = (MIN_PREFIX..=ID_LEN).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     match text {
         "last" => SessionRef::Last,
-        _ if id_like => SessionRef::Prefix(text.to_owned()),
-        _ => SessionRef::File(PathBuf::from(text)),
+        _ if text.is_empty() || text.contains(['/', '.']) => SessionRef::File(PathBuf::from(text)),
+        _ => SessionRef::Named(text.to_owned()),
     }
 }
 
@@ -155,7 +149,7 @@ mod tests {
 
     #[test]
     fn places_follow_a_session() {
-        let session = Some(SessionRef::Prefix("7q3k".into()));
+        let session = Some(SessionRef::Named("7q3k".into()));
         assert_eq!(parse("7q3k@s2"), (session, Some(Place::Snapshot(SnapshotIndex(2)))));
         let file = Some(SessionRef::File("runs/a@b.zst".into()));
         assert_eq!(parse("runs/a@b.zst@t1"), (file.clone(), Some(Place::Turn(1))));
@@ -166,8 +160,9 @@ mod tests {
     fn sessions_and_files_differ_by_shape() {
         assert_eq!(parse("last"), (Some(SessionRef::Last), None));
         assert_eq!(parse("last@p1"), (Some(SessionRef::Last), Some(Place::Process(ProcId(1)))));
-        assert_eq!(parse("7q3kabcd").0, Some(SessionRef::Prefix("7q3kabcd".into())));
-        for file in ["trace.zst", "./abcd", "abc", "abcdefghi", "Abcd", "s0", "#", ""] {
+        assert_eq!(parse("7q3kabcd").0, Some(SessionRef::Named("7q3kabcd".into())));
+        assert_eq!(parse("s0").0, Some(SessionRef::Named("s0".into())));
+        for file in ["trace.zst", "./abcd", "/abc", ".", ""] {
             assert_eq!(parse(file).0, Some(SessionRef::File(file.into())), "{file:?}");
         }
     }
@@ -178,7 +173,7 @@ mod tests {
         let Ok(range) = "s1..s3".parse::<Range>();
         assert_eq!(range, Range::Between { session: None, from: s(1), to: s(3) });
         let Ok(range) = "7q3k@s1..s3".parse::<Range>();
-        let session = Some(SessionRef::Prefix("7q3k".into()));
+        let session = Some(SessionRef::Named("7q3k".into()));
         assert_eq!(range, Range::Between { session, from: s(1), to: s(3) });
         let Ok(range) = "../s3".parse::<Range>();
         let file = Address { session: Some(SessionRef::File("../s3".into())), place: None };

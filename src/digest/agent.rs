@@ -1,7 +1,7 @@
 //! What the agent told: tool calls with their results, messages, snapshots.
 
 use agentrec_trace::event::{Payload, SnapshotCreated};
-use agentrec_trace::{Data, Event, ProcId, Seq, Source};
+use agentrec_trace::{Data, Event, ProcId, Seq};
 
 use super::owned;
 
@@ -48,8 +48,6 @@ pub struct Snapshot {
     pub seq: Seq,
     /// CLOCK_BOOTTIME, nanoseconds.
     pub ts: u64,
-    /// Who asked for it.
-    pub source: Source,
     /// All that it holds.
     pub created: SnapshotCreated<'static>,
 }
@@ -106,7 +104,6 @@ impl Agent<'_> {
             Data::SnapshotCreated(created) => self.snapshots.push(Snapshot {
                 seq: event.seq,
                 ts: event.ts,
-                source: event.source.clone(),
                 created: owned(created),
             }),
             _ => {}

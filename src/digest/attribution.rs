@@ -86,7 +86,9 @@ mod tests {
     use agentrec_trace::event::Link;
 
     fn names(attribution: Option<Attribution<'_>>) -> Vec<&str> {
-        attribution.map(|a| a.calls.iter().map(|call| call.name.as_str()).collect()).unwrap_or_default()
+        attribution
+            .map(|a| a.calls.iter().map(|call| call.name.as_str()).collect())
+            .unwrap_or_default()
     }
 
     #[test]
@@ -115,10 +117,10 @@ mod tests {
     #[test]
     fn a_recorded_edge_wins() {
         let mut script = Script::new("/w");
-        let call = script.push(Some(1), agentrec_trace::event::ToolCall {
-            name: "right".into(),
-            ..Default::default()
-        });
+        let call = script.push(
+            Some(1),
+            agentrec_trace::event::ToolCall { name: "right".into(), ..Default::default() },
+        );
         script.call(1, "wrong");
         script.fork(1, 2);
         let to = Seq(call.0 + 2);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use agentrec_trace::{ProcId, Seq};
 
+use super::effects::is_pseudo;
 use super::files::{Action, ActionKind, Files};
 
 /// What became of a path.
@@ -55,32 +56,32 @@ struct Fold {
 }
 
 impl Files {
-    /// What the acts that `counts` accepts come to, by path. `existed` says of a path whether it was there when the
-    /// session started, where that is known.
-    pub fn net(
+    /// What the acts of each group of processes come to, by path. `group` says to which group a process belongs;
+    /// `existed` whether a path was there when the session started, where that is known.
+    pub fn net_by<G: Ord + Copy>(
         &self,
-        counts: impl Fn(&Action) -> bool,
+        group: impl Fn(ProcId) -> Option<G>,
         existed: impl Fn(&[u8]) -> Option<bool>,
-    ) -> Vec<Change> {
-        let mut folds = BTreeMap::new();
-        for action in self.actions().iter().filter(|action| counts(action)) {
+    ) -> BTreeMap<G, Vec<Change>> {
+        let mut folds: BTreeMap<(G, &[u8]), Fold> = BTreeMap::new();
+        for action in self.actions() {
             let path = self.path(action.path);
-            let fold = folds.entry(path).or_insert_with(|| Fold {
-                existed: existed_before(action.kind).unwrap_or_else(|| existed(path).unwrap_or(false)),
-                exists: true,
-                change: Change {
-                    path: path.to_vec(),
-                    net: Net::Modified,
-                    directory: false,
-                    written: 0,
-                    inside: 0,
-                    procs: BTreeSet::new(),
-                    last: action.seq,
-                },
+            let Some(group) = group(action.proc).filter(|_| !is_pseudo(path)) else { continue };
+            let fold = folds.entry((group, path)).or_insert_with(|| {
+                Fold::new(path, action, existed_before(action.kind).or_else(|| existed(path)))
             });
             fold.take(action);
         }
-        folds.into_values().filter_map(Fold::finish).collect()
+        let mut changes: BTreeMap<G, Vec<Change>> = BTreeMap::new();
+        for ((group, _), fold) in folds {
+            changes.entry(group).or_default().extend(fold.finish());
+        }
+        changes
+    }
+
+    /// What all acts come to, by path.
+    pub fn net(&self, existed: impl Fn(&[u8]) -> Option<bool>) -> Vec<Change> {
+        self.net_by(|_| Some(()), existed).remove(&()).unwrap_or_default()
     }
 }
 
@@ -99,13 +100,28 @@ fn existed_before(kind: ActionKind) -> Option<bool> {
 }
 
 impl Fold {
+    fn new(path: &[u8], first: &Action, existed: Option<bool>) -> Self {
+        let change = Change {
+            path: path.to_vec(),
+            net: Net::Modified,
+            directory: false,
+            written: 0,
+            inside: 0,
+            procs: BTreeSet::new(),
+            last: first.seq,
+        };
+        Self { existed: existed.unwrap_or(false), exists: true, change }
+    }
+
     fn take(&mut self, action: &Action) {
         self.exists = !matches!(
             action.kind,
             ActionKind::Deleted | ActionKind::DirectoryDeleted | ActionKind::RenamedTo(_)
         );
         match action.kind {
-            ActionKind::DirectoryCreated | ActionKind::DirectoryDeleted => self.change.directory = true,
+            ActionKind::DirectoryCreated | ActionKind::DirectoryDeleted => {
+                self.change.directory = true
+            }
             ActionKind::Written(bytes) => {
                 self.change.written = self.change.written.saturating_add(bytes);
             }
@@ -170,8 +186,11 @@ mod tests {
     fn net(script: &Script, existed: &[&str]) -> Vec<(char, String)> {
         let digest = script.digest();
         let existed = |path: &[u8]| Some(existed.iter().any(|e| e.as_bytes() == path));
-        let changes = digest.files.net(|_| true, existed);
-        changes.iter().map(|c| (c.net.sign(), String::from_utf8_lossy(&c.path).into_owned())).collect()
+        let changes = digest.files.net(existed);
+        changes
+            .iter()
+            .map(|c| (c.net.sign(), String::from_utf8_lossy(&c.path).into_owned()))
+            .collect()
     }
 
     #[test]
@@ -196,14 +215,18 @@ mod tests {
         script.mkdir(1, "/w/n").create(1, "/w/n/a").mkdir(1, "/w/n/m").create(2, "/w/n/m/b");
         script.create(1, "/w/n.txt").unlink(1, "/w/o/c").rmdir(1, "/w/o");
         let digest = script.digest();
-        let folded = fold_directories(digest.files.net(|_| true, |_| None));
+        let folded = fold_directories(digest.files.net(|_| None));
         let lines: Vec<_> = folded
             .iter()
             .map(|c| (c.net.sign(), c.path.escape_ascii().to_string(), c.inside, c.procs.len()))
             .collect();
         assert_eq!(
             lines,
-            [('+', "/w/n".into(), 2, 2), ('+', "/w/n.txt".into(), 0, 1), ('-', "/w/o".into(), 1, 1)]
+            [
+                ('+', "/w/n".into(), 2, 2),
+                ('+', "/w/n.txt".into(), 0, 1),
+                ('-', "/w/o".into(), 1, 1)
+            ]
         );
     }
 }

@@ -102,7 +102,10 @@ impl Files {
 
     /// Who did something with `path`, and what.
     pub fn users_of(&self, path: PathId) -> impl Iterator<Item = (ProcId, Use)> {
-        self.uses.iter().filter(move |((_, p), _)| *p == path).map(|((proc, _), usage)| (*proc, *usage))
+        self.uses
+            .iter()
+            .filter(move |((_, p), _)| *p == path)
+            .map(|((proc, _), usage)| (*proc, *usage))
     }
 
     /// Takes the next event. Calls that failed change nothing.

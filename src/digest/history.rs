@@ -65,7 +65,10 @@ mod tests {
     fn kinds(script: &Script, path: &str) -> Vec<(String, ActionKind)> {
         let digest = script.digest();
         let steps = history(&digest.files, path.as_bytes());
-        steps.into_iter().map(|s| (String::from_utf8_lossy(&s.name).into_owned(), s.action.kind)).collect()
+        steps
+            .into_iter()
+            .map(|s| (String::from_utf8_lossy(&s.name).into_owned(), s.action.kind))
+            .collect()
     }
 
     #[test]

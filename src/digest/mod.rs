@@ -6,6 +6,7 @@
 mod agent;
 mod attribution;
 mod changes;
+mod effects;
 mod files;
 mod history;
 mod naming;
@@ -21,13 +22,14 @@ use agentrec_trace::{Data, Event, Seq};
 
 pub use agent::{Call, Message, Snapshot};
 pub use attribution::Attribution;
-pub use changes::{Change, Net, fold_directories};
-pub use files::{Action, ActionKind, Files, Use};
+pub use changes::{Change, Net};
+pub use effects::{Contact, Effects, Read, is_pseudo};
+pub use files::{Action, ActionKind, Files};
 pub use history::{Step, history};
 pub use naming::Naming;
 pub use network::{Connection, Peer};
-pub use paths::PathId;
-pub use processes::{Exec, Exit, Process, Processes};
+pub use paths::suffix_below;
+pub use processes::{Exit, Process, Processes};
 
 use agent::Agent;
 use attribution::Edges;
@@ -76,8 +78,12 @@ impl Digest {
         self.processes.add(event);
         self.files.add(event);
         network::add(&mut self.connections, event);
-        Agent { calls: &mut self.calls, messages: &mut self.messages, snapshots: &mut self.snapshots }
-            .add(event);
+        Agent {
+            calls: &mut self.calls,
+            messages: &mut self.messages,
+            snapshots: &mut self.snapshots,
+        }
+        .add(event);
         match &event.data {
             Data::SessionStart(start) if self.start.is_none() => {
                 self.start = Some(owned(start));

@@ -25,7 +25,8 @@ impl Naming {
             }
             Data::ProcessExec(exec) if exec.errno.is_none() => {
                 if let Some(proc) = event.proc {
-                    let program = exec.argv.first().map_or(exec.path.as_slice(), |arg| arg.as_slice());
+                    let program =
+                        exec.argv.first().map_or(exec.path.as_slice(), |arg| arg.as_slice());
                     let name = program.rsplit(|&b| b == b'/').next().unwrap_or(program);
                     self.programs.insert(proc, name.to_vec());
                 }

@@ -21,16 +21,10 @@ pub enum Peer {
 pub struct Connection {
     /// The event.
     pub seq: Seq,
-    /// CLOCK_BOOTTIME, nanoseconds.
-    pub ts: u64,
     /// Who.
     pub proc: ProcId,
-    /// `tcp`, `udp`, `unix`, …
-    pub protocol: String,
     /// With whom.
     pub peer: Peer,
-    /// The peer came to us.
-    pub accepted: bool,
     /// Error number where it failed.
     pub errno: Option<i32>,
     /// Bytes sent; told at the close.
@@ -82,20 +76,17 @@ impl fmt::Display for Peer {
 
 /// Takes the next event.
 pub fn add(connections: &mut Vec<Connection>, event: &Event<'_>) {
-    let connection = |protocol: &str, peer: &Address<'_>, accepted, errno| Connection {
+    let connection = |peer: &Address<'_>, errno| Connection {
         seq: event.seq,
-        ts: event.ts,
         proc: event.proc.unwrap_or_default(),
-        protocol: protocol.to_owned(),
         peer: Peer::from(peer),
-        accepted,
         errno,
         sent: 0,
         received: 0,
     };
     match &event.data {
-        Data::NetConnect(e) => connections.push(connection(&e.protocol, &e.peer, false, e.errno)),
-        Data::NetAccept(e) => connections.push(connection("", &e.peer, true, None)),
+        Data::NetConnect(e) => connections.push(connection(&e.peer, e.errno)),
+        Data::NetAccept(e) => connections.push(connection(&e.peer, None)),
         Data::NetClose(e) => {
             let Some(open) = e.open else { return };
             // Pushed in the order of their events, so sorted.
@@ -112,7 +103,6 @@ pub fn add(connections: &mut Vec<Connection>, event: &Event<'_>) {
 #[cfg(test)]
 mod tests {
     use super::super::testing::Script;
-    use super::*;
 
     #[test]
     fn a_connection_under_way_counts_as_made() {

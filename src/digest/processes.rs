@@ -13,8 +13,6 @@ pub struct Exec {
     pub ts: u64,
     /// Arguments.
     pub argv: Vec<Bytes<'static>>,
-    /// Path of the program.
-    pub path: Bytes<'static>,
 }
 
 /// How a process ended.
@@ -78,7 +76,6 @@ impl Processes {
                     seq: event.seq,
                     ts: event.ts,
                     argv: exec.argv.iter().map(|arg| arg.clone().into_owned()).collect(),
-                    path: exec.path.clone().into_owned(),
                 });
             }
             Data::ProcessExit(exit) => {
@@ -190,7 +187,8 @@ mod tests {
         let mut script = Script::new("/w");
         script.fork(1, 2).fork(2, 4).fork(1, 3);
         let processes = script.digest().processes;
-        let order: Vec<_> = processes.subtree(ProcId(1)).iter().map(|(d, p)| (*d, p.id.0)).collect();
+        let order: Vec<_> =
+            processes.subtree(ProcId(1)).iter().map(|(d, p)| (*d, p.id.0)).collect();
         assert_eq!(order, [(0, 1), (1, 2), (2, 4), (1, 3)]);
     }
 

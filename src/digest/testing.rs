@@ -1,10 +1,10 @@
 //! Hand-built event lists for the tests of this module.
 
-use agentrec_trace::event::{
-    FileClose, FileOpen, FileRename, FileUnlink, NetConnect, ProcessExec, ProcessExit, ProcessFork, SessionStart,
-    ToolCall, ToolResult,
-};
 use agentrec_trace::event::{Address, FileMkdir, FileRmdir};
+use agentrec_trace::event::{
+    FileClose, FileOpen, FileRename, FileUnlink, NetConnect, ProcessExec, ProcessFork,
+    SessionStart, ToolCall, ToolResult,
+};
 use agentrec_trace::{Data, Event, ProcId, Seq, Source};
 
 use super::Digest;
@@ -54,11 +54,6 @@ impl Script {
     pub fn exec(&mut self, proc: u32, argv: &[&str]) -> &mut Self {
         let argv = argv.iter().map(|arg| arg.as_bytes().to_vec().into()).collect();
         self.push(Some(proc), ProcessExec { argv, ..ProcessExec::default() });
-        self
-    }
-
-    pub fn exit(&mut self, proc: u32, code: i32) -> &mut Self {
-        self.push(Some(proc), ProcessExit { code: Some(code), ..ProcessExit::default() });
         self
     }
 

@@ -66,11 +66,6 @@ pub fn plural(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
-/// `$0.41`
-pub fn money(dollars: f64) -> String {
-    format!("${dollars:.2}")
-}
-
 /// A moment on the clock of the machine that recorded it; from nanoseconds since 1970 and its seconds east of UTC.
 ///
 /// Where the reader's own time zone has that offset at that moment, its name is printed (`CET`), else the offset.

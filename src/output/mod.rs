@@ -6,18 +6,16 @@ mod pager;
 mod progress;
 mod style;
 mod text;
-mod unified;
 
 use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, Write};
 
 use clap::ValueEnum;
 
-pub use format::{count, duration, money, offset, plural, size, wall};
+pub use format::{count, duration, offset, plural, size, wall};
 pub use progress::Progress;
 pub use style::{Paint, Style};
 pub use text::{command_line, fit, home_relative, printable, printable_line, relative, width};
-pub use unified::{Side, unified};
 
 use pager::Pager;
 
@@ -48,6 +46,8 @@ pub struct Output {
     sink: Sink,
     /// Colours what goes there.
     pub paint: Paint,
+    /// Whether results are objects for machines.
+    pub json: bool,
     /// Columns of the terminal; a generous number where there is none.
     pub columns: usize,
 }
@@ -71,6 +71,7 @@ impl Output {
         Self {
             sink: Sink::Stdout(BufWriter::new(io::stdout())),
             paint: Paint::new(preferences.color, io::stdout().is_terminal()),
+            json: preferences.json,
             columns,
         }
     }

@@ -58,7 +58,9 @@ impl Drop for Pager {
 
 impl Write for Pager {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stdin.as_mut().map_or(Err(io::ErrorKind::BrokenPipe.into()), |stdin| stdin.write(bytes))
+        self.stdin
+            .as_mut()
+            .map_or(Err(io::ErrorKind::BrokenPipe.into()), |stdin| stdin.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

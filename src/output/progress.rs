@@ -42,7 +42,8 @@ impl Progress {
             0 => (ProgressBar::new_spinner(), "{msg} {spinner} {human_pos}"),
             total => (ProgressBar::new(total), "{msg} [{bar:30}] {percent}% {eta}"),
         };
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("=> "));
         bar.set_message(self.what);
         bar

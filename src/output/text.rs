@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fmt::Write as _;
+use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
@@ -60,11 +61,13 @@ pub fn fit(text: &str, columns: usize) -> String {
 }
 
 /// A command as it could be typed, on one line. The program is shown by its last component.
-pub fn command_line<B: AsRef<[u8]>>(argv: &[B]) -> String {
+pub fn command_line<B: Deref<Target = [u8]>>(argv: &[B]) -> String {
     let mut line = String::new();
     for (i, arg) in argv.iter().enumerate() {
-        let mut arg = arg.as_ref();
-        if i == 0 && let Some(slash) = arg.iter().rposition(|&b| b == b'/') {
+        let mut arg: &[u8] = arg;
+        if i == 0
+            && let Some(slash) = arg.iter().rposition(|&b| b == b'/')
+        {
             arg = &arg[slash + 1..];
         }
         if i > 0 {

@@ -1,0 +1,154 @@
+//! `agentrec apply`: brings home the changes that a resumed run made in its copy, after showing them.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use agentrec_replay::{ApplyPlan, apply, plan_apply};
+use agentrec_store::Store;
+use anyhow::{Context as _, Result, anyhow, bail};
+use serde_json::json;
+
+use crate::address::{Address, SessionRef};
+use crate::error::with_hint;
+use crate::exit::Exit;
+use crate::output::{Output, Style, json, plural, printable_line};
+use crate::session::{self, Context};
+use crate::view::changes;
+
+/// Arguments of `agentrec apply`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The resumed session (default: this directory's last)
+    session: Option<Address>,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    /// Only show what would be done
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    /// Where both sides changed a file, take the copy's
+    #[arg(long)]
+    overwrite: bool,
+    /// The patterns that the session was recorded with
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+}
+
+/// Carries it out.
+pub fn run(args: &Args, context: Context) -> Result<Exit> {
+    let id = session_of(args.session.as_ref().unwrap_or(&Address::LAST))?;
+    let home = session::home()?;
+    let store = Store::open(&home)?;
+    let plan = plan_apply(&store, &home, &id, &args.exclude)
+        .with_context(|| format!("cannot apply {id}"))?;
+    let mut out = Output::new(context.preferences);
+    show(&mut out, &store, &plan, args.overwrite)?;
+    out.flush()?;
+    let conflicts = plan.roots.iter().map(|root| root.conflicts.len()).sum::<usize>();
+    if conflicts > 0 && !args.overwrite && !args.dry_run {
+        eprintln!("agentrec: {} left alone", plural(conflicts as u64, "conflict"));
+        eprintln!("hint: --overwrite takes the copy's");
+    }
+    if plan.is_empty() {
+        eprintln!("agentrec: nothing to bring home");
+        return Ok(Exit::OK);
+    }
+    if args.dry_run {
+        return Ok(Exit::OK);
+    }
+    if !args.yes && !confirmed()? {
+        eprintln!("agentrec: nothing was changed");
+        return Ok(Exit::FAILURE);
+    }
+    let applied = apply(&store, &plan, args.overwrite, None)?;
+    let mut complete = conflicts == 0 || args.overwrite;
+    for (root, restored) in plan.roots.iter().zip(&applied) {
+        complete &= restored.missing.is_empty();
+        if !context.preferences.json {
+            writeln!(
+                out,
+                "{}: {} written, {} removed",
+                root.home.display(),
+                plural(restored.files, "file"),
+                restored.removed
+            )?;
+            for missing in &restored.missing {
+                let name = printable_line(missing.path.as_os_str().as_bytes());
+                writeln!(out, "  {name}: {}", missing.reason.as_str())?;
+            }
+        }
+        eprintln!("agentrec: what was in {} is saved as tree {}", root.home.display(), root.saved);
+    }
+    out.finish()?;
+    Ok(if complete { Exit::OK } else { Exit::FAILURE })
+}
+
+fn session_of(address: &Address) -> Result<String> {
+    if let Some(place) = address.place {
+        bail!("cannot apply {place}: only whole sessions have a copy");
+    }
+    match &address.session {
+        Some(SessionRef::File(path)) => {
+            Ok(agentrec_replay::session_id(&session::open_file(path)?)?)
+        }
+        wanted => {
+            let found = session::find(&session::catalogue()?, wanted.as_ref())?;
+            Ok(found.context("cannot find the session")?.id)
+        }
+    }
+}
+
+fn show(out: &mut Output, store: &Store, plan: &ApplyPlan, overwrite: bool) -> Result<()> {
+    let paint = out.paint;
+    for root in &plan.roots {
+        let home = root.home.as_os_str().as_bytes();
+        for change in &root.changes {
+            if out.json {
+                out.json_line(&changes::to_json(home, change))?;
+            } else {
+                changes::write_stat(out, store, change)?;
+            }
+        }
+        for change in &root.conflicts {
+            let name = printable_line(change.path.as_os_str().as_bytes());
+            if out.json {
+                let path = json::bytes(change.path.as_os_str().as_bytes());
+                out.json_line(
+                    &json!({ "kind": "conflict", "root": json::bytes(home), "path": path }),
+                )?;
+            } else {
+                let what = if overwrite {
+                    "changed at home too, would be replaced"
+                } else {
+                    "changed at home too"
+                };
+                writeln!(out, "{} {name}  {what}", paint.apply(Style::Bad, "conflict"))?;
+            }
+        }
+        for path in &root.unknown {
+            let name = printable_line(path.as_os_str().as_bytes());
+            if !out.json {
+                writeln!(
+                    out,
+                    "{} {name}  left out of a snapshot",
+                    paint.apply(Style::Warn, "unknown")
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Asks on the terminal.
+fn confirmed() -> Result<bool> {
+    if !io::stdin().is_terminal() {
+        return Err(with_hint(
+            anyhow!("cannot ask whether to go on: standard input is not a terminal"),
+            "--yes goes on without asking; --dry-run only shows",
+        ));
+    }
+    eprint!("Bring these changes home? [y/N] ");
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

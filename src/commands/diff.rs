@@ -1,0 +1,200 @@
+//! `agentrec diff`: the files at two snapshots, compared; start and end of a session by default.
+
+use std::io::Write;
+
+use agentrec_replay::Sources;
+use agentrec_store::{ChangeKind, Objects, Store, diff_trees};
+use agentrec_trace::ObjectId;
+use anyhow::{Context as _, Result, anyhow, bail};
+use globset::{GlobBuilder, GlobMatcher};
+
+use crate::address::{Address, Place, Range};
+use crate::digest::{Digest, Snapshot};
+use crate::error::{WithHint, with_hint};
+use crate::exit::Exit;
+use crate::output::{Output, printable_line};
+use crate::session::{self, Context, Opened};
+use crate::view::changes;
+
+/// Arguments of `agentrec diff`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A session, a snapshot or two: s1..s3, 7q3k@s2 (then to its end) (default: this directory's last)
+    from: Option<Range>,
+    /// Where to: a snapshot, or another session (then their ends are compared)
+    to: Option<Address>,
+    /// Only paths that match; relative to the tree
+    #[arg(long, value_name = "GLOB")]
+    path: Option<String>,
+    /// Only which files differ, and by how many lines
+    #[arg(long)]
+    stat: bool,
+}
+
+/// One of the two states.
+struct State {
+    opened: Opened,
+    snapshot: Snapshot,
+}
+
+/// Carries it out.
+pub fn run(args: &Args, context: Context) -> Result<Exit> {
+    let (before, after) = states(args)?;
+    let glob = args.path.as_deref().map(path_glob).transpose()?;
+    let store = session::store();
+    let objects = Both::new(&before, &after, store.as_ref());
+    let mut out = Output::paged(context.preferences);
+    let mut differs = false;
+    for (path, trees) in roots(&before.snapshot, &after.snapshot) {
+        let mut found = match trees {
+            (Some(before), Some(after)) => diff_trees(&objects, before, after)
+                .with_context(|| format!("cannot compare {}", printable_line(&path)))
+                .hint("contents that are not in a trace are in the store of the machine that recorded it")?,
+            (Some(_), None) | (None, Some(_)) => {
+                let side = if trees.0.is_some() { "before" } else { "after" };
+                writeln!(out, "{} is only {side}", printable_line(&path))?;
+                differs = true;
+                continue;
+            }
+            (None, None) => continue,
+        };
+        found.retain(|change| {
+            let noise = change.kind == ChangeKind::Time || change.path.as_os_str().is_empty();
+            !noise && glob.as_ref().is_none_or(|glob| glob.is_match(&change.path))
+        });
+        differs |= !found.is_empty();
+        for change in &found {
+            if context.preferences.json {
+                out.json_line(&changes::to_json(&path, change))?;
+            } else if args.stat {
+                changes::write_stat(&mut out, &objects, change)?;
+            } else {
+                changes::write_unified(&mut out, &objects, change)?;
+            }
+        }
+    }
+    out.finish()?;
+    Ok(if differs { Exit::DIFFERENT } else { Exit::OK })
+}
+
+fn path_glob(pattern: &str) -> Result<GlobMatcher> {
+    let glob = GlobBuilder::new(pattern).literal_separator(true).build();
+    Ok(glob.with_context(|| format!("cannot use the pattern `{pattern}`"))?.compile_matcher())
+}
+
+/// Which two snapshots are meant.
+fn states(args: &Args) -> Result<(State, State)> {
+    let first = args.from.clone().unwrap_or(Range::One(Address::LAST));
+    match (first, &args.to) {
+        (Range::Between { session, from, to }, None) => {
+            let address = |place| Address { session: session.clone(), place: Some(place) };
+            Ok((state(&address(from), Default::Start)?, state(&address(to), Default::End)?))
+        }
+        (Range::Between { .. }, Some(_)) => bail!("cannot compare a range with something else"),
+        (Range::One(address), None) => {
+            let end = Address { session: address.session.clone(), place: None };
+            Ok((state(&address, Default::Start)?, state(&end, Default::End)?))
+        }
+        (Range::One(before), Some(after)) => {
+            // Two bare places are of one session.
+            let session = after.session.clone().or_else(|| before.session.clone());
+            let after = Address { session, place: after.place };
+            Ok((state(&before, Default::End)?, state(&after, Default::End)?))
+        }
+    }
+}
+
+/// What a session without a place means.
+#[derive(Clone, Copy)]
+enum Default {
+    Start,
+    End,
+}
+
+fn state(address: &Address, default: Default) -> Result<State> {
+    let opened = session::open(address)?;
+    let mut digest = Digest::default();
+    session::each_event(&opened.reader, |event| {
+        if let agentrec_trace::Data::SnapshotCreated(_) = &event.data {
+            digest.add(event);
+        }
+    })?;
+    let mut snapshots = digest.snapshots;
+    let count = snapshots.len();
+    let at = match (opened.place, default) {
+        (Some(Place::Snapshot(index)), _) => snapshots.iter().position(|s| s.index == index),
+        (Some(place), _) => bail!("cannot compare {place}: it is not a snapshot"),
+        (None, Default::Start) => (count > 0).then_some(0),
+        (None, Default::End) => count.checked_sub(1),
+    };
+    match at {
+        Some(at) => Ok(State { opened, snapshot: snapshots.swap_remove(at) }),
+        None => Err(with_hint(
+            match opened.place {
+                Some(place) => anyhow!("cannot compare: {} has no snapshot {place}", opened.name),
+                None => anyhow!("cannot compare: {} has no snapshots", opened.name),
+            },
+            format!("agentrec info {} lists its snapshots", opened.name),
+        )),
+    }
+}
+
+/// The roots of both, each with its trees.
+fn roots(
+    before: &Snapshot,
+    after: &Snapshot,
+) -> Vec<(Vec<u8>, (Option<ObjectId>, Option<ObjectId>))> {
+    let tree = |snapshot: &Snapshot, path: &[u8]| {
+        snapshot.roots.iter().find(|root| root.path.as_slice() == path).map(|root| root.tree)
+    };
+    let mut paths: Vec<_> =
+        before.roots.iter().chain(&after.roots).map(|root| root.path.to_vec()).collect();
+    paths.sort();
+    paths.dedup();
+    paths
+        .into_iter()
+        .map(|path| {
+            let trees = (tree(before, &path), tree(after, &path));
+            (path, trees)
+        })
+        .collect()
+}
+
+/// The objects of both traces and of the store.
+struct Both<'a> {
+    before: Sources<'a>,
+    after: Sources<'a>,
+}
+
+impl<'a> Both<'a> {
+    fn new(before: &'a State, after: &'a State, store: Option<&'a Store>) -> Self {
+        let sources = |state: &'a State| Sources::new(&state.opened.reader, store);
+        Self { before: sources(before), after: sources(after) }
+    }
+}
+
+impl Objects for Both<'_> {
+    fn copy_to(&self, id: &ObjectId, out: &mut dyn Write) -> agentrec_store::Result<Option<u64>> {
+        if self.before.contains(id)? {
+            return self.before.copy_to(id, out);
+        }
+        self.after.copy_to(id, out)
+    }
+
+    fn contains(&self, id: &ObjectId) -> agentrec_store::Result<bool> {
+        Ok(self.before.contains(id)? || self.after.contains(id)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_stop_at_slashes() {
+        let glob = path_glob("*.py").expect("a valid glob");
+        assert!(glob.is_match("a.py"));
+        assert!(!glob.is_match("src/a.py"));
+        assert!(path_glob("**/*.py").expect("a valid glob").is_match("src/a.py"));
+    }
+}

@@ -1,0 +1,303 @@
+//! `agentrec info`: what is in a trace, how complete it is, what its snapshots hold, and what was not seen.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use agentrec_replay::Sources;
+use agentrec_store::{Store, Tree};
+use agentrec_trace::{ObjectId, Status};
+use anyhow::Result;
+use serde_json::json;
+
+use crate::address::Address;
+use crate::digest::{Digest, Snapshot};
+use crate::exit::Exit;
+use crate::output::{
+    Output, Style, count, duration, home_relative, offset, plural, printable_line, relative, size,
+};
+use crate::session::{self, Context, Opened};
+use crate::view::{header, json};
+
+/// Arguments of `agentrec info`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The session (default: this directory's last)
+    trace: Option<Address>,
+}
+
+/// Carries it out.
+pub fn run(args: &Args, context: Context) -> Result<Exit> {
+    let opened = session::open(args.trace.as_ref().unwrap_or(&Address::LAST))?.whole()?;
+    let digest = session::analyse(&opened.reader)?;
+    let store = session::store();
+    let mut out = Output::paged(context.preferences);
+    if context.preferences.json {
+        out.json_line(&json::session(&opened.name, &opened.path, &opened.reader, &digest))?;
+        for snapshot in &digest.snapshots {
+            let mut line = json::snapshot(&digest, snapshot);
+            line["contents"] = Contents::of(snapshot, &opened, store.as_ref()).json();
+            out.json_line(&line)?;
+        }
+        for (seq, ts, lost) in &digest.lost {
+            out.json_line(&json!({
+                "kind": "lost", "seq": seq, "at": digest.since_start(*ts), "count": lost.count,
+                "place": lost.place, "reason": lost.reason, "peer_pid": lost.peer_pid,
+            }))?;
+        }
+    } else {
+        header(&mut out, &opened.name, &opened.reader, &digest)?;
+        writeln!(out)?;
+        facts(&mut out, &opened, &digest)?;
+        snapshots(&mut out, &opened, store.as_ref(), &digest)?;
+        ledger(&mut out, &digest)?;
+    }
+    out.finish()?;
+    Ok(Exit::OK)
+}
+
+fn facts(out: &mut Output, opened: &Opened, digest: &Digest) -> Result<()> {
+    let paint = out.paint;
+    let mut fact = |name: &str, value: String| {
+        writeln!(out, "{} {value}", paint.dim(format_args!("{name:<10}")))
+    };
+    fact("trace", opened.path.display().to_string())?;
+    if let Some(start) = &digest.start {
+        let text = |text: &str| printable_line(text.as_bytes());
+        fact("session", text(&start.session))?;
+        fact(
+            "machine",
+            format!("{}  {} {}", text(&start.host), text(&start.kernel), text(&start.arch)),
+        )?;
+        fact(
+            "recorder",
+            format!(
+                "agentrec {}, {} ({})",
+                text(&start.version),
+                text(&start.engine),
+                text(&start.engine_reason)
+            ),
+        )?;
+    }
+    match opened.reader.status() {
+        Status::Complete(seal) => fact("seal", seal.hex())?,
+        Status::Recording => fact("seal", "none yet: it is being recorded".into())?,
+        Status::Incomplete { offset, reason } => {
+            fact(
+                "seal",
+                format!(
+                    "none: the recorder died or the file was cut; ends at byte {offset}: {reason}"
+                ),
+            )?;
+        }
+    }
+    fact(
+        "events",
+        format!(
+            "{}   {}   {}   {}",
+            count(opened.reader.len()),
+            plural(digest.processes.len() as u64, "process").replace("processs", "processes"),
+            plural(digest.calls.len() as u64, "tool call"),
+            plural(digest.messages.len() as u64, "message"),
+        ),
+    )?;
+    if let Some(stop) = &digest.stop
+        && stop.left_running > 0
+    {
+        fact("left", format!("{} outlived the command and went on unrecorded", stop.left_running))?;
+    }
+    Ok(())
+}
+
+fn snapshots(
+    out: &mut Output,
+    opened: &Opened,
+    store: Option<&Store>,
+    digest: &Digest,
+) -> Result<()> {
+    let paint = out.paint;
+    writeln!(out)?;
+    if digest.snapshots.is_empty() {
+        writeln!(out, "no snapshots")?;
+    }
+    for snapshot in &digest.snapshots {
+        let contents = Contents::of(snapshot, opened, store);
+        let said = match &*snapshot.description {
+            "" => String::new(),
+            text => format!("  “{}”", printable_line(text.as_bytes())),
+        };
+        writeln!(
+            out,
+            "{}  {:<8} {:<8}{said}  {}",
+            paint.address(format_args!("{:<4}", snapshot.index.to_string())),
+            offset(digest.since_start(snapshot.ts)),
+            printable_line(snapshot.trigger.as_bytes()),
+            paint.dim(format_args!("took {}", duration(snapshot.duration))),
+        )?;
+        for root in &snapshot.roots {
+            let place = if root.self_contained {
+                "inside the trace"
+            } else {
+                "partly in this machine's store"
+            };
+            writeln!(
+                out,
+                "      {}  {}, {}  {place}",
+                home_relative(&root.path),
+                plural(root.files, "file"),
+                size(root.bytes)
+            )?;
+        }
+        contents.write(out, snapshot)?;
+    }
+    Ok(())
+}
+
+/// What the trees of a snapshot hold and lack.
+#[derive(Default)]
+struct Contents {
+    /// Files whose content is in the trace.
+    inside: u64,
+    /// Files whose content is only in this machine's store.
+    in_store: u64,
+    /// Files whose content is nowhere here.
+    missing: u64,
+    /// Secret files, as seen by the agent.
+    secret: Vec<Vec<u8>>,
+    /// What was left out, by reason.
+    left_out: BTreeMap<&'static str, Vec<Vec<u8>>>,
+    /// Directories whose trees can't be read.
+    unreadable: u64,
+}
+
+impl Contents {
+    fn of(snapshot: &Snapshot, opened: &Opened, store: Option<&Store>) -> Self {
+        let sources = Sources::new(&opened.reader, store);
+        let mut contents = Self::default();
+        let mut directories: Vec<(Vec<u8>, ObjectId)> =
+            snapshot.roots.iter().map(|root| (root.path.to_vec(), root.tree)).collect();
+        while let Some((path, id)) = directories.pop() {
+            let Ok(tree) = Tree::load(&sources, id) else {
+                contents.unreadable += 1;
+                continue;
+            };
+            for entry in tree.entries {
+                let path = [path.as_slice(), b"/", &entry.name].concat();
+                match (entry.kind, entry.id, entry.left_out) {
+                    (_, _, Some(why)) => {
+                        contents.left_out.entry(why.as_str()).or_default().push(path)
+                    }
+                    (agentrec_store::Kind::Dir, Some(id), _) => directories.push((path, id)),
+                    (agentrec_store::Kind::File, Some(id), _) => {
+                        if entry.secret {
+                            contents.secret.push(path);
+                        }
+                        contents.count(&sources, opened, &id);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        contents
+    }
+
+    fn count(&mut self, sources: &Sources<'_>, opened: &Opened, id: &ObjectId) {
+        use agentrec_store::Objects as _;
+        if opened.reader.has_object(id).unwrap_or(false) {
+            self.inside += 1;
+        } else if sources.contains(id).unwrap_or(false) {
+            self.in_store += 1;
+        } else {
+            self.missing += 1;
+        }
+    }
+
+    fn write(&self, out: &mut Output, snapshot: &Snapshot) -> Result<()> {
+        let paint = out.paint;
+        let cwd = snapshot.cwd.as_slice();
+        let names = |paths: &[Vec<u8>]| {
+            let shown: Vec<_> = paths.iter().take(4).map(|path| relative(path, cwd)).collect();
+            let more = paths.len() - shown.len();
+            let more = if more > 0 { format!(" …{more}") } else { String::new() };
+            format!("{}{more}", shown.join("  "))
+        };
+        let mut line = format!("{} in the trace", plural(self.inside, "file"));
+        if self.in_store > 0 {
+            line += &format!(", {} only in this machine's store", count(self.in_store));
+        }
+        writeln!(out, "      {line}")?;
+        if self.missing > 0 || self.unreadable > 0 {
+            let text = format!(
+                "{} not here: recorded on another machine, or removed since",
+                count(self.missing + self.unreadable)
+            );
+            writeln!(out, "      {}", paint.apply(Style::Bad, text))?;
+        }
+        if !self.secret.is_empty() {
+            let what = paint.apply(Style::Warn, "secret, never in a trace");
+            writeln!(out, "      {what}: {}", names(&self.secret))?;
+        }
+        for (why, paths) in &self.left_out {
+            writeln!(out, "      left out, {why}: {}", names(paths))?;
+        }
+        for (paths, why) in
+            [(&snapshot.late, "written to meanwhile"), (&snapshot.torn, "changed while read")]
+        {
+            if !paths.is_empty() {
+                let paths: Vec<_> = paths.iter().map(|path| path.to_vec()).collect();
+                writeln!(out, "      {}: {}", paint.apply(Style::Warn, why), names(&paths))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let paths = |paths: &[Vec<u8>]| -> serde_json::Value {
+            paths.iter().map(|path| crate::output::json::bytes(path)).collect()
+        };
+        let left_out: serde_json::Map<_, _> =
+            self.left_out.iter().map(|(why, left)| ((*why).to_owned(), paths(left))).collect();
+        json!({
+            "in_trace": self.inside, "in_store": self.in_store, "missing": self.missing,
+            "secret": paths(&self.secret), "left_out": left_out, "unreadable_directories": self.unreadable,
+        })
+    }
+}
+
+/// What is not in the trace, and why.
+fn ledger(out: &mut Output, digest: &Digest) -> Result<()> {
+    let paint = out.paint;
+    writeln!(out)?;
+    let mut losses: BTreeMap<(&str, &str), (u64, u64, agentrec_trace::Seq)> = BTreeMap::new();
+    for (seq, _, lost) in &digest.lost {
+        let entry = losses.entry((&lost.place, &lost.reason)).or_insert((0, 0, *seq));
+        entry.0 += 1;
+        entry.1 += lost.count.unwrap_or(0);
+    }
+    writeln!(out, "{}", paint.strong("not seen"))?;
+    if losses.is_empty() {
+        writeln!(out, "  nothing was lost of what is covered")?;
+    }
+    for ((place, reason), (times, events, first)) in losses {
+        let mut line = format!(
+            "{:<9} {}",
+            printable_line(place.as_bytes()),
+            printable_line(reason.as_bytes())
+        );
+        if events > 0 {
+            line += &format!(", {}", plural(events, "event"));
+        }
+        if times > 1 {
+            line += &format!(", {} times", count(times));
+        }
+        writeln!(out, "  {}  {}", paint.apply(Style::Warn, line), paint.address(first))?;
+    }
+    if digest.cut_arguments > 0 {
+        writeln!(out, "  {} cut", plural(digest.cut_arguments, "argument list"))?;
+    }
+    writeln!(
+        out,
+        "  {}",
+        paint.dim("not covered: what connections carry; who wrote through shared mappings")
+    )?;
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! The commands, one file each: its arguments, then `run`.
+
+mod apply;
+mod completions;
+mod diff;
+mod doctor;
+mod export;
+mod info;
+mod list;
+mod man;
+mod prune;
+mod ps;
+mod quickstart;
+mod restore;
+mod resume;
+mod rm;
+mod run;
+mod show;
+mod snapshot;
+mod status;
+mod stop;
+mod verify;
+mod why;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::exit::Exit;
+use crate::session::Context;
+
+/// What `agentrec` can do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Record a command and everything that it starts
+    Run(run::Args),
+    /// Show what happened: folded, or as a flat timeline with --events
+    Show(show::Args),
+    /// Show the process tree: times, exit codes, what each read and wrote
+    Ps(ps::Args),
+    /// Tell who changed a file, and for which tool call
+    Why(why::Args),
+    /// Compare the files at two snapshots: start and end by default
+    Diff(diff::Args),
+    /// Tell what is in a trace, how complete it is, and what was not seen
+    Info(info::Args),
+    /// List recorded sessions
+    List(list::Args),
+    /// Show sessions that are being recorded
+    Status(status::Args),
+    /// Save the state of a running session
+    Snapshot(snapshot::Args),
+    /// End a recording and leave the agent running
+    Stop(stop::Args),
+    /// Write the events as JSON Lines
+    Export(export::Args),
+    /// Check a trace for damage
+    Verify(verify::Args),
+    /// Bring back the files of a snapshot
+    Restore(restore::Args),
+    /// Bring back a snapshot and run the agent again from there, recorded
+    Resume(resume::Args),
+    /// Bring home the changes that a resumed run made in its copy
+    Apply(apply::Args),
+    /// Tell what this machine allows, and what to do about what it doesn't
+    Doctor(doctor::Args),
+    /// Record a first session, step by step; needs no key and no network
+    Quickstart(quickstart::Args),
+    /// Remove sessions
+    Rm(rm::Args),
+    /// Remove old sessions; only tells what would go unless --yes is given
+    Prune(prune::Args),
+    /// Print completions for a shell
+    Completions(completions::Args),
+    /// Write the manual pages into a directory
+    Man(man::Args),
+}
+
+impl Command {
+    /// Carries the command out.
+    pub fn run(self, context: Context) -> Result<Exit> {
+        match self {
+            Self::Run(args) => run::run(args, context),
+            Self::Show(args) => show::run(&args, context),
+            Self::Ps(args) => ps::run(&args, context),
+            Self::Why(args) => why::run(&args, context),
+            Self::Diff(args) => diff::run(&args, context),
+            Self::Info(args) => info::run(&args, context),
+            Self::List(args) => list::run(&args, context),
+            Self::Status(args) => status::run(&args, context),
+            Self::Snapshot(args) => snapshot::run(&args, context),
+            Self::Stop(args) => stop::run(&args, context),
+            Self::Export(args) => export::run(&args, context),
+            Self::Verify(args) => verify::run(&args, context),
+            Self::Restore(args) => restore::run(&args, context),
+            Self::Resume(args) => resume::run(args, context),
+            Self::Apply(args) => apply::run(&args, context),
+            Self::Doctor(args) => doctor::run(&args, context),
+            Self::Quickstart(args) => quickstart::run(&args, context),
+            Self::Rm(args) => rm::run(&args, context),
+            Self::Prune(args) => prune::run(&args, context),
+            Self::Completions(args) => completions::run(&args, context),
+            Self::Man(args) => man::run(&args, context),
+        }
+    }
+
+    /// The exit code when it fails.
+    pub fn trouble(&self) -> Exit {
+        match self {
+            Self::Run(_) | Self::Resume(_) => Exit::RUN_FAILED,
+            Self::Diff(_) => Exit::TROUBLE,
+            _ => Exit::FAILURE,
+        }
+    }
+
+    /// Whether the command of that name gives back the status of another program.
+    pub fn runs_a_command(name: &str) -> bool {
+        matches!(name, "run" | "resume")
+    }
+}

@@ -1,0 +1,184 @@
+//! `agentrec restore`: the files of a snapshot, in a new directory or, when asked, in place.
+
+use std::env;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use agentrec_replay::{
+    Only, Restored, Snapshot, Sources, read_snapshot, restore_in_place, restore_new,
+};
+use agentrec_store::{CaptureOptions, Store};
+use anyhow::{Context as _, Result, anyhow, bail};
+use serde_json::json;
+
+use crate::address::Address;
+use crate::error::{WithHint, with_hint};
+use crate::exit::Exit;
+use crate::output::{Output, Style, json, plural, printable_line, size};
+use crate::session::{self, Context, Opened};
+
+/// Arguments of `agentrec restore`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The session, or the snapshot as 7q3k@s2 (default: this directory's last)
+    trace: Option<Address>,
+    /// The snapshot's number
+    #[arg(long, short, value_name = "N")]
+    snapshot: Option<u32>,
+    /// The directory to create (default: NAME-sN here)
+    #[arg(long, value_name = "DIR", conflicts_with = "in_place")]
+    dir: Option<PathBuf>,
+    /// Turn the original directories back, after saving what they are
+    #[arg(long)]
+    in_place: bool,
+    /// Only what matches; relative to the tree
+    #[arg(long, value_name = "GLOB")]
+    only: Vec<String>,
+}
+
+/// Carries it out.
+pub fn run(args: &Args, context: Context) -> Result<Exit> {
+    let opened = session::open(args.trace.as_ref().unwrap_or(&Address::LAST))?;
+    let index = opened.snapshot(args.snapshot)?;
+    let snapshot = read_snapshot(&opened.reader, index)?;
+    let only = if args.only.is_empty() { None } else { Some(Only::new(&args.only)?) };
+    let mut out = Output::new(context.preferences);
+    let complete = if args.in_place {
+        in_place(&mut out, &opened, &snapshot, only.as_ref())?
+    } else {
+        let dir = match &args.dir {
+            Some(dir) => dir.clone(),
+            None => default_dir(&opened, &snapshot)?,
+        };
+        anew(&mut out, &opened, &snapshot, &dir, only.as_ref())?
+    };
+    out.finish()?;
+    Ok(if complete { Exit::OK } else { Exit::FAILURE })
+}
+
+fn default_dir(opened: &Opened, snapshot: &Snapshot) -> Result<PathBuf> {
+    let stem =
+        Path::new(&opened.name).file_stem().context("cannot name a directory after this trace")?;
+    let here = env::current_dir().context("cannot tell the working directory")?;
+    Ok(here.join(format!("{}-{}", stem.to_string_lossy(), snapshot.index)))
+}
+
+/// Restores into `dir`: the tree itself, or, where there are several roots, each under its own name.
+fn anew(
+    out: &mut Output,
+    opened: &Opened,
+    snapshot: &Snapshot,
+    dir: &Path,
+    only: Option<&Only>,
+) -> Result<bool> {
+    if snapshot.roots.is_empty() {
+        bail!("cannot restore {}: it holds no files", snapshot.index);
+    }
+    let store = session::store();
+    let sources = Sources::new(&opened.reader, store.as_ref());
+    let mut complete = true;
+    for (n, root) in snapshot.roots.iter().enumerate() {
+        let target = match n {
+            0 => dir.to_owned(),
+            // Beside, never inside: a root's own files must not mix with another's.
+            _ => {
+                let name = root.path.file_name().unwrap_or_else(|| "root".as_ref());
+                dir.with_file_name(format!(
+                    "{}-{n}-{}",
+                    dir.file_name().unwrap_or_default().to_string_lossy(),
+                    name.to_string_lossy()
+                ))
+            }
+        };
+        let restored =
+            restore_new(&sources, root.tree, &target, only, None).with_context(|| {
+                format!("cannot restore {} to {}", root.path.display(), target.display())
+            })?;
+        complete &= report(out, &root.path, &target, &restored)?;
+    }
+    Ok(complete)
+}
+
+fn in_place(
+    out: &mut Output,
+    opened: &Opened,
+    snapshot: &Snapshot,
+    only: Option<&Only>,
+) -> Result<bool> {
+    let store = Store::open(&session::home()?)?;
+    if let Some(gone) = snapshot.roots.iter().find(|root| !root.path.is_dir()) {
+        return Err(with_hint(
+            anyhow!("cannot restore in place: {} is not there", gone.path.display()),
+            "leave --in-place out to restore into a new directory",
+        ));
+    }
+    let mut complete = true;
+    for root in &snapshot.roots {
+        let options = CaptureOptions { seen_as: root.path.clone(), ..CaptureOptions::default() };
+        let done =
+            restore_in_place(&opened.reader, &store, root.tree, &root.path, only, &options, None)
+                .with_context(|| format!("cannot restore {}", root.path.display()))
+                .hint("nothing is lost: the state before was saved first")?;
+        complete &= report(out, &root.path, &root.path, &done.restored)?;
+        eprintln!("agentrec: what was there is saved as tree {}", done.saved);
+    }
+    Ok(complete)
+}
+
+/// Says what was done; whether all of it is there.
+fn report(out: &mut Output, root: &Path, target: &Path, restored: &Restored) -> Result<bool> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = |path: &Path| json::bytes(path.as_os_str().as_bytes());
+    if out.json {
+        let missing: Vec<_> = restored
+            .missing
+            .iter()
+            .map(
+                |missing| json!({ "path": path(&missing.path), "reason": missing.reason.as_str() }),
+            )
+            .collect();
+        let not_set: Vec<_> = restored
+            .not_set
+            .iter()
+            .map(|not_set| json!({ "path": path(&not_set.path), "what": not_set.what, "reason": not_set.reason }))
+            .collect();
+        out.json_line(&json!({
+            "kind": "restored", "root": path(root), "dir": path(target), "files": restored.files,
+            "bytes": restored.bytes, "removed": restored.removed, "missing": missing, "not_set": not_set,
+        }))?;
+        return Ok(restored.missing.is_empty());
+    }
+    let paint = out.paint;
+    let removed = if restored.removed > 0 {
+        format!(", {} removed", restored.removed)
+    } else {
+        String::new()
+    };
+    writeln!(
+        out,
+        "restored {}: {}, {}{removed}",
+        target.display(),
+        plural(restored.files, "file"),
+        size(restored.bytes)
+    )?;
+    for missing in &restored.missing {
+        let name = printable_line(missing.path.as_os_str().as_bytes());
+        writeln!(
+            out,
+            "  {} {name}: {}",
+            paint.apply(Style::Bad, "missing"),
+            missing.reason.as_str()
+        )?;
+    }
+    for not_set in &restored.not_set {
+        let name = printable_line(not_set.path.as_os_str().as_bytes());
+        writeln!(
+            out,
+            "  {} {name}: {}: {}",
+            paint.apply(Style::Warn, "not set"),
+            not_set.what,
+            not_set.reason
+        )?;
+    }
+    Ok(restored.missing.is_empty())
+}

@@ -1,0 +1,104 @@
+//! `agentrec resume`: brings back a snapshot in a copy and runs the agent again from there, recorded.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use agentrec_recorder::Lineage;
+use agentrec_replay::{Edits, Place, ResumePlan, read_snapshot, resume_plan};
+use agentrec_store::{Store, new_session_id};
+use anyhow::{Context as _, Result, bail};
+
+use crate::address::Address;
+use crate::exit::Exit;
+use crate::output::{home_relative, printable_line};
+use crate::recording::{self, RecordingArgs};
+use crate::session::{self, Context};
+
+/// Arguments of `agentrec resume`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The session, or the snapshot as 7q3k@s2 (default: this directory's last)
+    trace: Option<Address>,
+    /// The snapshot's number
+    #[arg(long, short, value_name = "N")]
+    snapshot: Option<u32>,
+    /// What the agent is asked this time; it finds this in its resume state
+    #[arg(long, short, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// Set a variable, redacted ones included
+    #[arg(long, value_name = "NAME=VALUE", value_parser = clap::builder::OsStringValueParser::new())]
+    env: Vec<OsString>,
+    /// Where the copy of the files goes (default: in the data directory)
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    recording: RecordingArgs,
+    /// Another command (default: the recorded one)
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// Carries it out.
+pub fn run(args: Args, context: Context) -> Result<Exit> {
+    let opened = session::open(args.trace.as_ref().unwrap_or(&Address::LAST))?;
+    let index = opened.snapshot(args.snapshot)?;
+    let snapshot = read_snapshot(&opened.reader, index)?;
+    let edits = Edits {
+        prompt: args.prompt,
+        env: args.env.into_iter().map(variable).collect::<Result<_>>()?,
+        argv: (!args.command.is_empty()).then_some(args.command),
+    };
+    let home = session::home()?;
+    let store = Store::open(&home)?;
+    let id = new_session_id().context("cannot make a session id")?;
+    let environment = recording::environment();
+    let place = Place { home: &home, session: &id, dir: args.dir.as_deref(), env: &environment };
+    let planned = resume_plan(&opened.reader, &store, &snapshot, &edits, &place, None)
+        .with_context(|| format!("cannot resume {}@{index}", opened.name))?;
+    tell(&planned);
+    let parent = format!("{}@{index}", opened.name);
+    let quiet = args.recording.quiet();
+    let ResumePlan { plan, state, parent: parent_id, at, edits, roots, .. } = planned;
+    let work = home.session_work(&id);
+    let mut options = args.recording.options(plan, home)?;
+    // The first root is the working directory's; the others are asked for as `run --root` does.
+    options.roots.extend(roots.into_iter().skip(1).map(|root| root.path));
+    options.session = Some(id);
+    options.lineage = Some(Lineage { session: parent_id, at, edits });
+    options.resume_state = Some(state);
+    let result = recording::record(options, quiet, Some(&parent), context.preferences);
+    if result.is_err() {
+        // Nothing ran, so nothing worked in the copy. What can't be removed is found by `agentrec rm`.
+        let _ = std::fs::remove_dir_all(work);
+    }
+    result
+}
+
+fn variable(text: OsString) -> Result<(OsString, OsString)> {
+    let bytes = text.as_bytes();
+    match bytes.iter().position(|&b| b == b'=') {
+        Some(at) if at > 0 => Ok((
+            OsStr::from_bytes(&bytes[..at]).to_owned(),
+            OsString::from_vec(bytes[at + 1..].to_vec()),
+        )),
+        _ => bail!("cannot set a variable by `{}`: write NAME=VALUE", printable_line(bytes)),
+    }
+}
+
+/// Says where the agent works, and what it will miss.
+fn tell(planned: &ResumePlan) {
+    for root in &planned.roots {
+        let path = home_relative(root.path.as_os_str().as_bytes());
+        eprintln!(
+            "agentrec: works in a copy that the agent sees as {path}; your {path} is untouched"
+        );
+        for missing in &root.restored.missing {
+            let name = printable_line(missing.path.as_os_str().as_bytes());
+            eprintln!("agentrec: missing {name}: {}", missing.reason.as_str());
+        }
+    }
+    for name in &planned.missing_env {
+        eprintln!("agentrec: {name} was redacted and is not set now; --env {name}=… sets it");
+    }
+}

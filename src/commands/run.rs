@@ -1,0 +1,30 @@
+//! `agentrec run`: records a command and everything that it starts.
+
+use std::env;
+use std::ffi::OsString;
+
+use agentrec_launch::Plan;
+use anyhow::{Context as _, Result};
+
+use crate::exit::Exit;
+use crate::recording::{self, RecordingArgs};
+use crate::session::{self, Context};
+
+/// Arguments of `agentrec run`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    recording: RecordingArgs,
+    /// The command with its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// Carries it out.
+pub fn run(args: Args, context: Context) -> Result<Exit> {
+    let cwd = env::current_dir().context("cannot tell the working directory")?;
+    let plan = Plan { argv: args.command, env: recording::environment(), cwd, mounts: Vec::new() };
+    let quiet = args.recording.quiet();
+    let options = args.recording.options(plan, session::home()?)?;
+    recording::record(options, quiet, None, context.preferences)
+}

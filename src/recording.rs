@@ -1,0 +1,266 @@
+//! What `run` and `resume` share: their options, and what they say when the agent is done.
+
+use std::env;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use agentrec_launch::Plan;
+use agentrec_recorder::source::ExitStatus;
+use agentrec_recorder::{OnError, Options, Outcome, Recording};
+use agentrec_store::Home;
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+use serde_json::json;
+
+use crate::exit::Exit;
+use crate::output::{Paint, Preferences, Style, count, duration, json, plural};
+use crate::{live, sdk, session};
+
+/// How to record.
+#[derive(clap::Args)]
+pub struct RecordingArgs {
+    /// Write the trace to this file (default: in the data directory)
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Replace the file if it exists
+    #[arg(long, requires = "output")]
+    overwrite: bool,
+    /// A name for the session, usable as its address
+    #[arg(long, value_name = "NAME", value_parser = session_name)]
+    name: Option<String>,
+    /// Snapshots hold this directory too
+    #[arg(long, value_name = "DIR")]
+    root: Vec<PathBuf>,
+    /// Snapshots leave out what matches, as in a .gitignore
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Make the Python package agentrec_sdk importable in the agent
+    #[arg(long)]
+    with_sdk: bool,
+    /// End with the command, or with the last process that it left behind
+    #[arg(long, value_enum, default_value_t = Wait::Command, value_name = "WHAT")]
+    wait: Wait,
+    /// What to do when the trace can't be written any more
+    #[arg(long, value_enum, default_value_t = Failure::Continue, value_name = "WHAT")]
+    on_error: Failure,
+    /// How to watch the processes
+    #[arg(long, value_enum, default_value_t = Engine::Auto, value_name = "ENGINE")]
+    engine: Engine,
+    /// Say nothing at the end
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Wait {
+    /// The session ends with the command
+    Command,
+    /// The session ends with its last descendant
+    Tree,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Failure {
+    /// The agent goes on without a recording
+    Continue,
+    /// The agent is killed
+    Stop,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Engine {
+    /// The best that works here: ptrace in this version
+    Auto,
+    /// ptrace: needs no privilege
+    Ptrace,
+}
+
+/// A name must be usable as an address: it can't look like a file or a place.
+fn session_name(text: &str) -> Result<String> {
+    use crate::address::{Address, SessionRef};
+    match text.parse() {
+        Ok(Address { session: Some(SessionRef::Named(name)), place: None }) => Ok(name),
+        _ => anyhow::bail!(
+            "a name has no slash and no dot, and does not look like an address such as s2 or `last`"
+        ),
+    }
+}
+
+impl RecordingArgs {
+    /// What the recorder is asked for.
+    pub fn options(self, mut plan: Plan, home: Home) -> Result<Options> {
+        // There is one engine; `auto` and `ptrace` mean the same until there are two.
+        let (Engine::Auto | Engine::Ptrace) = self.engine;
+        if self.with_sdk {
+            sdk::offer(&home, &mut plan)?;
+        }
+        let mut roots = Vec::new();
+        for root in &self.root {
+            let absolute = root
+                .canonicalize()
+                .with_context(|| format!("cannot use the root {}", root.display()))?;
+            roots.push(absolute);
+        }
+        let output = self
+            .output
+            .map(std::path::absolute)
+            .transpose()
+            .context("cannot tell the working directory")?;
+        Ok(Options {
+            output,
+            overwrite: self.overwrite,
+            name: self.name,
+            roots,
+            excludes: self.exclude,
+            wait_tree: self.wait == Wait::Tree,
+            on_error: match self.on_error {
+                Failure::Continue => OnError::Continue,
+                Failure::Stop => OnError::Stop,
+            },
+            runtime_dir: live::runtime_dir(),
+            ..Options::new(plan, home)
+        })
+    }
+
+    /// Whether nothing is to be said at the end.
+    pub fn quiet(&self) -> bool {
+        self.quiet
+    }
+}
+
+/// The present environment.
+pub fn environment() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+    env::vars_os().collect()
+}
+
+/// Characters of the seal that the closing line shows: 128 bits can be kept elsewhere and compared.
+const SEAL_SHOWN: usize = 32;
+
+/// Records, says how it went, and gives back the status of the command. `parent` is the address that a resumed run
+/// continues.
+pub fn record(
+    options: Options,
+    quiet: bool,
+    parent: Option<&str>,
+    preferences: Preferences,
+) -> Result<Exit> {
+    let outcome = match agentrec_recorder::run(options) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            let exit = match error.exit_code() {
+                126 => Exit::CANNOT_EXECUTE,
+                127 => Exit::NOT_FOUND,
+                _ => return Err(error.into()),
+            };
+            crate::error::report(&error.into());
+            return Ok(exit);
+        }
+    };
+    if !quiet {
+        // Where standard error is gone there is nobody to tell, and the command's status matters more.
+        let _ = close(&outcome, parent, preferences);
+    }
+    Ok(match outcome.status {
+        ExitStatus::Code(code) => Exit::child_code(code),
+        ExitStatus::Signal { signal, .. } => Exit::child_signal(signal),
+    })
+}
+
+fn close(outcome: &Outcome, parent: Option<&str>, preferences: Preferences) -> io::Result<()> {
+    let mut stderr = io::stderr().lock();
+    let paint = Paint::new(preferences.color, stderr.is_terminal());
+    let Some(recording) = &outcome.recording else {
+        return writeln!(
+            stderr,
+            "agentrec: {}",
+            paint.apply(Style::Bad, "the recorder ended early; the trace may be cut")
+        );
+    };
+    if preferences.json {
+        return writeln!(stderr, "{}", to_json(outcome, recording));
+    }
+    let id = short_id(&recording.session);
+    let files = recording.files;
+    let mut line = format!(
+        "agentrec: {}{}  {}  {}  in tree +{} ~{} -{} files  outside {}",
+        paint.address(&id),
+        parent.map(|parent| format!(" ({parent})")).unwrap_or_default(),
+        crate::view::exit_text(paint, code(outcome.status), signal(outcome.status), 0),
+        duration(u64::try_from(recording.duration.as_nanos()).unwrap_or(u64::MAX)),
+        count(files.added),
+        count(files.changed),
+        count(files.deleted),
+        count(files.outside),
+    );
+    let lost_style = if recording.lost > 0 { Style::Warn } else { Style::Dim };
+    line +=
+        &format!("  {}", paint.apply(lost_style, format_args!("lost {}", count(recording.lost))));
+    match &recording.seal {
+        Some(seal) => {
+            line += &paint
+                .dim(format_args!("  seal {}", seal.get(..SEAL_SHOWN).unwrap_or(seal)))
+                .to_string()
+        }
+        None => line += &format!("  {}", paint.apply(Style::Bad, "not sealed")),
+    }
+    writeln!(stderr, "{line}")?;
+    if recording.left_running > 0 {
+        let left = plural(recording.left_running.into(), "descendant");
+        writeln!(stderr, "agentrec: {left} left running, unrecorded; --wait tree waits for them")?;
+    }
+    if let Some(failure) = &recording.failure {
+        writeln!(
+            stderr,
+            "agentrec: {}",
+            paint.apply(Style::Bad, format_args!("the recording ended early: {failure}"))
+        )?;
+    }
+    let next = match parent.and_then(|parent| parent.split('@').next()) {
+        Some(parent) => format!("agentrec diff {parent} {id} | agentrec apply {id}"),
+        None => "agentrec show | agentrec diff | agentrec info".to_owned(),
+    };
+    writeln!(stderr, "agentrec: {}  {next}", paint.dim("next"))
+}
+
+/// The prefix that names the session; four characters where the catalogue can't tell.
+fn short_id(id: &str) -> String {
+    let short = session::catalogue()
+        .ok()
+        .and_then(|catalogue| catalogue.short_id(id).ok().map(str::to_owned));
+    short.unwrap_or_else(|| id.to_owned())
+}
+
+fn code(status: ExitStatus) -> Option<i32> {
+    match status {
+        ExitStatus::Code(code) => Some(code),
+        ExitStatus::Signal { .. } => None,
+    }
+}
+
+fn signal(status: ExitStatus) -> Option<i32> {
+    match status {
+        ExitStatus::Code(_) => None,
+        ExitStatus::Signal { signal, .. } => Some(signal),
+    }
+}
+
+fn to_json(outcome: &Outcome, recording: &Recording) -> serde_json::Value {
+    json!({
+        "kind": "recorded",
+        "session": recording.session,
+        "trace": json::bytes(recording.trace.as_os_str().as_bytes()),
+        "code": code(outcome.status),
+        "signal": signal(outcome.status),
+        "duration": u64::try_from(recording.duration.as_nanos()).unwrap_or(u64::MAX),
+        "added": recording.files.added,
+        "changed": recording.files.changed,
+        "deleted": recording.files.deleted,
+        "outside": recording.files.outside,
+        "events": recording.events,
+        "lost": recording.lost,
+        "seal": recording.seal,
+        "left_running": recording.left_running,
+        "failure": recording.failure,
+    })
+}

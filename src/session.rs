@@ -1,0 +1,169 @@
+//! From an address to an open trace; and where this user's data lies.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use agentrec_store::{Catalogue, Home, Session, Store};
+use agentrec_trace::{Event, Reader, Seq, SnapshotIndex, Status};
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use crate::address::{Address, Place, SessionRef};
+use crate::digest::Digest;
+use crate::error::{WithHint, with_hint};
+use crate::output::{Preferences, Progress};
+
+/// What every command is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// How the user wants results.
+    pub preferences: Preferences,
+}
+
+/// A trace that was found and opened.
+pub struct Opened {
+    /// The trace.
+    pub reader: Reader,
+    /// Where it is.
+    pub path: PathBuf,
+    /// How a user would name it: the short id where the catalogue knows it, else the path.
+    pub name: String,
+    /// The place that the address named.
+    pub place: Option<Place>,
+}
+
+/// The data directory.
+pub fn home() -> Result<Home> {
+    let variables = ["AGENTREC_HOME", "XDG_DATA_HOME", "HOME"].map(env::var_os);
+    let [agentrec_home, xdg_data_home, home] = variables;
+    Home::from_variables(agentrec_home, xdg_data_home, home)
+        .ok_or_else(|| anyhow!("cannot tell where to keep data: HOME is not set"))
+        .hint("set HOME, or AGENTREC_HOME to an absolute path")
+}
+
+/// This machine's contents; none where they can't be reached, as for a trace from elsewhere.
+pub fn store() -> Option<Store> {
+    home().ok().and_then(|home| Store::open(&home).ok())
+}
+
+/// The catalogue of sessions.
+pub fn catalogue() -> Result<Catalogue> {
+    let catalogue = Catalogue::open(&home()?)?;
+    if let Some(damaged) = catalogue.moved_aside() {
+        eprintln!(
+            "agentrec: the catalogue could not be read and was begun anew; kept as {}",
+            damaged.display()
+        );
+        eprintln!("hint: agentrec list --rescan finds the sessions again");
+    }
+    Ok(catalogue)
+}
+
+/// The session that `wanted` names in the catalogue; none for a file.
+pub fn find(catalogue: &Catalogue, wanted: Option<&SessionRef>) -> Result<Option<Session>> {
+    match wanted {
+        Some(SessionRef::File(_)) => Ok(None),
+        Some(SessionRef::Named(name)) => catalogue
+            .find(name)
+            .map(Some)
+            .with_context(|| format!("cannot find the trace `{name}`"))
+            .hint(format!(
+                "agentrec list shows what there is; for a file of that name write ./{name}"
+            )),
+        Some(SessionRef::Last) | None => last_here(catalogue).map(Some),
+    }
+}
+
+/// The last session of this directory, or of the nearest directory above that has one.
+fn last_here(catalogue: &Catalogue) -> Result<Session> {
+    let here = env::current_dir().context("cannot tell the working directory")?;
+    for directory in here.ancestors() {
+        if let Some(session) = catalogue.last_for_directory(directory)? {
+            return Ok(session);
+        }
+    }
+    Err(with_hint(
+        anyhow!("cannot find a trace: nothing was recorded in {}", here.display()),
+        "agentrec run -- COMMAND records one; agentrec list shows those of other directories",
+    ))
+}
+
+/// Opens the trace that `address` names.
+pub fn open(address: &Address) -> Result<Opened> {
+    let (path, name) = match &address.session {
+        Some(SessionRef::File(path)) => (path.clone(), path.display().to_string()),
+        wanted => {
+            let catalogue = catalogue()?;
+            let session = find(&catalogue, wanted.as_ref())?
+                .ok_or_else(|| anyhow!("cannot find the trace"))?;
+            let name = catalogue.short_id(&session.id)?.to_owned();
+            (session.trace, name)
+        }
+    };
+    let reader = open_file(&path)?;
+    Ok(Opened { reader, path, name, place: address.place })
+}
+
+/// Whether a recorder is writing the trace at `path`.
+pub fn is_recording(path: &Path) -> bool {
+    Reader::open(path).is_ok_and(|reader| matches!(reader.status(), Status::Recording))
+}
+
+/// Opens the trace at `path`.
+pub fn open_file(path: &Path) -> Result<Reader> {
+    Reader::open(path).with_context(|| format!("cannot read the trace {}", path.display()))
+}
+
+impl Opened {
+    /// The snapshot that the address or `--snapshot` names.
+    pub fn snapshot(&self, option: Option<u32>) -> Result<SnapshotIndex> {
+        match (option, self.place) {
+            (Some(n), None) => Ok(SnapshotIndex(n)),
+            (None, Some(Place::Snapshot(index))) => Ok(index),
+            (Some(n), Some(Place::Snapshot(SnapshotIndex(m)))) if n == m => Ok(SnapshotIndex(n)),
+            (Some(n), Some(place)) => bail!("cannot use both {place} and --snapshot {n}"),
+            (None, place) => Err(with_hint(
+                match place {
+                    Some(place) => anyhow!("cannot go back to {place}: it is not a snapshot"),
+                    None => anyhow!("cannot tell which snapshot is meant"),
+                },
+                format!(
+                    "agentrec info {} lists them; then --snapshot 2 or {}@s2",
+                    self.name, self.name
+                ),
+            )),
+        }
+    }
+
+    /// Fails where the address names a place: for commands that are about whole sessions.
+    pub fn whole(self) -> Result<Self> {
+        match self.place {
+            None => Ok(self),
+            Some(place) => bail!("cannot use {place} here: this command is about a whole session"),
+        }
+    }
+}
+
+/// Analyses a whole trace.
+pub fn analyse(reader: &Reader) -> Result<Digest> {
+    let mut digest = Digest::default();
+    each_event(reader, |event| digest.add(event))?;
+    Ok(digest)
+}
+
+/// Calls `f` with every event. What is damaged is passed over, and said.
+pub fn each_event(reader: &Reader, mut f: impl FnMut(&Event<'_>)) -> Result<()> {
+    let mut progress = Progress::new("reading", reader.len());
+    let mut cursor = reader.cursor(Seq(1))?;
+    loop {
+        match cursor.next() {
+            Ok(Some(event)) => {
+                f(&event);
+                if event.seq.0.is_multiple_of(8192) {
+                    progress.set(event.seq.0);
+                }
+            }
+            Ok(None) => return Ok(()),
+            Err(error) => eprintln!("agentrec: passing over a part of the trace: {error}"),
+        }
+    }
+}

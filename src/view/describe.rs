@@ -1,0 +1,46 @@
+//! Small phrases that several views share.
+
+use agentrec_trace::event::Certainty;
+use nix::sys::signal::Signal;
+
+use crate::digest::{Exit, Peer};
+use crate::output::{Paint, Style, home_relative, printable_line};
+
+/// `exit 1`, `SIGKILL`; coloured by whether it is a failure. Padded to `columns`.
+pub fn exit_text(paint: Paint, code: Option<i32>, signal: Option<i32>, columns: usize) -> String {
+    let (text, style) = match (code, signal) {
+        (Some(0), None) => ("exit 0".to_owned(), Style::Dim),
+        (Some(code), None) => (format!("exit {code}"), Style::Bad),
+        (_, Some(signal)) => (signal_name(signal), Style::Bad),
+        (None, None) => (String::new(), Style::Dim),
+    };
+    format!("{:<columns$}", paint.apply(style, text))
+}
+
+/// How a process ended, as [`exit_text`] says it.
+pub fn process_exit(paint: Paint, exit: Option<Exit>, columns: usize) -> String {
+    exit_text(paint, exit.and_then(|exit| exit.code), exit.and_then(|exit| exit.signal), columns)
+}
+
+/// `SIGKILL`, or `signal 35` where it has no name.
+fn signal_name(signal: i32) -> String {
+    Signal::try_from(signal)
+        .map_or_else(|_| format!("signal {signal}"), |known| known.as_str().to_owned())
+}
+
+/// The other end of a connection.
+pub fn peer(peer: &Peer) -> String {
+    match peer {
+        Peer::Unix(path) if path.is_empty() => "unix".to_owned(),
+        Peer::Unix(path) if !path.starts_with(b"\0") => home_relative(path),
+        other => printable_line(other.to_string().as_bytes()),
+    }
+}
+
+/// `recorded` or `inferred`.
+pub fn certainty(certainty: Certainty) -> &'static str {
+    match certainty {
+        Certainty::Recorded => "recorded",
+        Certainty::Inferred => "inferred",
+    }
+}

@@ -1,0 +1,15 @@
+//! How an analysed trace is shown: the header, the folded screen, the flat timeline.
+
+pub mod changes;
+mod describe;
+mod folded;
+mod header;
+pub mod json;
+mod timeline;
+mod values;
+
+pub use describe::{certainty, exit_text, process_exit};
+pub use folded::{Folded, Limits};
+pub use header::header;
+pub use timeline::Timeline;
+pub use values::{arguments, text_of};
