@@ -124,8 +124,7 @@ impl FileTable {
 
     /// Everything that the table held.
     pub(super) fn close_all(&mut self) -> Vec<Released> {
-        self.slots.clear();
-        std::mem::take(&mut self.uses).into_iter().collect()
+        self.close_range(0..=RawFd::MAX)
     }
 
     pub(super) fn transferred(&mut self, fd: RawFd, direction: Direction, bytes: u64) {

@@ -1,50 +1,92 @@
 //! Runs a program under the tracer alone, without a session, and gathers what it reports.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::unix::fs::{PermissionsExt, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use agentrec_recorder::ptrace::{Error, Filter, Tracer};
 use agentrec_recorder::source::{Captured, Config, Control, ExitStatus, Report};
-use agentrec_trace::{Data, Event, ProcId};
+use agentrec_trace::Data;
+use tempfile::TempDir;
+
+use super::lines::lines;
 
 /// The descriptor number that these tests keep for the session's socket.
 pub const RESERVED_FD: i32 = 900;
+/// Who has no rights.
+const NOBODY: u32 = 65534;
 
-/// A program to record.
+/// Who traces and is traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// Whoever runs the tests.
+    Same,
+    /// A user without any capability; needs root to become.
+    Nobody,
+}
+
+impl User {
+    /// Everybody that the tests can be run as.
+    pub fn all() -> Vec<Self> {
+        // SAFETY: reads an id.
+        let root = unsafe { libc::geteuid() } == 0;
+        if root { vec![Self::Same, Self::Nobody] } else { vec![Self::Same] }
+    }
+}
+
+/// A directory for a tracee, and a program to be run there.
 pub struct Recording {
+    dir: TempDir,
     program: PathBuf,
     args: Vec<OsString>,
-    cwd: PathBuf,
-    uid: Option<u32>,
+    user: User,
     socket: Option<PathBuf>,
 }
 
 /// A program that is being recorded.
 pub struct Running {
+    dir: TempDir,
     reports: Receiver<Report>,
     seen: Vec<Report>,
     control: Control,
     command: JoinHandle<io::Result<(Vec<u8>, Vec<u8>)>>,
     tracer: JoinHandle<Result<(), Error>>,
+    /// The command's process.
     pub pid: i32,
 }
 
 /// What came of it.
 pub struct Recorded {
+    dir: PathBuf,
     pub reports: Vec<Report>,
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
 }
 
 impl Recording {
-    pub fn of(program: impl Into<PathBuf>, cwd: &Path) -> Self {
-        let cwd = cwd.canonicalize().unwrap();
-        Self { program: program.into(), args: Vec::new(), cwd, uid: None, socket: None }
+    /// A program of the system.
+    pub fn program(program: impl Into<PathBuf>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let program = program.into();
+        Self { dir, program, args: Vec::new(), user: User::Same, socket: None }
+    }
+
+    /// The program that `tests/tracees/NAME.c` becomes, in a directory of its own as `tracee`.
+    pub fn tracee(name: &str) -> Self {
+        let recording = Self::program("");
+        let program = recording.dir.path().join("tracee");
+        // By another process: what this one has open for writing, a child of another test may have too, for a
+        // moment, and then it can't be executed (ETXTBSY).
+        let copied = Command::new("cp").arg(compiled(name)).arg(&program).status().unwrap();
+        assert!(copied.success());
+        Self { program, ..recording }
     }
 
     pub fn args<T: Into<OsString>>(mut self, args: impl IntoIterator<Item = T>) -> Self {
@@ -52,22 +94,37 @@ impl Recording {
         self
     }
 
-    /// As another user, without capabilities. Needs root.
-    pub fn uid(mut self, uid: Option<u32>) -> Self {
-        self.uid = uid;
+    pub fn user(mut self, user: User) -> Self {
+        self.user = user;
         self
     }
 
-    pub fn socket(mut self, socket: PathBuf) -> Self {
-        self.socket = Some(socket);
+    /// Where the session's socket is, in the program's directory.
+    pub fn socket(mut self, name: &str) -> Self {
+        self.socket = Some(self.dir().join(name));
         self
+    }
+
+    /// Prepares the program's directory.
+    pub fn with(self, prepare: impl FnOnce(&Path)) -> Self {
+        prepare(&self.dir());
+        self
+    }
+
+    pub fn dir(&self) -> PathBuf {
+        self.dir.path().canonicalize().unwrap()
     }
 
     /// Starts the program and its tracer.
     pub fn start(self) -> Running {
+        let cwd = self.dir();
+        let uid = (self.user == User::Nobody).then_some(NOBODY);
+        if let Some(uid) = uid {
+            give(&cwd, uid);
+        }
         let env = vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())];
         let config = Config {
-            cwd: self.cwd.clone(),
+            cwd: cwd.clone(),
             env: env.clone(),
             reserved_fd: Some(RESERVED_FD),
             socket: self.socket,
@@ -76,9 +133,9 @@ impl Recording {
         let (mut pid_from, pid_to) = io::pipe().unwrap();
         let (go_from, mut go_to) = io::pipe().unwrap();
         let mut command = Command::new(&self.program);
-        command.args(&self.args).current_dir(&self.cwd).env_clear().envs(env);
+        command.args(&self.args).current_dir(&cwd).env_clear().envs(env);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        hold_back(&mut command, Filter::new(&config), self.uid, pid_to, go_from);
+        hold_back(&mut command, Filter::new(&config), uid, pid_to, go_from);
         // `spawn` returns only after the exec, which waits for the tracer.
         let command = thread::spawn(move || command.spawn().and_then(output));
         let mut pid = [0; 4];
@@ -87,6 +144,9 @@ impl Recording {
         let (send, reports) = sync_channel(64);
         let (control_to, control_from) = sync_channel(1);
         let tracer = thread::spawn(move || {
+            if let Some(uid) = uid {
+                become_user(uid).unwrap();
+            }
             let (tracer, control) = Tracer::<Report>::seize(pid, &config, send)?;
             control_to.send(control).unwrap();
             go_to.write_all(b"!").unwrap();
@@ -94,13 +154,49 @@ impl Recording {
             tracer.run()
         });
         let control = control_from.recv().expect("the tracer started");
-        Running { reports, seen: Vec::new(), control, command, tracer, pid }
+        Running { dir: self.dir, reports, seen: Vec::new(), control, command, tracer, pid }
     }
 
     /// Runs it to the end of its tree.
     pub fn run(self) -> Recorded {
         self.start().finish()
     }
+}
+
+/// Compiles a tracee, once for all tests.
+fn compiled(name: &str) -> PathBuf {
+    static COMPILING: Mutex<()> = Mutex::new(());
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tracees");
+    let source = sources.join(name).with_extension("c");
+    let into = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tracees");
+    let program = into.join(name);
+    let _one_at_a_time = COMPILING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let modified = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified());
+    let newest = modified(&source).unwrap().max(modified(&sources.join("tracee.h")).unwrap());
+    if modified(&program).is_ok_and(|compiled| compiled > newest) {
+        return program;
+    }
+    fs::create_dir_all(&into).unwrap();
+    // Static: a dynamic linker opens files of its own. Renamed: tests may run in several processes.
+    let fresh = into.join(format!("{name}.{}", std::process::id()));
+    let status = Command::new("cc")
+        .args(["-static", "-O1", "-pthread", "-Wall", "-Werror", "-Wno-nonnull", "-o"])
+        .args([&fresh, &source])
+        .status()
+        .expect("a C compiler is there");
+    assert!(status.success(), "{name}.c compiles");
+    fs::rename(&fresh, &program).unwrap();
+    program
+}
+
+fn give(path: &Path, uid: u32) {
+    if path.is_dir() && !path.is_symlink() {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        for entry in fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path(), uid);
+        }
+    }
+    lchown(path, Some(uid), Some(uid)).unwrap();
 }
 
 /// What the program printed. Its status is the tracer's to wait for, which lives in this process too.
@@ -124,28 +220,43 @@ fn hold_back(
     go_from: PipeReader,
 ) {
     let prepare = move || {
-        (&pid_to).write_all(&std::process::id().to_ne_bytes())?;
         if let Some(uid) = uid {
-            // SAFETY: plain system calls on this process alone.
-            let done = unsafe {
-                libc::setgroups(0, std::ptr::null()) == 0
-                    && libc::setresgid(uid, uid, uid) == 0
-                    && libc::setresuid(uid, uid, uid) == 0
-            };
-            if !done {
-                return Err(io::Error::last_os_error());
-            }
+            become_user(uid)?;
         }
+        (&pid_to).write_all(&std::process::id().to_ne_bytes())?;
         (&go_from).read_exact(&mut [0])?;
-        filter.install().map(|_| ())
+        // Whatever the test runner left open.
+        // SAFETY: marks descriptors, which the exec then closes.
+        unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+        let no_new_privs = filter.install()?;
+        assert_eq!(no_new_privs.0, uid.is_some());
+        Ok(())
     };
     // SAFETY: between fork and exec only system calls are made; nothing is allocated.
     unsafe { command.pre_exec(prepare) };
 }
 
+/// Makes the calling thread, and it alone, a user without any right.
+fn become_user(uid: u32) -> io::Result<()> {
+    // SAFETY: system calls on this thread alone, unlike the C library's functions, which change all threads. A
+    // process that changed its user can't be traced until it says so again (prctl(2), PR_SET_DUMPABLE).
+    let done = unsafe {
+        libc::syscall(libc::SYS_setgroups, 0, 0) == 0
+            && libc::syscall(libc::SYS_setresgid, uid, uid, uid) == 0
+            && libc::syscall(libc::SYS_setresuid, uid, uid, uid) == 0
+            && libc::prctl(libc::PR_SET_DUMPABLE, 1) == 0
+    };
+    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 impl Running {
     pub fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// The program's directory.
+    pub fn dir(&self) -> PathBuf {
+        self.dir.path().canonicalize().unwrap()
     }
 
     /// Waits for the first report that `wanted` picks.
@@ -160,21 +271,36 @@ impl Running {
         }
     }
 
-    pub fn finish(mut self) -> Recorded {
+    /// Waits until the tree opened a file of this name.
+    pub fn wait_for_open(&mut self, name: &str) {
+        let path = self.dir().join(name);
+        self.wait_for(|report| match report {
+            Report::Event(Captured { event, .. }) => match &event.data {
+                Data::FileOpen(open) => (open.path.as_path() == path).then_some(()),
+                _ => None,
+            },
+            _ => None,
+        });
+    }
+
+    pub fn finish(self) -> Recorded {
+        self.finish_with(|| ())
+    }
+
+    /// Calls `at_end` before the program's directory goes.
+    pub fn finish_with(mut self, at_end: impl FnOnce()) -> Recorded {
         self.seen.extend(self.reports.iter());
+        at_end();
         self.tracer.join().unwrap().unwrap();
         let (stdout, stderr) = self.command.join().unwrap().unwrap();
         assert_eq!(self.seen.last(), Some(&Report::TreeEnded));
-        Recorded { reports: self.seen, stdout, stderr }
+        let dir = self.dir.path().canonicalize().unwrap();
+        Recorded { dir, reports: self.seen, stdout, stderr }
     }
 }
 
 impl Recorded {
     /// All events in order.
-    pub fn events(&self) -> impl Iterator<Item = &Event<'static>> {
-        self.captured().map(|captured| &captured.event)
-    }
-
     pub fn captured(&self) -> impl Iterator<Item = &Captured> {
         self.reports.iter().filter_map(|report| match report {
             Report::Event(captured) => Some(captured),
@@ -182,21 +308,30 @@ impl Recorded {
         })
     }
 
-    /// What the events of one type say, with the process.
-    pub fn of_type<'a, T>(
-        &'a self,
-        pick: impl Fn(&'a Data<'static>) -> Option<T>,
-    ) -> Vec<(u32, T)> {
-        let proc = |event: &Event<'_>| event.proc.unwrap_or(ProcId(0)).0;
-        self.events().filter_map(|event| Some((proc(event), pick(&event.data)?))).collect()
+    /// One line an event, see [`lines`].
+    pub fn lines(&self) -> Vec<String> {
+        lines(self.captured(), &self.dir)
     }
 
-    pub fn command_status(&self) -> ExitStatus {
+    /// How the command ended.
+    pub fn status(&self) -> ExitStatus {
         let status = |report: &Report| match report {
             Report::CommandExited(status) => Some(*status),
             _ => None,
         };
         self.reports.iter().find_map(status).expect("the command ended")
     }
+}
 
+/// Runs a tracee as everybody and compares all its events but the first exec and the last exit, which is with code 0.
+pub fn expect(name: &str, prepare: impl Fn(&Path), expected: &[&str]) {
+    for user in User::all() {
+        let recorded = Recording::tracee(name).with(&prepare).user(user).run();
+        let lines = recorded.lines();
+        let shown = lines.join("\n");
+        let [first, between @ .., last] = &lines[..] else { panic!("too few events:\n{shown}") };
+        assert_eq!(first, &format!("p1 exec tracee [tracee] []"), "as {user:?}:\n{shown}");
+        assert_eq!(last, "p1 exit 0", "as {user:?}:\n{shown}");
+        assert!(between == expected, "as {user:?}: events:\n{shown}");
+    }
 }
