@@ -434,7 +434,12 @@ macro_rules! events {
 
         /// The known event types: name, layer, and the names of their fields.
         pub const EVENT_TYPES: &[EventType] = &[
-            $( EventType { name: $name, layer: Layer::$layer, fields: &[$(stringify!($field)),*] }, )*
+            $( EventType {
+                name: $name,
+                layer: Layer::$layer,
+                fields: &[$(stringify!($field)),*],
+                types: &[$(stringify!($ty)),*],
+            }, )*
         ];
 
         impl<'a> Data<'a> {
@@ -530,6 +535,8 @@ pub struct EventType {
     pub layer: Layer,
     /// Its fields, in the order in which they are written.
     pub fields: &'static [&'static str],
+    /// Their Rust types, in the same order.
+    pub types: &'static [&'static str],
 }
 
 events! {
