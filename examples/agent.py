@@ -137,7 +137,8 @@ def run(model, messages):
 
     def say(message):
         messages.append(message)
-        if agentrec:
+        # What a tool returned is recorded as its result already.
+        if agentrec and message["role"] != "tool":
             extra = {k: v for k, v in message.items() if k not in ("role", "content")}
             agentrec.record_message(message["role"], message["content"], index=len(messages) - 1, **extra)
 
@@ -174,6 +175,8 @@ def first_messages(prompt):
     print(f"\n{next(m['content'] for m in reversed(messages) if m['role'] == 'user')}\n", flush=True)
     if agentrec:
         for index, message in enumerate(messages):
+            if message["role"] == "tool":
+                continue
             extra = {k: v for k, v in message.items() if k not in ("role", "content")}
             agentrec.record_message(message["role"], message["content"], index=index, **extra)
     return messages
