@@ -424,7 +424,7 @@ fn decode_index<'a>(mut cursor: Cursor<'a>, fields: u64) -> Result<Record<'a>> {
     }
     Ok(match kind {
         "frames" => Record::FrameIndex(frames),
-        "objects" if ids.len() % 32 == 0 => Record::ObjectIndex(ids),
+        "objects" if ids.len().is_multiple_of(32) => Record::ObjectIndex(ids),
         "objects" => return Err(Error::decode("index", "ids are not 32 bytes each")),
         _ => Record::Unknown,
     })

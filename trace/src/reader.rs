@@ -182,7 +182,8 @@ impl Reader {
         let mut records = Cursor::new(&frame.records[frame.position..]);
         let mut events = head.seq.saturating_sub(1);
         while !records.is_empty() {
-            let record = codec::next_record(&mut records)?;
+            let record =
+                codec::next_record(&mut records).map_err(|e| e.at(self.frames[index].offset))?;
             events += u64::from(codec::is_event(record));
         }
         Ok(events)

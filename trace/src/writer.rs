@@ -50,6 +50,14 @@ struct Pending {
     wall: i64,
 }
 
+impl Pending {
+    /// Empties it and keeps its memory.
+    fn clear(&mut self) {
+        self.records.clear();
+        self.counts = [0; 3];
+    }
+}
+
 /// What is already in the file.
 struct Written {
     bytes: u64,
@@ -269,21 +277,17 @@ impl<W: Write> Writer<W> {
 
     /// Writes the objects that wait and, with `all`, the events after them: no event precedes its objects.
     fn write_frames(&mut self, all: bool) -> Result<()> {
-        let objects = std::mem::take(&mut self.objects);
-        let events = if all { std::mem::take(&mut self.events) } else { Pending::default() };
+        let mut objects = std::mem::take(&mut self.objects);
+        let mut events = if all { std::mem::take(&mut self.events) } else { Pending::default() };
         let result = self.write_all_of(&objects, &events);
+        if result.is_ok() {
+            objects.clear();
+            events.clear();
+        }
         // On success the buffers are used again, on failure their records are tried again.
         self.objects = objects;
         if all {
             self.events = events;
-        }
-        if result.is_ok() {
-            for pending in [Some(&mut self.objects), all.then_some(&mut self.events)] {
-                if let Some(pending) = pending {
-                    pending.records.clear();
-                    pending.counts = [0; 3];
-                }
-            }
         }
         result
     }
