@@ -169,3 +169,65 @@ fn long_values_become_objects_and_come_back() {
         other => panic!("{other:?}"),
     }
 }
+
+/// Fails as often as it is told to, as a full disk does.
+struct Full {
+    bytes: Vec<u8>,
+    failures: usize,
+}
+
+impl std::io::Write for Full {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        if !self.bytes.is_empty() && self.failures > 0 {
+            self.failures -= 1;
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        self.bytes.extend_from_slice(buf);
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_failed_write_loses_nothing_that_was_accepted() {
+    let options = WriterOptions { frame_bytes: 500, ..WriterOptions::default() };
+    let mut writer = Writer::new(Full { bytes: Vec::new(), failures: 5 }, options).unwrap();
+    let (mut accepted, mut refused) = (0, 0);
+    for number in 1..=100 {
+        match writer.append(&open(number)) {
+            Ok(seq) => {
+                accepted += 1;
+                assert_eq!(seq, Seq(accepted));
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert_eq!((accepted, refused), (95, 5));
+    let content = b"y".repeat(9_000);
+    let id = writer.put_object(&content, ObjectHint::Single).unwrap();
+    writer.seal().unwrap();
+    let bytes = writer.into_inner().bytes;
+    assert!(agentrec_trace::verify_bytes(bytes.as_slice()).unwrap().ok());
+    let reader = Reader::from_bytes(bytes).unwrap();
+    assert_eq!(reader.len(), 95);
+    assert_eq!(reader.object(&id).unwrap(), Some(content));
+}
+
+#[test]
+fn a_long_series_is_flattened_before_readers_refuse_it() {
+    let mut writer = Writer::new(Vec::new(), WriterOptions::default()).unwrap();
+    let mut content = Vec::new();
+    let mut after = None;
+    for number in 0..300u32 {
+        content.extend(
+            format!("turn {number} of a conversation that goes on and on; ").repeat(3).bytes(),
+        );
+        after = Some(writer.put_object(&content, ObjectHint::Series { after }).unwrap());
+    }
+    writer.seal().unwrap();
+    let reader = Reader::from_bytes(writer.into_inner()).unwrap();
+    assert_eq!(reader.object(&after.unwrap()).unwrap(), Some(content));
+}
