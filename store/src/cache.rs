@@ -140,3 +140,98 @@ fn decode(bytes: &[u8]) -> Option<HashMap<(u64, u64), Cached>> {
     let files: Vec<((u64, u64), Cached)> = rmp_serde::from_slice(body).ok()?;
     Some(files.into_iter().collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::stat::stat;
+
+    use super::*;
+
+    fn fixture() -> (tempfile::TempDir, Home, FileStat, Cached) {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path());
+        home.create().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "content").unwrap();
+        let stat = stat(&path).unwrap();
+        let mut cached = Cached::new(Stamp::of(&stat), ObjectId::of(b"content"));
+        cached.xattrs.push((ByteBuf::from("user.a"), ByteBuf::from([0xff])));
+        (dir, home, stat, cached)
+    }
+
+    #[test]
+    fn a_file_that_kept_still_is_known_in_the_next_session() {
+        let (dir, home, stat, cached) = fixture();
+        let mut cache = StatCache::load(&home, dir.path());
+        cache.insert(&stat, cached.stamp.ctime + 2 * TOO_FRESH, cached.clone());
+        cache.save().unwrap();
+        let mut next = StatCache::load(&home, dir.path());
+        assert_eq!(next.get(&stat), Some(&cached));
+        assert_eq!(StatCache::load(&home, Path::new("/other")).get(&stat), None);
+    }
+
+    #[test]
+    fn any_difference_in_size_or_times_counts() {
+        let (_dir, _home, stat, cached) = fixture();
+        let mut cache = StatCache::in_memory();
+        cache.insert(&stat, cached.stamp.ctime + 2 * TOO_FRESH, cached);
+        let changes: [fn(&mut FileStat); 4] = [
+            |stat| stat.st_size += 1,
+            |stat| stat.st_mtime_nsec += 1,
+            |stat| stat.st_ctime_nsec += 1,
+            |stat| stat.st_ino += 1,
+        ];
+        for change in changes {
+            let mut other = stat;
+            change(&mut other);
+            assert_eq!(cache.get(&other), None);
+        }
+        assert!(cache.get(&stat).is_some());
+    }
+
+    #[test]
+    fn a_change_shortly_before_the_reading_is_not_trusted() {
+        let (_dir, _home, stat, cached) = fixture();
+        let mut cache = StatCache::in_memory();
+        cache.insert(&stat, cached.stamp.ctime + TOO_FRESH - 1, cached.clone());
+        assert_eq!(cache.get(&stat), None);
+        // The clock was set back.
+        cache.insert(&stat, cached.stamp.ctime - 1, cached);
+        assert_eq!(cache.get(&stat), None);
+    }
+
+    #[test]
+    fn a_damaged_cache_is_an_empty_one() {
+        let (dir, home, stat, cached) = fixture();
+        let mut cache = StatCache::load(&home, dir.path());
+        cache.insert(&stat, cached.stamp.ctime + 2 * TOO_FRESH, cached);
+        cache.save().unwrap();
+        let path = cache.path.unwrap();
+        let whole = fs::read(&path).unwrap();
+        for damaged in [&whole[..whole.len() - 1], &[b"x", &whole[1..]].concat(), b""] {
+            fs::write(&path, damaged).unwrap();
+            assert_eq!(StatCache::load(&home, dir.path()).get(&stat), None);
+        }
+    }
+
+    #[test]
+    fn files_that_are_gone_are_not_written_again() {
+        let (dir, home, stat, cached) = fixture();
+        let read_at = cached.stamp.ctime + 2 * TOO_FRESH;
+        let mut gone = stat;
+        gone.st_ino += 1;
+        let mut cache = StatCache::load(&home, dir.path());
+        cache.insert(&stat, read_at, cached.clone());
+        cache.insert(&gone, read_at, cached.clone());
+        cache.save().unwrap();
+        let mut next = StatCache::load(&home, dir.path());
+        next.get(&stat);
+        let mut new = stat;
+        new.st_ino += 2;
+        next.insert(&new, read_at, cached);
+        next.save().unwrap();
+        let mut last = StatCache::load(&home, dir.path());
+        assert!(last.get(&stat).is_some() && last.get(&new).is_some());
+        assert_eq!(last.get(&gone), None);
+    }
+}

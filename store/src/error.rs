@@ -19,6 +19,14 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// A file that should be stored can't be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Source {
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
     /// The content of an object is not the one that its address names.
     #[error("object {0} is damaged")]
     Corrupt(ObjectId),

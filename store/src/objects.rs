@@ -218,10 +218,12 @@ impl Batch<'_> {
         Ok(id)
     }
 
-    /// Reads one content to its end, whatever its length, without making it part of the batch.
+    /// Reads one content to its end, whatever its length, without making it part of the batch. Where `reader` fails the
+    /// error is [`Error::Source`], which names `path`.
     pub fn stage(&self, reader: &mut dyn Read, path: &Path) -> Result<Staged> {
+        let unreadable = |source| Error::Source { path: path.to_owned(), source };
         let mut start = Vec::new();
-        reader.take(IN_MEMORY + 1).read_to_end(&mut start).context("read", path)?;
+        reader.take(IN_MEMORY + 1).read_to_end(&mut start).map_err(unreadable)?;
         let head = start[..start.len().min(crate::secret_files::HEAD_LEN)].to_vec();
         if start.len() as u64 <= IN_MEMORY {
             let (id, len) = (ObjectId::of(&start), start.len() as u64);
@@ -237,7 +239,7 @@ impl Batch<'_> {
             encoder.write_all(&chunk).context("write", &temp.0)?;
             len += chunk.len() as u64;
             chunk.clear();
-            reader.take(IN_MEMORY).read_to_end(&mut chunk).context("read", path)?;
+            reader.take(IN_MEMORY).read_to_end(&mut chunk).map_err(unreadable)?;
         }
         encoder.finish().context("write", &temp.0)?;
         let id = ObjectId(*hasher.finalize().as_bytes());

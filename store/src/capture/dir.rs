@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -16,7 +17,7 @@ use crate::cache::nanoseconds;
 use crate::tree::{Kind, Meta};
 
 /// Names in a directory, in byte order.
-pub(super) fn list(dir: &File) -> io::Result<Vec<OsString>> {
+pub(super) fn list(dir: &File) -> nix::Result<Vec<OsString>> {
     // A duplicate would share its position with `dir`, so the directory is opened again.
     let mut stream = Dir::openat(
         dir,
@@ -111,20 +112,32 @@ pub(super) fn meta(stat: &FileStat) -> Meta {
 }
 
 /// The extended attributes that a restore can bring back; the others (security labels) belong to the machine.
-pub(super) fn xattrs(file: &File) -> io::Result<Vec<(ByteBuf, ByteBuf)>> {
+pub(super) fn xattrs(file: &File, path: &Path) -> Vec<(ByteBuf, ByteBuf)> {
+    let mut attributes = Vec::new();
+    if let Err(error) = read_xattrs(file, &mut attributes) {
+        tracing::warn!(path = %path.display(), %error, "extended attributes are not in the snapshot");
+    }
+    attributes.sort();
+    attributes
+}
+
+fn read_xattrs(file: &File, attributes: &mut Vec<(ByteBuf, ByteBuf)>) -> io::Result<()> {
     let names = match file.list_xattr() {
-        Err(error) if error.raw_os_error() == Some(Errno::ENOTSUP as i32) => return Ok(Vec::new()),
+        Err(error) if error.raw_os_error() == Some(Errno::ENOTSUP as i32) => return Ok(()),
         other => other?,
     };
-    let mut attributes = Vec::new();
     for name in names.filter(|name| is_kept(name.as_bytes())) {
         // None: removed since it was listed.
         if let Some(value) = file.get_xattr(&name)? {
             attributes.push((ByteBuf::from(name.into_encoded_bytes()), ByteBuf::from(value)));
         }
     }
-    attributes.sort();
-    Ok(attributes)
+    Ok(())
+}
+
+/// Whether an error says something of the one file and not of this process, so that the capture goes on without it.
+pub(super) fn is_of_the_file(error: Errno) -> bool {
+    !matches!(error, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)
 }
 
 fn is_kept(name: &[u8]) -> bool {

@@ -22,7 +22,7 @@ use serde_bytes::ByteBuf;
 
 use super::dir;
 use crate::cache::{Cached, Stamp, StatCache, nanoseconds};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::objects::{Batch, Staged};
 use crate::secret_files;
 
@@ -72,6 +72,20 @@ impl FileReader<'_> {
     /// Reads the regular file `name` in `dir`, which lstat(2) described as `stat`. `trust` says whether its times tell
     /// when it changed.
     pub(super) fn read(
+        &mut self,
+        dir: &File,
+        name: &OsStr,
+        path: &Path,
+        stat: FileStat,
+        trust: bool,
+    ) -> Result<Outcome> {
+        match self.try_read(dir, name, path, stat, trust) {
+            Err(Error::Source { .. }) => Ok(Outcome::Unreadable),
+            other => other,
+        }
+    }
+
+    fn try_read(
         &mut self,
         dir: &File,
         name: &OsStr,
@@ -199,7 +213,7 @@ impl FileReader<'_> {
         let mut cached = Cached::new(Stamp::of(&stat), staged.id);
         cached.private_key = secret_files::holds_private_key(&staged.head);
         cached.sqlite = staged.head.starts_with(SQLITE_MAGIC);
-        cached.xattrs = dir::xattrs(file).context("read the attributes of", path)?;
+        cached.xattrs = dir::xattrs(file, path);
         let content = Content {
             stat,
             id: staged.id,
@@ -234,15 +248,16 @@ fn open(dir: &File, name: &OsStr, path: &Path) -> Result<Result<File, Outcome>> 
     match dir::open(dir, name, false) {
         Ok(file) => Ok(Ok(file)),
         Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO) => Ok(Err(Outcome::Gone)),
-        Err(Errno::EACCES | Errno::EPERM) => Ok(Err(Outcome::Unreadable)),
         Err(Errno::EXDEV) => Ok(Err(Outcome::OtherFileSystem)),
+        Err(error) if dir::is_of_the_file(error) => Ok(Err(Outcome::Unreadable)),
         Err(error) => Err(error).context("open", path),
     }
 }
 
 fn is_sqlite(file: &mut File, path: &Path) -> Result<bool> {
     let mut start = Vec::new();
-    file.take(SQLITE_MAGIC.len() as u64).read_to_end(&mut start).context("read", path)?;
+    let unreadable = |source| Error::Source { path: path.to_owned(), source };
+    file.take(SQLITE_MAGIC.len() as u64).read_to_end(&mut start).map_err(unreadable)?;
     Ok(start == SQLITE_MAGIC)
 }
 

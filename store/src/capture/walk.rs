@@ -68,8 +68,9 @@ impl<'a> Walk<'a> {
 
     /// Walks from the root on.
     pub(super) fn root(&mut self, dir: File) -> Result<ObjectId> {
+        let names = dir::list(&dir).context("list", self.root)?;
         let place = Place { path: Path::new(""), depth: 0, ignored: false };
-        self.directory(&dir, place).map(|(id, _)| id)
+        self.directory(&dir, names, place).map(|(id, _)| id)
     }
 
     /// Puts everything on the disk.
@@ -78,13 +79,17 @@ impl<'a> Walk<'a> {
         Ok(Capture { tree, objects_added: added as u64, ..self.capture })
     }
 
-    /// Captures an open directory; returns its tree object and whether it is one that tools make again.
-    fn directory(&mut self, dir: &File, place: Place<'_>) -> Result<(ObjectId, bool)> {
+    /// Captures an open directory with these names in it; returns its tree object and whether it is one that tools make again.
+    fn directory(
+        &mut self,
+        dir: &File,
+        names: Vec<OsString>,
+        place: Place<'_>,
+    ) -> Result<(ObjectId, bool)> {
         let full = self.root.join(place.path);
         let stat = fstat(dir).context("read", &full)?;
         let mut meta = dir::meta(&stat);
-        meta.xattrs = dir::xattrs(dir).context("read the attributes of", &full)?;
-        let names = dir::list(dir).context("list", &full)?;
+        meta.xattrs = dir::xattrs(dir, &full);
         self.rules.enter(dir, &full, &names);
         let derived = place.depth > 0
             && !place.ignored
@@ -122,7 +127,18 @@ impl<'a> Walk<'a> {
     ) -> Result<Option<Entry>> {
         let path = place.path.join(name);
         let full = self.root.join(&path);
-        let Some(stat) = dir::stat(dir, name).context("read", &full)? else { return Ok(None) };
+        let stat = match dir::stat(dir, name) {
+            Ok(Some(stat)) => stat,
+            Ok(None) => return Ok(None),
+            // The directory was closed since it was listed: the names are all that can be had.
+            Err(error) if dir::is_of_the_file(error) => {
+                let name = ByteBuf::from(name.as_bytes().to_vec());
+                let mut entry = Entry { name, ..Entry::default() };
+                self.leave_out(&mut entry, path, LeftOut::Unreadable);
+                return Ok(Some(entry));
+            }
+            Err(error) => return Err(error).context("read", &full),
+        };
         let kind = dir::kind(&stat);
         let mut entry = Entry {
             name: ByteBuf::from(name.as_bytes().to_vec()),
@@ -138,23 +154,23 @@ impl<'a> Walk<'a> {
         }
         match kind {
             Kind::Dir => {
-                let sub = match dir::open(dir, name, true) {
-                    Ok(sub) => sub,
+                let opened = dir::open(dir, name, true)
+                    .and_then(|sub| dir::list(&sub).map(|names| (sub, names)));
+                let reason = match opened {
+                    Ok((sub, names)) => {
+                        let (depth, ignored) = (place.depth + 1, place.ignored);
+                        let inside = Place { path: &path, depth, ignored };
+                        let (id, ignored) = self.directory(&sub, names, inside)?;
+                        let (name, id) = (entry.name, Some(id));
+                        return Ok(Some(Entry { name, kind, id, ignored, ..Entry::default() }));
+                    }
                     Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
-                    Err(Errno::EXDEV) => {
-                        self.leave_out(&mut entry, path, LeftOut::OtherFileSystem);
-                        return Ok(Some(entry));
-                    }
-                    Err(Errno::EACCES | Errno::EPERM) => {
-                        self.leave_out(&mut entry, path, LeftOut::Unreadable);
-                        return Ok(Some(entry));
-                    }
+                    Err(Errno::EXDEV) => LeftOut::OtherFileSystem,
+                    Err(error) if dir::is_of_the_file(error) => LeftOut::Unreadable,
                     Err(error) => return Err(error).context("open", &full),
                 };
-                let inside = Place { path: &path, depth: place.depth + 1, ignored: place.ignored };
-                let (id, derived) = self.directory(&sub, inside)?;
-                let name = entry.name;
-                Ok(Some(Entry { name, kind, id: Some(id), ignored: derived, ..Entry::default() }))
+                self.leave_out(&mut entry, path, reason);
+                Ok(Some(entry))
             }
             Kind::Symlink => match readlinkat(dir, name) {
                 Ok(target) => {
