@@ -10,6 +10,8 @@ mod describe;
 mod files;
 mod paths;
 mod slab;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::RawFd;
@@ -148,7 +150,7 @@ impl Model {
     }
 
     /// Folds one observation in and adds what comes of it to `out`. Observations of threads that the model does
-    /// not know are ignored.
+    /// not know are ignored, except that a child of such a one is known by what the kernel says of it.
     pub fn observe(
         &mut self,
         seen: &Observation<'_>,
@@ -163,7 +165,12 @@ impl Model {
         if let Call::Exit { status, usage } = seen.call {
             return self.exit(seen.tid, status, usage, &mut scribe);
         }
-        let Some(&task) = self.tasks.get(&seen.tid) else { return };
+        let Some(&task) = self.tasks.get(&seen.tid) else {
+            if let Call::Fork { child, .. } = seen.call {
+                self.adopt(child, kernel, &mut scribe);
+            }
+            return;
+        };
         match seen.call {
             Call::Fork { child, flags } => self.fork(task, child, flags, &mut scribe),
             Call::Exec { at, argv, env, exe, .. } => {
@@ -256,6 +263,30 @@ impl Model {
         self.processes.insert(child, Process { id, env, tasks: 1, lost: BTreeSet::new() });
         let data = ProcessFork { child: id, pid: child as u32, flags };
         scribe.write(parent.process, self.proc(parent), data);
+    }
+
+    /// A process whose parent was gone before it could tell.
+    fn adopt(&mut self, child: Tid, kernel: &mut impl Kernel, scribe: &mut Scribe<'_>) {
+        if self.tasks.contains_key(&child) {
+            return;
+        }
+        let files = self.files.insert(FileTable::default().inherit());
+        let path = kernel.working_directory(child).unwrap_or_else(|| b"/".to_vec());
+        let dir = self.dirs.insert(WorkDir { path, users: 1 });
+        let task = Task { process: child, files, dir };
+        self.tasks.insert(child, task);
+        self.last_proc += 1;
+        let id = ProcId(self.last_proc);
+        let process = Process { id, env: Arc::default(), tasks: 1, lost: BTreeSet::new() };
+        self.processes.insert(child, process);
+        for (fd, path) in kernel.descriptors(child) {
+            let id = self.descriptions.insert(Description::new(path, Kind::File, false));
+            self.files.get_mut(files).set(fd, id, false, false);
+            self.descriptions.get_mut(id).tables = 1;
+        }
+        let data = ProcessFork { child: id, pid: child as u32, flags: 0 };
+        let event = Event::new(scribe.ts, Source::Kernel, data);
+        scribe.out.push(Captured { event, opens: None });
     }
 
     /// The other threads are gone, and the one that called execve(2) is the leader.

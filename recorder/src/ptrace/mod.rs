@@ -24,7 +24,7 @@ use doorbell::Doorbell;
 pub use filter::{Filter, NoNewPrivs, permit_tracer};
 use proc::Proc;
 use syscalls::{Row, Shape};
-use threads::{Thread, Threads, Undo};
+use threads::{Orphan, Thread, Threads, Undo};
 use tracee::{Stop, Stopped, SyscallInfo, Vanished, Waited};
 
 /// The tree can't be traced.
@@ -137,6 +137,7 @@ impl<I: From<Report>> Tracer<I> {
             },
             Waited::Ended(tid, status) => self.ended(tid, status),
         }
+        self.adopt_orphans();
         Ok(true)
     }
 
@@ -341,7 +342,6 @@ impl<I: From<Report>> Tracer<I> {
         let tid = stopped.tid();
         let Some(thread) = self.threads.get_mut(tid) else {
             self.threads.early.insert(tid, (stopped, stop));
-            self.adopt_orphans();
             return Ok(());
         };
         thread.started = true;
@@ -356,11 +356,13 @@ impl<I: From<Report>> Tracer<I> {
 
     /// Children whose parent was killed before it could tell of them would wait for ever.
     fn adopt_orphans(&mut self) {
-        for (child, parent, is_thread) in self.threads.orphans() {
+        if self.threads.early.is_empty() {
+            return;
+        }
+        for Orphan { child, parent, is_thread } in self.threads.orphans() {
             let flags = if is_thread { threads::THREAD_FLAGS } else { 0 };
-            let parent = parent.unwrap_or(self.root);
-            self.born(parent, child, flags, None);
-            if self.threads.get(child).is_some() && !self.silent {
+            self.born(parent.unwrap_or(0), child, flags, None);
+            if !self.silent {
                 self.lost(child, Loss::Orphan);
             }
         }
@@ -427,7 +429,6 @@ impl<I: From<Report>> Tracer<I> {
                 }
             }
         }
-        self.adopt_orphans();
     }
 
     fn lost(&mut self, tid: Tid, loss: Loss) {

@@ -94,6 +94,18 @@ pub(super) fn family(tid: Tid) -> Option<(Tid, Tid)> {
     Some((number(&status, "Tgid:")? as Tid, number(&status, "PPid:")? as Tid))
 }
 
+/// Whether a thread of the process may be between starting a child and telling of it: it runs, or stopped to tell.
+/// It never sleeps there (kernel/fork.c, kernel_clone).
+pub(super) fn may_be_forking(process: Tid) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return false };
+    threads.flatten().any(|thread| {
+        fs::read_to_string(thread.path().join("stat")).is_ok_and(|stat| {
+            let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+            matches!(state, Some('R' | 't'))
+        })
+    })
+}
+
 /// What a process used, asked at the exit stop of its last thread, where its memory is still there.
 pub(super) fn usage(pid: Tid) -> Usage {
     let (utime, stime) = cpu_times(pid);

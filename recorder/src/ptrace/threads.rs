@@ -211,19 +211,26 @@ impl Threads {
         entry
     }
 
-    /// Early children whose parent can't be the one to tell of them any more: the child, its parent where known, and
-    /// whether it is a thread of that.
-    pub(super) fn orphans(&self) -> Vec<(Tid, Option<Tid>, bool)> {
+    /// Early children that nobody is going to tell of any more, with their parent where that is known.
+    pub(super) fn orphans(&self) -> Vec<Orphan> {
         let orphan = |&child: &Tid| {
-            let Some((process, parent)) = proc::family(child) else {
-                // Gone already; its end will be told.
-                return None;
-            };
+            // Gone already; its end will be told.
+            let (process, parent) = proc::family(child)?;
             let is_thread = process != child;
             let creator = if is_thread { process } else { parent };
+            // The kernel's parent may be a subreaper that knows nothing of it (prctl(2), PR_SET_CHILD_SUBREAPER).
             let alive = self.processes.get(&creator).is_some_and(|process| process.left > 0);
-            (!alive).then(|| (child, self.get(creator).map(|_| creator), is_thread))
+            let told = alive && proc::may_be_forking(creator);
+            (!told).then_some(Orphan { child, parent: alive.then_some(creator), is_thread })
         };
         self.early.keys().filter_map(orphan).collect()
     }
+}
+
+/// A thread or process that nobody told of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Orphan {
+    pub(super) child: Tid,
+    pub(super) parent: Option<Tid>,
+    pub(super) is_thread: bool,
 }
