@@ -52,6 +52,22 @@ pub enum Error {
 /// Shorthand.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// An error with what led to it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some errors repeat their cause in their own text.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
 impl Error {
     pub(crate) fn io(action: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
         Self::Io { action: action.into(), source: source.into() }

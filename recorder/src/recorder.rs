@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 use agentrec_store::ProgressFn;
 use nix::unistd::{Pid, setpgid};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 use crate::front;
 use crate::gate::RecorderGate;
 use crate::link::{FromFront, FromRecorder, Link};
 use crate::options::Progress;
 use crate::ptrace::Tracer;
-use crate::runtime::recorder_error;
+use crate::runtime::failure;
 use crate::session::{End, Input, Session};
 use crate::setup::Setup;
 use crate::socket::Listener;
@@ -48,11 +48,11 @@ pub(crate) fn main(setup: Setup, link: FrontLink, gate: RecorderGate) -> ! {
         Ok(Err(error)) => error,
         Err(_) => {
             let message = panicked.lock().unwrap_or_else(PoisonError::into_inner).take();
-            recorder_error(format!("the recorder failed: {}", message.unwrap_or_default()))
+            failure(format!("the recorder failed: {}", message.unwrap_or_default()))
         }
     };
     let hint = error.hint().map(str::to_owned);
-    link.send(&FromRecorder::Failed { message: error.to_string(), hint }).ok();
+    link.send(&FromRecorder::Failed { message: chain(&error), hint }).ok();
     // The tracees end with their tracer (PTRACE_O_EXITKILL).
     front::exit(125)
 }
@@ -69,10 +69,13 @@ fn record(setup: Setup, link: &FrontLink, gate: RecorderGate) -> Result<()> {
     let unfinished = Arc::new(Mutex::new(Some(vec![setup.socket.clone()])));
     watch_front(link, inputs.clone(), Arc::clone(&unfinished))?;
     let config = setup.source.clone();
-    let mut session = Session::open(setup, Some(show_progress(link)?))?;
-    if let Some(files) = &mut *unfinished.lock().unwrap_or_else(PoisonError::into_inner) {
-        files.extend(session.files());
-    }
+    let mut session = {
+        // Whoever would remove the files waits until they are known.
+        let mut files = unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = Session::open(setup, Some(show_progress(link)?))?;
+        files.get_or_insert_default().extend(session.files());
+        session
+    };
     session.begin(standard_fds)?;
     let socket = listener.serve(inputs.clone())?;
     unfinished.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -89,7 +92,7 @@ fn record(setup: Setup, link: &FrontLink, gate: RecorderGate) -> Result<()> {
     match &end {
         End::NotStarted(reason) => {
             session.discard();
-            return reason.clone().map_or(Ok(()), |message| Err(recorder_error(message)));
+            return reason.clone().map_or(Ok(()), |message| Err(failure(message)));
         }
         End::FrontGone => session.kill(&receiver),
         _ => {}
@@ -101,7 +104,7 @@ fn record(setup: Setup, link: &FrontLink, gate: RecorderGate) -> Result<()> {
     let (recording, survivors) = session.close(end, socket, &receiver);
     drop(session);
     if let Some(message) = failed {
-        return Err(recorder_error(message));
+        return Err(failure(message));
     }
     link.send(&FromRecorder::Closed(Box::new(recording))).ok();
     if let Some(survivors) = survivors {
@@ -135,12 +138,12 @@ fn tracer_thread(gate: RecorderGate, config: &Config, inputs: &SyncSender<Input>
         let Some(pid) = gate.wait() else { return tell(Input::NotStarted(None)) };
         let (tracer, control) = match Tracer::seize(pid.as_raw(), config, inputs.clone()) {
             Ok(traced) => traced,
-            Err(error) => return tell(Input::NotStarted(Some(error.to_string()))),
+            Err(error) => return tell(Input::NotStarted(Some(chain(&error)))),
         };
         tell(Input::Traced { pid, control });
         gate.open();
         if let Err(error) = tracer.run() {
-            tell(Input::SourceFailed(error.to_string()));
+            tell(Input::SourceFailed(chain(&error)));
         }
     }));
     if traced.is_err() {

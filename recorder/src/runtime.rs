@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use agentrec_store::{Home, create_private_dir};
 use nix::unistd::{AccessFlags, access, geteuid};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 
 /// Longest path that fits into a socket address (`sun_path` with its NUL, unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
@@ -65,6 +65,11 @@ pub fn find_socket(home: &Home, runtime_dir: Option<&Path>, session: &str) -> Op
         .find(|path| path.symlink_metadata().is_ok())
 }
 
-pub(crate) fn recorder_error(error: impl std::fmt::Display) -> Error {
-    Error::Recorder { message: error.to_string(), hint: None }
+pub(crate) fn recorder_error(error: impl std::error::Error) -> Error {
+    failure(chain(&error))
+}
+
+/// The recorder could not do its work, and this is why.
+pub(crate) fn failure(message: String) -> Error {
+    Error::Recorder { message, hint: None }
 }

@@ -17,6 +17,9 @@ pub(crate) const SESSION: &str = "AGENTREC_SESSION";
 pub(crate) const FD: &str = "AGENTREC_FD";
 pub(crate) const RESUME: &str = "AGENTREC_RESUME";
 
+/// All of them.
+pub(crate) const OUR_VARIABLES: [&str; 4] = [SOCKET, SESSION, FD, RESUME];
+
 /// Everything that both processes have to know.
 pub(crate) struct Setup {
     /// As given, the environment completed.
@@ -47,7 +50,7 @@ impl Setup {
         let reserved_fd = reserved_fd()?;
 
         let plan = &mut options.plan;
-        plan.env.retain(|(name, _)| ![SOCKET, SESSION, FD, RESUME].iter().any(|ours| name == ours));
+        plan.env.retain(|(name, _)| !OUR_VARIABLES.iter().any(|ours| name == ours));
         plan.set_env(SOCKET, &socket);
         plan.set_env(SESSION, &session);
         plan.set_env(FD, reserved_fd.to_string());

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
@@ -19,10 +20,10 @@ use super::snapshot::{Snapshots, Wanted};
 use super::terminal::Terminal;
 use super::writing::Output;
 use super::{Command, Session, Started, boottime, redaction, wall_clock};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 use crate::redact::{Redactor, load_or_create_key};
-use crate::runtime::recorder_error;
-use crate::setup::Setup;
+use crate::runtime::{failure, recorder_error};
+use crate::setup::{OUR_VARIABLES, Setup};
 use crate::socket::State;
 
 impl Session {
@@ -43,7 +44,7 @@ impl Session {
         let file = TraceFile::create(&trace_path, options.overwrite).map_err(|error| {
             let hint = matches!(error, agentrec_trace::Error::Exists(_))
                 .then(|| "choose another name, or replace it with --overwrite".to_owned());
-            Error::Recorder { message: error.to_string(), hint }
+            Error::Recorder { message: chain(&error), hint }
         })?;
         let trace_path = trace_path.canonicalize().unwrap_or(trace_path);
         let output = Output::new(file).map_err(recorder_error)?;
@@ -106,9 +107,12 @@ impl Session {
             // Nothing has been started: the user can still choose another place.
             Some(message) => {
                 self.discard();
-                Err(recorder_error(message))
+                Err(failure(message))
             }
-            None => Ok(()),
+            None => {
+                self.catalogue(&self.catalogue_entry());
+                Ok(())
+            }
         }
     }
 
@@ -185,15 +189,20 @@ impl Session {
         for file in self.files() {
             std::fs::remove_file(file).ok();
         }
+        let catalogue = Catalogue::open(&self.setup.options.home);
+        if let Err(error) = catalogue.and_then(|c| c.forget(&self.setup.session)) {
+            tracing::warn!(%error, "a session that never ran is in the catalogue");
+        }
     }
 }
 
 impl Command {
-    /// The plan's command, redacted.
+    /// The plan's command, redacted, without the variables of this recording.
     fn of(setup: &Setup, redactor: &Redactor) -> Self {
         let plan = &setup.options.plan;
         let argv: Vec<Bytes<'_>> = plan.argv.iter().map(|arg| arg.as_os_str().into()).collect();
-        let env = plan.env.iter().map(|(name, value)| {
+        let own = |name: &OsString| OUR_VARIABLES.iter().any(|ours| name == ours);
+        let env = plan.env.iter().filter(|(name, _)| !own(name)).map(|(name, value)| {
             let value = redaction::env_value(redactor, name.as_bytes(), value.as_bytes());
             (Bytes::from(name.as_bytes()).into_owned(), value)
         });

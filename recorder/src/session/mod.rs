@@ -219,7 +219,6 @@ impl Session {
             Input::Traced { pid, control } => {
                 self.processes.command(pid.as_raw() as u32);
                 self.control = Some(control);
-                self.catalogue(&self.catalogue_entry());
             }
             Input::NotStarted(reason) => self.end = Some(End::NotStarted(reason)),
             Input::SourceFailed(message) => self.end = Some(End::Failed(message)),

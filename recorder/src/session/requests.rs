@@ -35,10 +35,11 @@ impl Session {
         let Incoming { sender, number, line, connection } = incoming;
         let now = boottime();
         let proc = self.processes.find(sender, now);
+        let reply_to = |req| Reply { connection: connection.clone(), req };
         let (reply, result) = match line {
-            Err(reason) => (None, Err(reason)),
+            Err(refusal) => (refusal.req.map(reply_to), Err(refusal.reason)),
             Ok(line) => {
-                let reply = line.req.map(|req| Reply { connection: connection.clone(), req });
+                let reply = line.req.map(reply_to);
                 match line.message {
                     Message::Request(request) => return self.request(request, reply, proc),
                     Message::Event { data, ts, tid } => {

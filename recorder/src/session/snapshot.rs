@@ -19,6 +19,7 @@ use agentrec_trace::{
 use serde_json::json;
 
 use super::{Input, Reply, Session, boottime, wall_clock};
+use crate::error::chain;
 use crate::setup::Setup;
 use crate::socket::State;
 use crate::source::OpenId;
@@ -275,7 +276,7 @@ impl Session {
             match stored {
                 Ok(root) => roots.push(root),
                 Err(error) => {
-                    let reason = format!("{} is not in the snapshot: {error}", visible.display());
+                    let reason = format!("{} is not in the snapshot: {}", visible.display(), chain(&error));
                     self.lost("snapshot", reason, None);
                 }
             }
@@ -329,7 +330,7 @@ impl Session {
                 payload
             }
             Err(error) => {
-                self.lost("snapshot", format!("{name}: {error}"), Some(1));
+                self.lost("snapshot", format!("{name}: {}", chain(&error)), Some(1));
                 Payload::default()
             }
         }

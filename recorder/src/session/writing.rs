@@ -6,6 +6,7 @@ use agentrec_trace::event::{Content, Lost, Payload};
 use agentrec_trace::{Data, Event, ObjectHint, Seq, TraceFile, Value, Writer, WriterOptions};
 
 use super::{End, Session};
+use crate::error::chain;
 use crate::options::OnError;
 use crate::source::{Captured, OpenId};
 
@@ -138,7 +139,7 @@ impl Session {
                 None
             }
             Err(error) => {
-                self.lost("session", format!("a {}: {error}", event.data.type_name()), Some(1));
+                self.lost("session", format!("a {}: {}", event.data.type_name(), chain(&error)), Some(1));
                 None
             }
             Ok(seq) => Some(seq),
@@ -185,7 +186,7 @@ impl Session {
             return;
         }
         let path = self.trace_path.display();
-        self.output.failure = Some(format!("cannot write to {path}: {error}"));
+        self.output.failure = Some(format!("{path}: {}", chain(&error)));
         if let Some(control) = &self.control {
             match self.setup.options.on_error {
                 OnError::Continue => control.silence(),

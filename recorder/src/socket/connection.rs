@@ -10,7 +10,7 @@ use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, send, setsockopt, sockopt,
 };
 
-use super::{Incoming, Line};
+use super::{Incoming, Line, Refusal};
 
 /// Longest line, bytes.
 const MAX_LINE: usize = 16 << 20;
@@ -36,6 +36,10 @@ impl Connection {
             Ok(_) | Err(_) => {}
         }
     }
+}
+
+fn too_long() -> Refusal {
+    "it is longer than 16 MiB".to_owned().into()
 }
 
 /// The read side.
@@ -140,7 +144,7 @@ impl Reader {
             if self.partial.len() > MAX_LINE {
                 self.partial = Vec::new();
                 self.skipping = true;
-                return self.incoming(Err("it is longer than 16 MiB".into()), hand_on);
+                return self.incoming(Err(too_long()), hand_on);
             }
         }
         true
@@ -148,7 +152,7 @@ impl Reader {
 
     fn line(&mut self, line: &[u8], hand_on: &mut impl FnMut(Incoming) -> bool) -> bool {
         let line = if line.len() > MAX_LINE {
-            Err("it is longer than 16 MiB".into())
+            Err(too_long())
         } else {
             Line::parse(line)
         };
@@ -157,7 +161,7 @@ impl Reader {
 
     fn incoming(
         &mut self,
-        line: Result<Line, String>,
+        line: Result<Line, Refusal>,
         hand_on: &mut impl FnMut(Incoming) -> bool,
     ) -> bool {
         self.lines += 1;

@@ -17,6 +17,21 @@ pub(crate) struct Line {
     pub(crate) message: Message,
 }
 
+/// A line that can't be used.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// What the reply has to repeat, where the line was read that far.
+    pub(crate) req: Option<serde_json::Value>,
+    /// Why, in a sentence.
+    pub(crate) reason: String,
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self { req: None, reason }
+    }
+}
+
 /// What a line says.
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -76,40 +91,47 @@ type Result<T> = std::result::Result<T, String>;
 
 impl Line {
     /// Reads a line without its end.
-    pub(crate) fn parse(line: &[u8]) -> Result<Self> {
+    pub(crate) fn parse(line: &[u8]) -> std::result::Result<Self, Refusal> {
         let mut fields: Fields = serde_json::from_slice(line)
             .map_err(|error| format!("it is not a JSON object: {error}"))?;
         let req = fields.remove("req").filter(|req| !req.is_null());
         if req.as_ref().is_some_and(|req| !req.is_number() && !req.is_string()) {
-            return Err("`req` is neither a number nor a string".into());
+            return Err("`req` is neither a number nor a string".to_owned().into());
         }
-        let kind: String = required(&mut fields, "type")?;
-        let message = match kind.as_str() {
-            "snapshot" => {
-                let description = optional(&mut fields, "description")?.unwrap_or_default();
-                let state = from_fields(fields)?;
-                Message::Request(Request::Snapshot { description, state: Box::new(state) })
-            }
-            "status" => Message::Request(Request::Status),
-            "export" => {
-                let path: PathBuf = required(&mut fields, "path")?;
-                if !path.is_absolute() {
-                    return Err("`path` is not absolute".into());
-                }
-                Message::Request(Request::Export { path })
-            }
-            "stop" => Message::Request(Request::Stop),
-            _ => {
-                let ts = optional(&mut fields, "ts")?;
-                let tid = optional(&mut fields, "tid")?;
-                Message::Event { data: Box::new(event(kind, fields)?), ts, tid }
-            }
-        };
-        let answered = !matches!(message, Message::Request(_));
-        if req.is_none() && !answered && !matches!(message, Message::Request(Request::Stop)) {
-            return Err("a request needs a `req`".into());
+        match message(fields, req.is_some()) {
+            Ok(message) => Ok(Self { req, message }),
+            Err(reason) => Err(Refusal { req, reason }),
         }
-        Ok(Self { req, message })
+    }
+}
+
+fn message(mut fields: Fields, wants_reply: bool) -> Result<Message> {
+    let kind: String = required(&mut fields, "type")?;
+    let request = match kind.as_str() {
+        "snapshot" => {
+            let description = optional(&mut fields, "description")?.unwrap_or_default();
+            let state = from_fields(fields)?;
+            Request::Snapshot { description, state: Box::new(state) }
+        }
+        "status" => Request::Status,
+        "export" => {
+            let path: PathBuf = required(&mut fields, "path")?;
+            if !path.is_absolute() {
+                return Err("`path` is not absolute".into());
+            }
+            Request::Export { path }
+        }
+        "stop" => Request::Stop,
+        _ => {
+            let ts = optional(&mut fields, "ts")?;
+            let tid = optional(&mut fields, "tid")?;
+            return Ok(Message::Event { data: Box::new(event(kind, fields)?), ts, tid });
+        }
+    };
+    match request {
+        Request::Stop => Ok(Message::Request(request)),
+        request if wants_reply => Ok(Message::Request(request)),
+        _ => Err("a request needs a `req`".into()),
     }
 }
 
@@ -221,7 +243,7 @@ mod tests {
     use super::*;
 
     fn error(line: &str) -> String {
-        Line::parse(line.as_bytes()).unwrap_err()
+        Line::parse(line.as_bytes()).unwrap_err().reason
     }
 
     fn data(line: &str) -> Data<'static> {
@@ -272,6 +294,8 @@ mod tests {
             error(r#"{"type":"tool.call","id":5,"name":"n"}"#).starts_with("`id`: invalid type")
         );
         assert_eq!(error(r#"{"type":"file.open"}"#), "`file.open` is for the recorder to say");
+        let refusal = Line::parse(br#"{"type":"tool.call","req":"r"}"#).unwrap_err();
+        assert_eq!(refusal.req, Some("r".into()));
         assert!(error(r#"{"type":"step"}"#).contains("have a dot"));
         assert_eq!(error(r#"{"type":"export","req":1,"path":"x"}"#), "`path` is not absolute");
         assert!(error(&"[".repeat(100_000)).starts_with("it is not a JSON object"));

@@ -20,7 +20,7 @@ use nix::unistd::geteuid;
 
 pub(crate) use self::connection::Connection;
 use self::connection::Reader;
-pub(crate) use self::line::{Line, Message, Request, State};
+pub(crate) use self::line::{Line, Message, Refusal, Request, State};
 use crate::error::{Error, Result};
 use crate::session::Input;
 
@@ -34,7 +34,7 @@ pub(crate) struct Incoming {
     pub(crate) sender: u32,
     /// Counts the connection's lines from 1.
     pub(crate) number: u64,
-    pub(crate) line: std::result::Result<Line, String>,
+    pub(crate) line: std::result::Result<Line, Refusal>,
     pub(crate) connection: Arc<Connection>,
 }
 

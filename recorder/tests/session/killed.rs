@@ -1,0 +1,101 @@
+//! SIGKILL to either process: the trace reads up to its last frame, and the whole tree is gone.
+
+use std::io::BufRead;
+
+use agentrec_trace::{Data, Status};
+use nix::sys::signal::{Signal, kill};
+use nix::time::{ClockId, clock_gettime};
+
+use super::harness::{Place, Running, wait_for_recorder};
+
+/// What a killed recorder may lose, in nanoseconds.
+const MAX_MISSING: u64 = 250_000_000;
+
+/// Writes files and lines without end; every descendant holds the output too.
+const BUSY: &str = "
+    (sleep 1000 &) ; setsid sleep 1000 &
+    i=0; while :; do i=$((i+1)); echo $i > f$((i%5)); echo $i; done";
+
+fn boottime() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap();
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+}
+
+/// Numbers that differ from run to run, from the kernel.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut bytes).unwrap();
+    u64::from_ne_bytes(bytes)
+}
+
+/// Lets the command run until a random one of its first lines, then until some part of the next frame's time has
+/// passed by what it writes.
+fn let_run(running: &mut Running) {
+    let lines = random() % 400;
+    for _ in 0..=lines {
+        running.line();
+    }
+}
+
+fn rounds(short: usize, long: usize) -> usize {
+    if std::env::var_os("AGENTREC_LONG").is_some() { long } else { short }
+}
+
+#[test]
+fn a_killed_recorder_loses_no_more_than_its_last_250_ms() {
+    for round in 0..rounds(100, 1000) {
+        let place = Place::new();
+        let mut running = place.start(&["sh", "-c", BUSY]);
+        let_run(&mut running);
+        let recorder = running.recorder_pid();
+        kill(recorder, Signal::SIGKILL).unwrap();
+        let killed = boottime();
+        // Returns when nobody holds the output any more: the whole tree is gone.
+        let ended = running.end();
+        assert_eq!(ended.code(), 125, "{}", ended.stderr);
+        assert!(ended.stderr.contains("the recorder was killed (signal 9)"), "{}", ended.stderr);
+        wait_for_recorder(&ended.trace);
+        let reader = ended.reader();
+        assert!(matches!(reader.status(), Status::Incomplete { .. }), "{:?}", reader.status());
+        let events = ended.events();
+        assert!(matches!(events[0].data, Data::SessionStart(_)));
+        assert!(events.iter().zip(1..).all(|(event, number)| event.seq.0 == number));
+        let last = events.last().unwrap().ts;
+        let missing = killed.saturating_sub(last);
+        assert!(missing <= MAX_MISSING, "round {round}: {} ms are missing", missing / 1_000_000);
+    }
+}
+
+#[test]
+fn a_killed_front_ends_the_tree_and_the_trace_says_so() {
+    for _ in 0..rounds(20, 200) {
+        let place = Place::new();
+        let mut running = place.start(&["sh", "-c", BUSY]);
+        let_run(&mut running);
+        running.signal(Signal::SIGKILL);
+        let mut rest = Vec::new();
+        while running.stdout.read_until(b'\n', &mut rest).unwrap() > 0 {}
+        running.front.wait().unwrap();
+        wait_for_recorder(&running.trace);
+        let events = super::harness::events(&running.trace);
+        let Data::SessionStop(stop) = &events.last().unwrap().data else { panic!("{events:?}") };
+        assert_eq!(stop.reason, "error");
+        assert_eq!(std::fs::read_dir(place.path("home/run")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_recorder_that_is_killed_while_the_command_waits_for_it_leaves_nothing() {
+    for _ in 0..rounds(20, 200) {
+        let place = Place::new();
+        place.write("file", "content");
+        let mut running = place.start(&["sh", "-c", "echo started; exec sleep 1000"]);
+        // As early as it can be found: before, while or after the first snapshot is taken.
+        let recorder = running.recorder_pid();
+        kill(recorder, Signal::SIGKILL).unwrap();
+        let line = running.line();
+        let ended = running.end();
+        assert_eq!(ended.code(), 125, "{}", ended.stderr);
+        assert!(["", "started"].contains(&line.as_str()));
+    }
+}

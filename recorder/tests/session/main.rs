@@ -1,0 +1,10 @@
+//! Whole recordings of real processes: what the front returns, what the trace holds, and that nothing is left stuck.
+
+mod exit;
+mod harness;
+mod killed;
+mod resumed;
+mod signals;
+mod snapshots;
+mod socket;
+mod stopping;

@@ -1,0 +1,180 @@
+//! Signals to the front reach the command as without us: once, whoever sends them, and stopping included.
+
+use std::os::unix::process::CommandExt;
+
+use agentrec_trace::{Data, Status};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::harness::{Place, Running, recorder};
+
+/// Says which signals come, until it is told to go by SIGUSR2.
+const REPORTER: &str = "
+    for s in TERM INT HUP QUIT USR1 WINCH; do trap \"echo got $s\" $s; done
+    trap 'kill $!; exit 7' USR2
+    sleep 1000 & echo ready
+    while :; do wait; done";
+
+fn reporter(place: &Place) -> Running {
+    let mut running = place.start(&["bash", "-c", REPORTER]);
+    assert_eq!(running.line(), "ready");
+    running
+}
+
+#[test]
+fn a_signal_to_the_front_reaches_the_command_once() {
+    let place = Place::new();
+    let mut running = reporter(&place);
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+        Signal::SIGUSR1,
+        Signal::SIGWINCH,
+    ] {
+        running.signal(signal);
+        assert_eq!(running.line(), format!("got {}", &signal.as_str()[3..]));
+    }
+    running.signal(Signal::SIGUSR2);
+    let ended = running.end();
+    assert_eq!((ended.code(), ended.stdout.as_str()), (7, ""), "{}", ended.stderr);
+    assert!(matches!(ended.reader().status(), Status::Complete(_)));
+}
+
+#[test]
+fn a_command_that_a_signal_ends_has_a_sealed_trace() {
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130), (Signal::SIGHUP, 129)] {
+        let place = Place::new();
+        let mut running = place.start(&["bash", "-c", "echo x > file; echo ready; exec sleep 1000"]);
+        assert_eq!(running.line(), "ready");
+        running.signal(signal);
+        let ended = running.end();
+        assert_eq!(ended.code(), code);
+        let events = ended.events();
+        let Data::SessionStop(stop) = &events.last().unwrap().data else { panic!("{events:?}") };
+        assert_eq!((&*stop.reason, stop.signal), ("signal", Some(signal as i32)));
+        assert!(events.iter().any(|event| matches!(&event.data, Data::SnapshotCreated(s) if s.trigger == "end")));
+    }
+}
+
+#[test]
+fn a_signal_while_the_tree_is_read_ends_the_run_before_it_begins() {
+    let place = Place::new();
+    for number in 0..3000 {
+        place.write(&format!("many/{number}"), &format!("{number}"));
+    }
+    let running = place.start(&["touch", "ran"]);
+    // The trace is made before the tree is read.
+    while !running.trace.exists() {
+        std::thread::yield_now();
+    }
+    let opened = std::fs::File::open(&running.trace).unwrap();
+    running.signal(Signal::SIGTERM);
+    let ended = running.end();
+    assert_eq!((ended.code(), ended.recording), (143, None));
+    opened.lock_shared().unwrap();
+    assert!(!ended.trace.exists());
+    assert!(!place.tree("ran").exists());
+}
+
+#[test]
+fn the_terminals_signals_are_not_doubled() {
+    use std::fs::File;
+    use std::io::{BufRead, BufReader, Write};
+
+    let place = Place::new();
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let mut command = place.command(&["bash", "-c", REPORTER]);
+    let terminal = || pty.slave.try_clone().unwrap();
+    command.stdin(terminal()).stdout(terminal()).stderr(terminal());
+    // `setsid --ctty` makes standard input the controlling terminal of a new session.
+    let mut session = std::process::Command::new("setsid");
+    session.args(["--ctty", "--wait"]).arg(recorder()).args(command.get_args()).env_clear();
+    session.envs(command.get_envs().map(|(name, value)| (name, value.unwrap())));
+    session.current_dir(place.path("tree"));
+    session.stdin(terminal()).stdout(terminal()).stderr(terminal());
+    let mut session = session.spawn().unwrap();
+    drop(pty.slave);
+    let mut master = File::from(pty.master);
+    let mut lines = BufReader::new(master.try_clone().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap().trim_start_matches("^C").trim_end().to_owned();
+    assert_eq!(next(), "ready");
+    for _ in 0..5 {
+        master.write_all(b"\x03").unwrap();
+        assert_eq!(next(), "got INT");
+    }
+    // Signals are handled in order: were a second SIGINT on its way, it would come before this one.
+    let front = Pid::from_raw(session.id() as i32);
+    kill(front, Signal::SIGUSR1).unwrap();
+    assert_eq!(next(), "got USR1");
+    kill(front, Signal::SIGUSR2).unwrap();
+    assert_eq!(session.wait().unwrap().code(), Some(7));
+}
+
+#[test]
+fn a_stopped_command_stops_the_front_and_both_go_on_together() {
+    // A group of its own is no orphaned one, since this process stands outside of it: it may be stopped (setpgid(2)).
+    for group in [true, false] {
+        let place = Place::new();
+        let mut command = place.command(&["bash", "-c", "echo ready; kill -TSTP 0; echo on"]);
+        command.process_group(0);
+        let mut running = place.started(command);
+        assert_eq!(running.line(), "ready");
+        let front = running.front_pid();
+        let stopped = waitpid(front, Some(WaitPidFlag::WUNTRACED)).unwrap();
+        assert!(matches!(stopped, WaitStatus::Stopped(..)), "{stopped:?}");
+        match group {
+            // The shell's `fg`.
+            true => killpg(front, Signal::SIGCONT).unwrap(),
+            // `kill -CONT` of the job's leader.
+            false => kill(front, Signal::SIGCONT).unwrap(),
+        }
+        assert_eq!(running.line(), "on");
+        assert_eq!(running.end().code(), 0);
+    }
+}
+
+#[test]
+fn a_command_that_is_stopped_and_killed_ends_the_front() {
+    let place = Place::new();
+    let mut command = place.command(&["bash", "-c", "echo $$; kill -TSTP $$; echo never"]);
+    command.process_group(0);
+    let mut running = place.started(command);
+    let agent = Pid::from_raw(running.line().parse().unwrap());
+    let stopped = waitpid(running.front_pid(), Some(WaitPidFlag::WUNTRACED)).unwrap();
+    assert!(matches!(stopped, WaitStatus::Stopped(..)), "{stopped:?}");
+    kill(agent, Signal::SIGKILL).unwrap();
+    let ended = running.end();
+    assert_eq!((ended.code(), ended.stdout.as_str()), (137, ""));
+}
+
+#[test]
+fn root_as_process_1_signals_reach_the_command_and_orphans_are_reaped() {
+    let place = Place::new();
+    // An orphan that ends while the command runs must not stay a zombie: its pid is free again.
+    let script = "
+        trap 'exit 9' TERM
+        (sh -c 'echo orphan' &)
+        read line < fifo
+        while grep -q 'State:.Z' /proc/[0-9]*/status 2>/dev/null; do :; done
+        echo ready
+        while :; do read line < fifo; done";
+    nix::unistd::mkfifo(&place.tree("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let recorded = place.command(&["bash", "-c", script]);
+    let mut container = std::process::Command::new("unshare");
+    container.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(recorder());
+    container.args(recorded.get_args()).env_clear();
+    container.envs(recorded.get_envs().map(|(name, value)| (name, value.unwrap())));
+    container.current_dir(place.path("tree"));
+    let mut running = place.started(container);
+    assert_eq!(running.line(), "orphan");
+    std::fs::write(place.tree("fifo"), "go\n").unwrap();
+    assert_eq!(running.line(), "ready");
+    let front = super::harness::child_of(running.front.id());
+    kill(front, Signal::SIGTERM).unwrap();
+    let ended = running.end();
+    assert_eq!(ended.code(), 9, "{}", ended.stderr);
+    assert!(matches!(ended.reader().status(), Status::Complete(_)));
+}
