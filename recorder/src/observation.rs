@@ -59,58 +59,162 @@ pub struct Usage {
 
 /// The calls that matter to the model. Named after the kernel's; several system calls share one variant.
 #[derive(Clone, Copy, Debug)]
-#[allow(missing_docs, reason = "the fields are the arguments of the calls, named as in their man pages")]
+#[allow(
+    missing_docs,
+    reason = "the fields are the arguments of the calls, named as in their man pages"
+)]
 pub enum Call<'a> {
     /// clone(2) and its kin, seen from the parent; `child` is a thread of the caller with CLONE_THREAD.
-    Fork { child: Tid, flags: u64 },
+    Fork {
+        child: Tid,
+        flags: u64,
+    },
     /// execve(2) succeeded; `former` is the thread that called it, which is now the leader.
-    Exec { former: Tid, at: At<'a>, argv: &'a ArgList, env: &'a [u8], exe: Option<&'a [u8]> },
+    Exec {
+        former: Tid,
+        at: At<'a>,
+        argv: &'a ArgList,
+        env: &'a [u8],
+        exe: Option<&'a [u8]>,
+    },
     /// execve(2) failed.
-    ExecFailed { at: At<'a>, argv: &'a ArgList },
+    ExecFailed {
+        at: At<'a>,
+        argv: &'a ArgList,
+    },
     /// The thread ended: it uses no table any more.
     ThreadExit,
     /// The whole process ended.
-    Exit { status: ExitStatus, usage: Usage },
-    Open { at: At<'a>, flags: u32, mode: u32, created: bool },
+    Exit {
+        status: ExitStatus,
+        usage: Usage,
+    },
+    Open {
+        at: At<'a>,
+        flags: u32,
+        mode: u32,
+        created: bool,
+    },
     /// Seen before it happens: close(2) frees the descriptor whatever it answers.
-    Close { fd: RawFd },
-    CloseRange { first: u32, last: u32, flags: u32 },
+    Close {
+        fd: RawFd,
+    },
+    CloseRange {
+        first: u32,
+        last: u32,
+        flags: u32,
+    },
     /// dup(2), dup2(2), dup3(2), fcntl(2) F_DUPFD: the result is the new descriptor.
-    Dup { fd: RawFd, cloexec: bool },
-    SetCloexec { fd: RawFd, on: bool },
-    Unshare { flags: u64 },
+    Dup {
+        fd: RawFd,
+        cloexec: bool,
+    },
+    SetCloexec {
+        fd: RawFd,
+        on: bool,
+    },
+    Unshare {
+        flags: u64,
+    },
     /// Bytes went through a descriptor: as many as the result says.
-    Transfer { fd: RawFd, direction: Direction },
+    Transfer {
+        fd: RawFd,
+        direction: Direction,
+    },
     /// Bytes went from one descriptor to another: as many as the result says.
-    Move { from: RawFd, to: RawFd },
+    Move {
+        from: RawFd,
+        to: RawFd,
+    },
     /// What a process wrote to one of the command's outputs (see `Model::output`).
-    Output { stream: RawFd, data: &'a [u8] },
-    Rename { from: At<'a>, to: At<'a>, flags: u32 },
-    Unlink { at: At<'a> },
-    Mkdir { at: At<'a>, mode: u32 },
-    Rmdir { at: At<'a> },
-    Link { from: At<'a>, to: At<'a> },
-    Symlink { target: &'a [u8], at: At<'a> },
-    Mknod { at: At<'a>, mode: u32, dev: u64 },
+    Output {
+        stream: RawFd,
+        data: &'a [u8],
+    },
+    Rename {
+        from: At<'a>,
+        to: At<'a>,
+        flags: u32,
+    },
+    Unlink {
+        at: At<'a>,
+    },
+    Mkdir {
+        at: At<'a>,
+        mode: u32,
+    },
+    Rmdir {
+        at: At<'a>,
+    },
+    Link {
+        from: At<'a>,
+        to: At<'a>,
+    },
+    Symlink {
+        target: &'a [u8],
+        at: At<'a>,
+    },
+    Mknod {
+        at: At<'a>,
+        mode: u32,
+        dev: u64,
+    },
     /// truncate(2), ftruncate(2) with `mode` 0; fallocate(2), where `length` is the end of the range.
-    Truncate { at: At<'a>, length: u64, mode: u32 },
-    Chmod { at: At<'a>, mode: u32 },
-    Chown { at: At<'a>, uid: Option<u32>, gid: Option<u32> },
+    Truncate {
+        at: At<'a>,
+        length: u64,
+        mode: u32,
+    },
+    Chmod {
+        at: At<'a>,
+        mode: u32,
+    },
+    Chown {
+        at: At<'a>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    },
     /// Times in nanoseconds since 1970; None where unchanged.
-    Utime { at: At<'a>, atime: Option<i64>, mtime: Option<i64> },
+    Utime {
+        at: At<'a>,
+        atime: Option<i64>,
+        mtime: Option<i64>,
+    },
     /// `size` is None where the attribute was removed.
-    Xattr { at: At<'a>, name: &'a [u8], size: Option<u64> },
+    Xattr {
+        at: At<'a>,
+        name: &'a [u8],
+        size: Option<u64>,
+    },
     /// A mapping that is shared and writable.
-    Mmap { fd: RawFd, offset: u64, length: u64 },
+    Mmap {
+        fd: RawFd,
+        offset: u64,
+        length: u64,
+    },
     /// FICLONE, FICLONERANGE.
-    CloneFile { from: RawFd, to: RawFd },
-    Chdir { at: At<'a> },
+    CloneFile {
+        from: RawFd,
+        to: RawFd,
+    },
+    Chdir {
+        at: At<'a>,
+    },
     /// The result is the new descriptor.
-    Socket { family: i32, kind: i32, protocol: i32 },
+    Socket {
+        family: i32,
+        kind: i32,
+        protocol: i32,
+    },
     /// `address` is a `struct sockaddr` as the process gave it.
-    Connect { fd: RawFd, address: &'a [u8] },
+    Connect {
+        fd: RawFd,
+        address: &'a [u8],
+    },
     /// Something of what the thread did is not known.
-    Lost { loss: Loss },
+    Lost {
+        loss: Loss,
+    },
 }
 
 /// What an engine could not see, and why. Reported once a process, except where each one counts.
@@ -147,13 +251,25 @@ impl Loss {
     /// Why, for `lost.reason`.
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Memory => "an argument of a system call could not be read from the process's memory",
-            Self::MovedOutput => "output was moved inside the kernel (splice, sendfile, copy_file_range); its content was not seen",
+            Self::Memory => {
+                "an argument of a system call could not be read from the process's memory"
+            }
+            Self::MovedOutput => {
+                "output was moved inside the kernel (splice, sendfile, copy_file_range); its content was not seen"
+            }
             Self::IoUring => "the process set up io_uring, whose operations are not system calls",
-            Self::Tracer => "the process tried to trace another process, which a recorded process cannot be",
-            Self::ForeignArch => "the process made system calls of another architecture (32-bit or x32), which are not decoded",
-            Self::ReservedDescriptor => "the descriptor that is kept for the session's socket, and not watched, holds something else",
-            Self::Orphan => "the process's parent was killed while starting it; its parent and inherited descriptors are a guess",
+            Self::Tracer => {
+                "the process tried to trace another process, which a recorded process cannot be"
+            }
+            Self::ForeignArch => {
+                "the process made system calls of another architecture (32-bit or x32), which are not decoded"
+            }
+            Self::ReservedDescriptor => {
+                "the descriptor that is kept for the session's socket, and not watched, holds something else"
+            }
+            Self::Orphan => {
+                "the process's parent was killed while starting it; its parent and inherited descriptors are a guess"
+            }
         }
     }
 

@@ -23,6 +23,10 @@ use agentrec_trace::Event;
 
 /// What a source tells the session.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are events, and a box would be an allocation for each"
+)]
 pub enum Report {
     /// Something happened in the tree.
     Event(Captured),

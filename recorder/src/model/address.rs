@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn decodes_inet_and_unix() {
-        let inet = decode(&sockaddr(libc::AF_INET, &[0x1f, 0x90, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]));
+        let inet =
+            decode(&sockaddr(libc::AF_INET, &[0x1f, 0x90, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]));
         assert_eq!((&*inet.family, &*inet.host, inet.port), ("inet", "127.0.0.1", 8080));
         let mut v6 = vec![0, 53, 0, 0, 0, 0];
         v6.extend(Ipv6Addr::LOCALHOST.octets());

@@ -188,7 +188,9 @@ impl Model {
                 Some(paths::absolute(base, path, |name| kernel.is_symlink(tid, name)))
             }
             At::Path { dir: Some(fd), path } => {
-                let Some(base) = self.base(tid, task, fd, kernel) else { return Some(path.to_vec()) };
+                let Some(base) = self.base(tid, task, fd, kernel) else {
+                    return Some(path.to_vec());
+                };
                 Some(paths::absolute(&base, path, |name| kernel.is_symlink(tid, name)))
             }
         }
@@ -203,7 +205,9 @@ impl Model {
         fd: RawFd,
         kernel: &mut impl Kernel,
     ) -> Option<Vec<u8>> {
-        let Some(id) = self.files.get(task.files).get(fd) else { return kernel.descriptor(tid, fd) };
+        let Some(id) = self.files.get(task.files).get(fd) else {
+            return kernel.descriptor(tid, fd);
+        };
         let description = self.descriptions.get_mut(id);
         if description.base.is_none() {
             let asked = kernel.descriptor(tid, fd);
@@ -231,10 +235,7 @@ impl Model {
 }
 
 /// The variables of the environment block `new` that `old` has not, and, without value, the other way round.
-pub(super) fn env_changes(
-    old: &[u8],
-    new: &[u8],
-) -> Vec<(Bytes<'static>, Option<Bytes<'static>>)> {
+pub(super) fn env_changes(old: &[u8], new: &[u8]) -> Vec<(Bytes<'static>, Option<Bytes<'static>>)> {
     if old == new {
         return Vec::new();
     }
@@ -243,10 +244,8 @@ pub(super) fn env_changes(
         .iter()
         .filter(|(name, value)| old.get(*name) != Some(value))
         .map(|(name, value)| (name.to_vec().into(), Some(value.to_vec().into())));
-    let removed = old
-        .keys()
-        .filter(|name| !new.contains_key(*name))
-        .map(|name| (name.to_vec().into(), None));
+    let removed =
+        old.keys().filter(|name| !new.contains_key(*name)).map(|name| (name.to_vec().into(), None));
     set.chain(removed).collect()
 }
 

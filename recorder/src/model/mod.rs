@@ -10,6 +10,7 @@ mod describe;
 mod files;
 mod paths;
 mod slab;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -18,14 +19,12 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 
-use agentrec_trace::event::{
-    Data, FileClose, Lost, NetClose, ProcessExec, ProcessExit, ProcessFork, TermOutput,
-};
-use agentrec_trace::{Event, ProcId, Seq, Source};
+use agentrec_trace::event::{Data, Lost, ProcessExec, ProcessExit, ProcessFork, TermOutput};
+use agentrec_trace::{Event, ProcId, Source};
 
 use crate::observation::{ArgList, At, Call, Direction, Loss, Observation, Tid, Usage, split_nul};
 use crate::source::{Captured, Config, ExitStatus, OpenId};
-use files::{Description, DescriptionId, FileTable, Kind, Released};
+use files::{Description, DescriptionId, FileTable, Kind};
 use slab::Slab;
 
 /// What a model may ask about a thread that stands still. An engine that can't answer says None, and the model
@@ -355,21 +354,9 @@ impl Model {
         scribe.write(task.process, self.proc(task), data);
     }
 
-    /// What the command starts with.
-    fn adopt_descriptors(&mut self, task: Task, open: Vec<(RawFd, Vec<u8>)>) {
-        for (fd, path) in open {
-            let kind = if self.outputs.contains(&fd) { Kind::Output(fd) } else { Kind::File };
-            let id = self.descriptions.insert(Description::new(path, kind, false));
-            self.files.get_mut(task.files).set(fd, id, false, false);
-            self.descriptions.get_mut(id).tables = 1;
-        }
-    }
-
     fn exit(&mut self, pid: Tid, status: ExitStatus, usage: Usage, scribe: &mut Scribe<'_>) {
-        if self.processes.get(&pid).is_none() {
-            return;
-        }
-        if self.processes[&pid].tasks > 0 {
+        let Some(process) = self.processes.get(&pid) else { return };
+        if process.tasks > 0 {
             let rest: Vec<Tid> = self
                 .tasks
                 .iter()
@@ -386,11 +373,7 @@ impl Model {
             ExitStatus::Signal { signal, core } => (None, Some(signal), core),
         };
         let Usage { utime, stime, max_rss } = usage;
-        scribe.write(
-            pid,
-            process.id,
-            ProcessExit { code, signal, core, utime, stime, max_rss },
-        );
+        scribe.write(pid, process.id, ProcessExit { code, signal, core, utime, stime, max_rss });
     }
 
     /// A task lets go of its tables.
@@ -400,150 +383,6 @@ impl Model {
         self.drop_dir(task.dir);
         if let Some(process) = self.processes.get_mut(&task.process) {
             process.tasks -= 1;
-        }
-    }
-
-    fn drop_dir(&mut self, dir: u32) {
-        let work_dir = self.dirs.get_mut(dir);
-        work_dir.users -= 1;
-        if work_dir.users == 0 {
-            self.dirs.remove(dir);
-        }
-    }
-
-    fn drop_files(&mut self, task: Task, scribe: &mut Scribe<'_>) {
-        let files = self.files.get_mut(task.files);
-        files.users -= 1;
-        if files.users == 0 {
-            for released in files.close_all() {
-                self.release(task, Some(released), scribe);
-            }
-            self.files.remove(task.files);
-        }
-    }
-
-    fn copy_files(&mut self, from: u32) -> u32 {
-        let copy = self.files.get(from).inherit();
-        for id in copy.descriptions() {
-            self.descriptions.get_mut(id).tables += 1;
-        }
-        self.files.insert(copy)
-    }
-
-    fn unshare(&mut self, tid: Tid, flags: u64) {
-        let Some(&task) = self.tasks.get(&tid) else { return };
-        let has = |flag: i32| flags & flag as u32 as u64 != 0;
-        if has(libc::CLONE_FILES) && self.files.get(task.files).users > 1 {
-            let copy = self.copy_files(task.files);
-            self.files.get_mut(task.files).users -= 1;
-            self.tasks.insert(tid, Task { files: copy, ..task });
-        }
-        // A new mount or user namespace implies a working directory of one's own (unshare(2)).
-        let own_dir = has(libc::CLONE_FS) || has(libc::CLONE_NEWNS) || has(libc::CLONE_NEWUSER);
-        if own_dir && self.dirs.get(task.dir).users > 1 {
-            let path = self.dirs.get(task.dir).path.clone();
-            self.dirs.get_mut(task.dir).users -= 1;
-            let dir = self.dirs.insert(WorkDir { path, users: 1 });
-            if let Some(task) = self.tasks.get_mut(&tid) {
-                task.dir = dir;
-            }
-        }
-    }
-
-    fn close_range(&mut self, tid: Tid, first: u32, last: u32, flags: u32, scribe: &mut Scribe<'_>) {
-        if first > last || flags & !(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) != 0 {
-            return;
-        }
-        if flags & CLOSE_RANGE_UNSHARE != 0 {
-            self.unshare(tid, libc::CLONE_FILES as u64);
-        }
-        let Some(&task) = self.tasks.get(&tid) else { return };
-        let limit = |fd: u32| RawFd::try_from(fd).unwrap_or(RawFd::MAX);
-        let range = limit(first)..=limit(last);
-        if flags & CLOSE_RANGE_CLOEXEC != 0 {
-            self.files.get_mut(task.files).set_cloexec_range(range);
-            return;
-        }
-        for released in self.files.get_mut(task.files).close_range(range) {
-            self.release(task, Some(released), scribe);
-        }
-    }
-
-    fn dup(&mut self, task: Task, fd: RawFd, new: RawFd, cloexec: bool, scribe: &mut Scribe<'_>) {
-        if fd == new {
-            return;
-        }
-        match self.files.get(task.files).get(fd) {
-            Some(description) => self.install(task, new, description, cloexec, false, scribe),
-            None => {
-                // A copy of what is not followed takes the place of what was.
-                let released = self.files.get_mut(task.files).close(new);
-                self.release(task, released, scribe);
-                self.check_reserved(task, new, None, scribe);
-            }
-        }
-    }
-
-    /// A descriptor of the task's names `description` from here on.
-    fn install(
-        &mut self,
-        task: Task,
-        fd: RawFd,
-        description: DescriptionId,
-        cloexec: bool,
-        opened: bool,
-        scribe: &mut Scribe<'_>,
-    ) {
-        let (released, first) =
-            self.files.get_mut(task.files).set(fd, description, cloexec, opened);
-        if first {
-            self.descriptions.get_mut(description).tables += 1;
-        }
-        self.release(task, released, scribe);
-        self.check_reserved(task, fd, Some(description), scribe);
-    }
-
-    fn check_reserved(
-        &mut self,
-        task: Task,
-        fd: RawFd,
-        description: Option<DescriptionId>,
-        scribe: &mut Scribe<'_>,
-    ) {
-        if self.reserved_fd != Some(fd) {
-            return;
-        }
-        let kind = description.map(|id| self.descriptions.get(id).kind);
-        if !matches!(kind, Some(Kind::Socket { ours: true, .. })) {
-            self.lost(task, Loss::ReservedDescriptor, scribe);
-        }
-    }
-
-    /// The last descriptor of a table for a description is gone.
-    fn release(&mut self, task: Task, released: Option<Released>, scribe: &mut Scribe<'_>) {
-        let Some((id, used)) = released else { return };
-        let proc = self.proc(task);
-        let description = self.descriptions.get_mut(id);
-        description.tables -= 1;
-        let moved = used.read > 0 || used.written > 0;
-        let open = description.has_event.then_some(Seq(u64::from(id)));
-        if moved || (used.opened && description.has_event) {
-            match description.kind {
-                Kind::Socket { .. } if open.is_none() => {}
-                Kind::Socket { .. } => {
-                    let data = NetClose { open, sent: used.written, received: used.read };
-                    scribe.write(task.process, proc, data);
-                }
-                Kind::File | Kind::Output(_) => {
-                    let path = open.is_none().then(|| description.path.clone().into());
-                    let data =
-                        FileClose { open, path, read: used.read, written: used.written };
-                    scribe.write(task.process, proc, data);
-                }
-            }
-        }
-        if description.tables == 0 {
-            self.descriptions.remove(id);
         }
     }
 
@@ -562,6 +401,3 @@ impl Model {
         scribe.write(task.process, id, data);
     }
 }
-
-const CLOSE_RANGE_UNSHARE: u32 = 1 << 1;
-const CLOSE_RANGE_CLOEXEC: u32 = 1 << 2;

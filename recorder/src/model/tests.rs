@@ -8,6 +8,7 @@ use std::rc::Rc;
 use agentrec_trace::Data;
 use proptest::prelude::*;
 
+use super::tables::{CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE};
 use super::*;
 use crate::observation::{ArgList, At, Call};
 
@@ -212,7 +213,11 @@ impl Naive {
                     let inside = |fd: &RawFd| (first as RawFd..=last as RawFd).contains(fd);
                     let mut table = table.borrow_mut();
                     if flags & CLOSE_RANGE_CLOEXEC != 0 {
-                        table.slots.iter_mut().filter(|(fd, _)| inside(fd)).for_each(|(_, s)| s.1 = true);
+                        table
+                            .slots
+                            .iter_mut()
+                            .filter(|(fd, _)| inside(fd))
+                            .for_each(|(_, s)| s.1 = true);
                     } else {
                         table.slots.retain(|fd, _| !inside(fd));
                     }
@@ -305,7 +310,9 @@ impl Naive {
         let mut closes: Vec<_> = out
             .iter()
             .filter_map(|captured| match &captured.event.data {
-                Data::FileClose(close) => Some((close.open.expect("opened here").0, close.read, close.written)),
+                Data::FileClose(close) => {
+                    Some((close.open.expect("opened here").0, close.read, close.written))
+                }
                 _ => None,
             })
             .collect();

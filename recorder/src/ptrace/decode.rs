@@ -92,7 +92,9 @@ impl Entry {
 
     fn first_place(&self) -> Option<Place> {
         match self.row?.shape {
-            Shape::Open { at, .. } | Shape::Creat { at, .. } | Shape::OpenHow { at, .. } => Some(at),
+            Shape::Open { at, .. } | Shape::Creat { at, .. } | Shape::OpenHow { at, .. } => {
+                Some(at)
+            }
             _ => None,
         }
     }
@@ -163,9 +165,7 @@ impl Entry {
                 }
                 Call::Transfer { fd: self.fd(0), direction: Direction::Read }
             }
-            Shape::Write { .. } => {
-                Call::Transfer { fd: self.fd(0), direction: Direction::Write }
-            }
+            Shape::Write { .. } => Call::Transfer { fd: self.fd(0), direction: Direction::Write },
             Shape::Messages { write } => {
                 let direction = if write { Direction::Write } else { Direction::Read };
                 Call::Transfer { fd: self.fd(0), direction }
@@ -185,9 +185,7 @@ impl Entry {
                 Call::Mkdir { at: self.at(at, 0)?, mode: self.arg(mode) as u32 }
             }
             Shape::Rmdir { at } => Call::Rmdir { at: self.at(at, 0)? },
-            Shape::Link { from, to } => {
-                Call::Link { from: self.at(from, 0)?, to: self.at(to, 1)? }
-            }
+            Shape::Link { from, to } => Call::Link { from: self.at(from, 0)?, to: self.at(to, 1)? },
             Shape::Symlink { at, .. } => {
                 Call::Symlink { target: self.name(1)?, at: self.at(at, 0)? }
             }
@@ -226,9 +224,7 @@ impl Entry {
             Shape::RemoveXattr { at, .. } => {
                 Call::Xattr { at: self.at(at, 0)?, name: self.name(1)?, size: None }
             }
-            Shape::Mmap => {
-                Call::Mmap { fd: self.fd(4), offset: self.arg(5), length: self.arg(1) }
-            }
+            Shape::Mmap => Call::Mmap { fd: self.fd(4), offset: self.arg(5), length: self.arg(1) },
             Shape::Chdir { at } => Call::Chdir { at: self.at(at, 0)? },
             Shape::Socket => Call::Socket {
                 family: self.arg(0) as i32,
@@ -292,7 +288,8 @@ impl Entry {
             Place::Name(_) => At::Path { dir: None, path: self.name(index)? },
             Place::NameAt { dir, .. } => At::Path { dir: directory(dir), path: self.name(index)? },
             Place::NameOrFd { dir, flags, .. } => {
-                let empty = flags.is_some_and(|arg| self.arg(arg) as i32 & libc::AT_EMPTY_PATH != 0);
+                let empty =
+                    flags.is_some_and(|arg| self.arg(arg) as i32 & libc::AT_EMPTY_PATH != 0);
                 let itself = match self.names[index] {
                     Text::Absent => true,
                     _ => empty && self.name(index)?.is_empty(),

@@ -109,10 +109,7 @@ fn assemble(reserved_fd: Option<RawFd>) -> Vec<sock_filter> {
         load(NUMBER),
     ];
     #[cfg(target_arch = "x86_64")]
-    program.extend([
-        jump(libc::BPF_JGE, X32_BIT, 0, 1),
-        ret(libc::SECCOMP_RET_TRACE | FOREIGN),
-    ]);
+    program.extend([jump(libc::BPF_JGE, X32_BIT, 0, 1), ret(libc::SECCOMP_RET_TRACE | FOREIGN)]);
     for (index, row) in TABLE.iter().enumerate() {
         let block = block(row.when, libc::SECCOMP_RET_TRACE | index as u32, reserved_fd);
         program.push(jump(libc::BPF_JEQ, row.number as u32, 0, block.len() as u8));
@@ -125,12 +122,9 @@ fn assemble(reserved_fd: Option<RawFd>) -> Vec<sock_filter> {
 /// What to do with a call whose number matched. Always ends with a return.
 fn block(when: When, stop: u32, reserved_fd: Option<RawFd>) -> Vec<sock_filter> {
     match (when, reserved_fd) {
-        (When::NotReserved(arg), Some(fd)) => vec![
-            load(low_word(arg)),
-            jump(libc::BPF_JEQ, fd as u32, 0, 1),
-            ret(ALLOW),
-            ret(stop),
-        ],
+        (When::NotReserved(arg), Some(fd)) => {
+            vec![load(low_word(arg)), jump(libc::BPF_JEQ, fd as u32, 0, 1), ret(ALLOW), ret(stop)]
+        }
         (When::Always | When::NotReserved(_), _) => vec![ret(stop)],
         (When::Has(arg, bits), _) => {
             vec![load(low_word(arg)), jump(libc::BPF_JSET, bits, 1, 0), ret(ALLOW), ret(stop)]
@@ -250,6 +244,9 @@ mod tests {
         const I386: u32 = 0x4000_0003;
         assert_eq!(run(&program, I386, 5, [0; 6]), libc::SECCOMP_RET_TRACE | FOREIGN);
         #[cfg(target_arch = "x86_64")]
-        assert_eq!(run(&program, NATIVE_ARCH, X32_BIT | 1, [0; 6]), libc::SECCOMP_RET_TRACE | FOREIGN);
+        assert_eq!(
+            run(&program, NATIVE_ARCH, X32_BIT | 1, [0; 6]),
+            libc::SECCOMP_RET_TRACE | FOREIGN
+        );
     }
 }

@@ -34,7 +34,9 @@ impl Piece {
     /// What to read at once: a text not over the page's end, which may be the end of what is readable.
     fn first_len(self) -> usize {
         match self {
-            Self::Text { address, max } => (FIRST_CHUNK.min(PAGE - address % PAGE) as usize).min(max),
+            Self::Text { address, max } => {
+                (FIRST_CHUNK.min(PAGE - address % PAGE) as usize).min(max)
+            }
             Self::Block { len, .. } => len,
         }
     }

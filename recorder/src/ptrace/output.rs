@@ -73,7 +73,7 @@ pub(super) fn arguments(tid: Tid, array: u64) -> ArgList {
     let mut total = 0;
     let mut string = Vec::new();
     let mut at = array;
-    'all: while array != 0 {
+    'all: loop {
         let until_block_end = POINTERS - at / 8 % POINTERS;
         let Ok(pointers) = read_words(tid, at, until_block_end as usize) else { break };
         at += 8 * until_block_end;

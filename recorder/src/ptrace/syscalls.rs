@@ -68,9 +68,20 @@ pub(super) enum Times {
 /// What a call does, and with which arguments.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shape {
-    Open { at: Place, flags: Arg, mode: Arg },
-    Creat { at: Place, mode: Arg },
-    OpenHow { at: Place, how: Arg, size: Arg },
+    Open {
+        at: Place,
+        flags: Arg,
+        mode: Arg,
+    },
+    Creat {
+        at: Place,
+        mode: Arg,
+    },
+    OpenHow {
+        at: Place,
+        how: Arg,
+        size: Arg,
+    },
     Close,
     CloseRange,
     Dup,
@@ -81,34 +92,97 @@ pub(super) enum Shape {
     Unshare,
     Read,
     /// The flags may say that nothing is taken out (MSG_PEEK).
-    Receive { flags: Arg },
-    Write { buffers: Buffers },
+    Receive {
+        flags: Arg,
+    },
+    Write {
+        buffers: Buffers,
+    },
     /// sendmmsg(2), recvmmsg(2): the bytes of each message stand in its header.
-    Messages { write: bool },
-    Move { from: Arg, to: Arg },
-    Rename { from: Place, to: Place, flags: Option<Arg> },
-    Unlink { at: Place },
+    Messages {
+        write: bool,
+    },
+    Move {
+        from: Arg,
+        to: Arg,
+    },
+    Rename {
+        from: Place,
+        to: Place,
+        flags: Option<Arg>,
+    },
+    Unlink {
+        at: Place,
+    },
     /// unlinkat(2), which is rmdir(2) with AT_REMOVEDIR.
-    UnlinkAt { at: Place, flags: Arg },
-    Mkdir { at: Place, mode: Arg },
-    Rmdir { at: Place },
-    Link { from: Place, to: Place },
-    Symlink { target: Arg, at: Place },
-    Mknod { at: Place, mode: Arg, dev: Arg },
-    Truncate { at: Place, length: Arg },
+    UnlinkAt {
+        at: Place,
+        flags: Arg,
+    },
+    Mkdir {
+        at: Place,
+        mode: Arg,
+    },
+    Rmdir {
+        at: Place,
+    },
+    Link {
+        from: Place,
+        to: Place,
+    },
+    Symlink {
+        target: Arg,
+        at: Place,
+    },
+    Mknod {
+        at: Place,
+        mode: Arg,
+        dev: Arg,
+    },
+    Truncate {
+        at: Place,
+        length: Arg,
+    },
     Fallocate,
-    Chmod { at: Place, mode: Arg },
-    Chown { at: Place, uid: Arg, gid: Arg },
-    Utime { at: Place, times: Arg, form: Times },
-    SetXattr { at: Place, name: Arg, size: Arg },
+    Chmod {
+        at: Place,
+        mode: Arg,
+    },
+    Chown {
+        at: Place,
+        uid: Arg,
+        gid: Arg,
+    },
+    Utime {
+        at: Place,
+        times: Arg,
+        form: Times,
+    },
+    SetXattr {
+        at: Place,
+        name: Arg,
+        size: Arg,
+    },
     /// setxattrat(2): the size stands in a `struct xattr_args`.
-    SetXattrAt { at: Place, name: Arg, args: Arg },
-    RemoveXattr { at: Place, name: Arg },
+    SetXattrAt {
+        at: Place,
+        name: Arg,
+        args: Arg,
+    },
+    RemoveXattr {
+        at: Place,
+        name: Arg,
+    },
     Mmap,
-    Chdir { at: Place },
+    Chdir {
+        at: Place,
+    },
     Socket,
     Connect,
-    Exec { at: Place, argv: Arg },
+    Exec {
+        at: Place,
+        argv: Arg,
+    },
     Clone,
     Clone3,
     Ptrace,
@@ -169,7 +243,9 @@ impl Shape {
 impl Place {
     pub(super) fn name(self) -> Option<Arg> {
         match self {
-            Self::Name(name) | Self::NameAt { name, .. } | Self::NameOrFd { name, .. } => Some(name),
+            Self::Name(name) | Self::NameAt { name, .. } | Self::NameOrFd { name, .. } => {
+                Some(name)
+            }
             Self::Fd(_) => None,
         }
     }

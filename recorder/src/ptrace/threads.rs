@@ -202,7 +202,8 @@ impl Threads {
     pub(super) fn take_over(&mut self, leader: Tid, former: Tid) -> Option<Entry> {
         let caller = self.threads.remove(&former)?;
         let process = caller.process;
-        if self.processes.get(&process).is_some_and(|process| process.left > 1) || leader != former {
+        if self.processes.get(&process).is_some_and(|process| process.left > 1) || leader != former
+        {
             self.threads.retain(|_, thread| thread.process != process);
         }
         self.processes.insert(process, Process { left: 1, ..Process::default() });

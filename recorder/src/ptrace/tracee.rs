@@ -227,6 +227,7 @@ fn io_vec<T>(value: &mut T) -> libc::iovec {
 fn request(what: c_uint, tid: Tid, address: usize, data: usize) -> io::Result<()> {
     // SAFETY: `address` and `data` are numbers to these requests, or, from the functions above, the address and size
     // of a live value of the type that the request fills in or reads. Only the tracee's memory is changed otherwise.
-    let answer = unsafe { libc::ptrace(what as _, tid, address as *mut c_void, data as *mut c_void) };
+    let answer =
+        unsafe { libc::ptrace(what as _, tid, address as *mut c_void, data as *mut c_void) };
     if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -12,8 +12,20 @@ const TRACEES: &[(&str, &[&str])] = &[
     (
         "transfer",
         &[
-            "write", "writev", "pwrite64", "pwritev", "pwritev2", "read", "readv", "pread64", "preadv",
-            "preadv2", "sendfile", "copy_file_range", "splice", "close",
+            "write",
+            "writev",
+            "pwrite64",
+            "pwritev",
+            "pwritev2",
+            "read",
+            "readv",
+            "pread64",
+            "preadv",
+            "preadv2",
+            "sendfile",
+            "copy_file_range",
+            "splice",
+            "close",
         ],
     ),
     ("dup", &["dup", "dup2", "dup3", "fcntl"]),
@@ -25,9 +37,26 @@ const TRACEES: &[(&str, &[&str])] = &[
     (
         "attributes",
         &[
-            "truncate", "ftruncate", "fallocate", "chmod", "fchmod", "fchmodat", "chown", "lchown",
-            "fchown", "fchownat", "utime", "utimes", "futimesat", "utimensat", "setxattr", "lsetxattr",
-            "fsetxattr", "removexattr", "lremovexattr", "fremovexattr",
+            "truncate",
+            "ftruncate",
+            "fallocate",
+            "chmod",
+            "fchmod",
+            "fchmodat",
+            "chown",
+            "lchown",
+            "fchown",
+            "fchownat",
+            "utime",
+            "utimes",
+            "futimesat",
+            "utimensat",
+            "setxattr",
+            "lsetxattr",
+            "fsetxattr",
+            "removexattr",
+            "lremovexattr",
+            "fremovexattr",
         ],
     ),
     ("attributes_at", &["fchmodat2", "setxattrat", "removexattrat"]),
@@ -72,7 +101,8 @@ fn every_tracee_makes_its_calls_and_has_a_test() {
             assert!(made(',') || made(')'), "{tracee}.c doesn't call {call}");
         }
         let runs = |test: &str| {
-            test.contains(&format!("expect(\"{tracee}\"")) || test.contains(&format!("tracee(\"{tracee}\""))
+            test.contains(&format!("expect(\"{tracee}\""))
+                || test.contains(&format!("tracee(\"{tracee}\""))
         };
         assert!(tests.iter().any(|test| runs(test)), "no test runs {tracee}");
     }

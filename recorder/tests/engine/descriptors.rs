@@ -109,7 +109,10 @@ fn outputs_are_kept_whole_and_by_where_they_go() {
             "p1 exit 0",
         ];
         assert_eq!(recorded.lines(), expected);
-        assert_eq!(recorded.stdout.len(), "out\nvector\nchild\n".len() + 3_000_000 + "hidden\n".len());
+        assert_eq!(
+            recorded.stdout.len(),
+            "out\nvector\nchild\n".len() + 3_000_000 + "hidden\n".len()
+        );
         assert_eq!(recorded.stderr, b"err\nnine\nswapped\n");
     }
 }

@@ -330,7 +330,7 @@ pub fn expect(name: &str, prepare: impl Fn(&Path), expected: &[&str]) {
         let lines = recorded.lines();
         let shown = lines.join("\n");
         let [first, between @ .., last] = &lines[..] else { panic!("too few events:\n{shown}") };
-        assert_eq!(first, &format!("p1 exec tracee [tracee] []"), "as {user:?}:\n{shown}");
+        assert_eq!(first, "p1 exec tracee [tracee] []", "as {user:?}:\n{shown}");
         assert_eq!(last, "p1 exit 0", "as {user:?}:\n{shown}");
         assert!(between == expected, "as {user:?}: events:\n{shown}");
     }

@@ -47,7 +47,8 @@ impl Writer {
                 };
                 let env = words(exec.env.iter().map(variable));
                 let exe = exec.exe.as_ref().map(|exe| format!(" exe {}", path(exe)));
-                let what = format!("{} [{argv}] [{env}]{}", path(&exec.path), exe.unwrap_or_default());
+                let what =
+                    format!("{} [{argv}] [{env}]{}", path(&exec.path), exe.unwrap_or_default());
                 format!("exec {what}{}", errno(exec.errno))
             }
             Data::ProcessExit(exit) => match (exit.code, exit.signal) {
@@ -67,7 +68,8 @@ impl Writer {
                 format!("close {what} r{} w{}", close.read, close.written)
             }
             Data::FileRename(rename) => {
-                let flags = if rename.flags == 0 { "".into() } else { format!(" {}", rename.flags) };
+                let flags =
+                    if rename.flags == 0 { "".into() } else { format!(" {}", rename.flags) };
                 let (from, to) = (path(&rename.from), path(&rename.to));
                 format!("rename {from} {to}{flags}{}", errno(rename.errno))
             }
@@ -80,7 +82,12 @@ impl Writer {
                 format!("link {} {}{}", path(&data.from), path(&data.to), errno(data.errno))
             }
             Data::FileSymlink(data) => {
-                format!("symlink {} -> {}{}", path(&data.path), text(&data.target), errno(data.errno))
+                format!(
+                    "symlink {} -> {}{}",
+                    path(&data.path),
+                    text(&data.target),
+                    errno(data.errno)
+                )
             }
             Data::FileMknod(data) => {
                 format!("mknod {} {:o}{}", path(&data.path), data.mode, errno(data.errno))
@@ -103,10 +110,21 @@ impl Writer {
             }
             Data::FileXattr(data) => {
                 let size = data.size.map_or("removed".into(), |size| size.to_string());
-                format!("xattr {} {} {size}{}", path(&data.path), text(&data.name), errno(data.errno))
+                format!(
+                    "xattr {} {} {size}{}",
+                    path(&data.path),
+                    text(&data.name),
+                    errno(data.errno)
+                )
             }
             Data::FileMmap(data) => {
-                format!("mmap {} {}+{}{}", path(&data.path), data.offset, data.length, errno(data.errno))
+                format!(
+                    "mmap {} {}+{}{}",
+                    path(&data.path),
+                    data.offset,
+                    data.length,
+                    errno(data.errno)
+                )
             }
             Data::FileClone(data) => {
                 format!("clone {} {}{}", path(&data.from), path(&data.to), errno(data.errno))

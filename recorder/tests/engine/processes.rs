@@ -171,8 +171,11 @@ fn thousands_of_short_processes() {
 fn every_way_to_end() {
     for user in User::all() {
         let recorded = Recording::tracee("deaths").user(user).run();
-        let ends: Vec<String> =
-            recorded.lines().into_iter().filter(|line| line.contains("exit") || line.contains("killed")).collect();
+        let ends: Vec<String> = recorded
+            .lines()
+            .into_iter()
+            .filter(|line| line.contains("exit") || line.contains("killed"))
+            .collect();
         let expected = [
             "p2 exit 0",
             "p3 exit 255",
@@ -186,10 +189,7 @@ fn every_way_to_end() {
             "p1 killed by 10",
         ];
         assert_eq!(ends, expected);
-        assert_eq!(
-            recorded.status(),
-            ExitStatus::Signal { signal: libc::SIGUSR1, core: false }
-        );
+        assert_eq!(recorded.status(), ExitStatus::Signal { signal: libc::SIGUSR1, core: false });
     }
 }
 
@@ -225,10 +225,7 @@ fn stops_and_goes_on_as_told() {
         wait_for_state(pid, 'S');
         kill(pid, Signal::SIGTERM).unwrap();
         let recorded = running.finish();
-        assert_eq!(
-            recorded.status(),
-            ExitStatus::Signal { signal: libc::SIGTERM, core: false }
-        );
+        assert_eq!(recorded.status(), ExitStatus::Signal { signal: libc::SIGTERM, core: false });
         let expected = [
             "p1 exec tracee [tracee] []",
             "p1 fork p2 0x1200011",
