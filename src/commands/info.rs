@@ -95,7 +95,7 @@ fn facts(out: &mut Output, opened: &Opened, digest: &Digest) -> Result<()> {
         format!(
             "{}   {}   {}   {}",
             count(opened.reader.len()),
-            plural(digest.processes.len() as u64, "process").replace("processs", "processes"),
+            plural(digest.processes.len() as u64, "process"),
             plural(digest.calls.len() as u64, "tool call"),
             plural(digest.messages.len() as u64, "message"),
         ),
@@ -122,7 +122,7 @@ fn snapshots(
     for snapshot in &digest.snapshots {
         let contents = Contents::of(snapshot, opened, store);
         let said = match &*snapshot.description {
-            "" => String::new(),
+            "" | "start" | "end" => String::new(),
             text => format!("  “{}”", printable_line(text.as_bytes())),
         };
         writeln!(

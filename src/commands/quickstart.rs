@@ -52,7 +52,7 @@ const STEPS: [Step; 6] = [
         &["resume", "last@s2", "--with-sdk", "--prompt", "Never delete drafts"],
         0,
     ),
-    ("Bring home what the second run did differently.", &["apply", "--yes"], 0),
+    ("The copy has a file that your directory lacks. Bring it home.", &["apply", "--yes"], 0),
 ];
 
 /// Carries it out.

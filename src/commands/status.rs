@@ -60,10 +60,7 @@ fn row(
         None => paint.apply(Style::Warn, "does not answer".to_owned()).to_string(),
         Some(status) => {
             let pid = status.pid.map_or(String::new(), |pid| format!("pid {pid}  "));
-            let processes = match status.processes {
-                1 => "1 process".to_owned(),
-                n => format!("{} processes", count(n.into())),
-            };
+            let processes = plural(status.processes.into(), "process");
             let lost = if status.lost > 0 {
                 format!("  {} lost", count(status.lost))
             } else {

@@ -82,7 +82,7 @@ fn absolute(file: &Path, digest: &Digest) -> Result<Vec<u8>> {
     Ok(absolute.into_os_string().into_vec())
 }
 
-/// The truncation at an open says nothing beside the write that follows it.
+/// A mapping that could be written through says nothing about whether it was.
 fn worth_telling(step: &Step) -> bool {
     !matches!(step.action.kind, ActionKind::Mapped)
 }
@@ -127,17 +127,15 @@ fn tell(
     };
     let utc_offset = digest.start.as_ref().map_or(0, |start| start.utc_offset);
     let time = wall(digest.wall(action.ts), utc_offset).strftime("%H:%M:%S").to_string();
-    let mut what = verb(action.kind).to_owned();
+    let mut what = verb(step).to_owned();
     if let Some(other) = &step.other {
         what = format!("{what} {}", relative(other, digest.cwd()));
     }
-    if let ActionKind::Written(bytes) = action.kind {
-        what = format!("{what} ({})", size(bytes));
-    }
+    let wrote = step.written.map(|bytes| format!(" ({})", size(bytes))).unwrap_or_default();
     let pid = digest.processes.get(action.proc).map_or(0, |process| process.pid);
     write!(
         out,
-        "{} {time} by {} {pid}",
+        "{}{wrote} {time} by {} {pid}",
         paint.apply(style, &what),
         paint.strong(program(digest, action.proc, action.ts)),
     )?;
@@ -209,10 +207,11 @@ fn chain(digest: &Digest, action: &Action) -> Vec<String> {
     chain
 }
 
-fn verb(kind: ActionKind) -> &'static str {
-    match kind {
+fn verb(step: &Step) -> &'static str {
+    match step.action.kind {
         ActionKind::Created | ActionKind::NodeCreated => "created",
-        ActionKind::Written(_) => "modified",
+        ActionKind::Written { .. } => "modified",
+        ActionKind::Truncated if step.written.is_some() => "rewritten",
         ActionKind::Truncated => "truncated",
         ActionKind::Deleted | ActionKind::DirectoryDeleted => "deleted",
         ActionKind::RenamedTo(_) => "renamed to",
@@ -253,10 +252,10 @@ fn to_json(digest: &Digest, step: &Step) -> serde_json::Value {
         "seq": action.seq,
         "at": digest.since_start(action.ts),
         "wall": digest.wall(action.ts),
-        "what": verb(action.kind),
+        "what": verb(step),
         "path": json::bytes(&step.name),
         "other": step.other.as_deref().map(json::bytes),
-        "written": match action.kind { ActionKind::Written(bytes) => Some(bytes), _ => None },
+        "written": step.written,
         "processes": processes,
         "tool": attribution,
     })

@@ -42,6 +42,8 @@ pub struct Change {
     pub written: u64,
     /// Files folded into this directory.
     pub inside: u64,
+    /// Only written to through descriptors that were open when the session began, such as a redirected output.
+    pub inherited: bool,
     /// Who took part.
     pub procs: BTreeSet<ProcId>,
     /// The last act.
@@ -78,11 +80,6 @@ impl Files {
         }
         changes
     }
-
-    /// What all acts come to, by path.
-    pub fn net(&self, existed: impl Fn(&[u8]) -> Option<bool>) -> Vec<Change> {
-        self.net_by(|_| Some(()), existed).remove(&()).unwrap_or_default()
-    }
 }
 
 /// Whether a path was there before its first act; none where the act does not tell.
@@ -107,6 +104,7 @@ impl Fold {
             directory: false,
             written: 0,
             inside: 0,
+            inherited: true,
             procs: BTreeSet::new(),
             last: first.seq,
         };
@@ -122,11 +120,13 @@ impl Fold {
             ActionKind::DirectoryCreated | ActionKind::DirectoryDeleted => {
                 self.change.directory = true
             }
-            ActionKind::Written(bytes) => {
+            ActionKind::Written { bytes, open } => {
                 self.change.written = self.change.written.saturating_add(bytes);
+                self.change.inherited &= open.is_none();
             }
             _ => {}
         }
+        self.change.inherited &= matches!(action.kind, ActionKind::Written { .. });
         self.change.procs.insert(action.proc);
         self.change.last = action.seq;
     }
@@ -183,10 +183,14 @@ mod tests {
     use super::super::testing::Script;
     use super::*;
 
+    fn all(files: &Files, existed: impl Fn(&[u8]) -> Option<bool>) -> Vec<Change> {
+        files.net_by(|_| Some(()), existed).remove(&()).unwrap_or_default()
+    }
+
     fn net(script: &Script, existed: &[&str]) -> Vec<(char, String)> {
         let digest = script.digest();
         let existed = |path: &[u8]| Some(existed.iter().any(|e| e.as_bytes() == path));
-        let changes = digest.files.net(existed);
+        let changes = all(&digest.files, existed);
         changes
             .iter()
             .map(|c| (c.net.sign(), String::from_utf8_lossy(&c.path).into_owned()))
@@ -215,7 +219,7 @@ mod tests {
         script.mkdir(1, "/w/n").create(1, "/w/n/a").mkdir(1, "/w/n/m").create(2, "/w/n/m/b");
         script.create(1, "/w/n.txt").unlink(1, "/w/o/c").rmdir(1, "/w/o");
         let digest = script.digest();
-        let folded = fold_directories(digest.files.net(|_| None));
+        let folded = fold_directories(all(&digest.files, |_| None));
         let lines: Vec<_> = folded
             .iter()
             .map(|c| (c.net.sign(), c.path.escape_ascii().to_string(), c.inside, c.procs.len()))

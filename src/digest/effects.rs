@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use agentrec_trace::ProcId;
 
 use super::changes::{Change, fold_directories};
-use super::network::Peer;
+use super::network::{Connection, Peer};
 use super::paths::is_below;
 use super::{Digest, Files};
 
@@ -74,7 +74,9 @@ impl Digest {
                 effects.reads.retain(|read| !changed(&read.path));
             }
         }
-        for connection in self.connections.iter().filter(|connection| connection.carries_data()) {
+        let told =
+            |connection: &&Connection| connection.carries_data() && !self.is_recorder(connection);
+        for connection in self.connections.iter().filter(told) {
             let Some(group) = group_of.get(&connection.proc) else { continue };
             let Some(Effects { contacts, .. }) = effects.get_mut(group) else { continue };
             let at = contacts.iter().position(|c| c.peer == connection.peer).unwrap_or_else(|| {
@@ -89,6 +91,14 @@ impl Digest {
             contact.received = contact.received.saturating_add(connection.received);
         }
         effects
+    }
+}
+
+impl Digest {
+    /// Whether it leads to the recorder's own socket, which is named by the session.
+    fn is_recorder(&self, connection: &Connection) -> bool {
+        let (Peer::Unix(path), Some(start)) = (&connection.peer, &self.start) else { return false };
+        path.ends_with(format!("/{}.sock", start.session).as_bytes())
     }
 }
 

@@ -40,7 +40,12 @@ pub enum ActionKind {
     /// A file was created by open(2).
     Created,
     /// Bytes were written; told at the close.
-    Written(u64),
+    Written {
+        /// How many.
+        bytes: u64,
+        /// The `file.open`; none for a descriptor that was open when the session began.
+        open: Option<Seq>,
+    },
     /// Cut at open(2), or its length set.
     Truncated,
     /// unlink(2)
@@ -134,7 +139,8 @@ impl Files {
                 usage.read = usage.read.saturating_add(close.read);
                 usage.written = usage.written.saturating_add(close.written);
                 if close.written > 0 {
-                    self.act(event, path, ActionKind::Written(close.written));
+                    let open = close.open;
+                    self.act(event, path, ActionKind::Written { bytes: close.written, open });
                 }
             }
             Data::FileRename(e) if e.errno.is_none() => {
@@ -211,7 +217,7 @@ mod tests {
         assert_eq!(uses[0], (ProcId(1), Use { opens: 1, failed: 0, read: 1, written: 0 }));
         assert_eq!(uses[1], (ProcId(2), Use { opens: 0, failed: 0, read: 10, written: 5 }));
         assert_eq!(files.actions().len(), 1);
-        assert_eq!(files.actions()[0].kind, ActionKind::Written(5));
+        assert_eq!(files.actions()[0].kind, ActionKind::Written { bytes: 5, open: Some(open) });
     }
 
     #[test]

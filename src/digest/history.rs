@@ -12,9 +12,12 @@ pub struct Step {
     pub name: Vec<u8>,
     /// For a rename, the other name.
     pub other: Option<Vec<u8>>,
+    /// Bytes that were written.
+    pub written: Option<u64>,
 }
 
-/// What was done to `path`, the last act first. A rename of the file or of a directory above it leads on to its
+/// What was done to `path`, the last act first. What was written after an open that created or cut the file counts as
+/// part of that act. A rename of the file or of a directory above it leads on to its
 /// earlier name.
 pub fn history(files: &Files, path: &[u8]) -> Vec<Step> {
     let mut names = vec![path.to_vec()];
@@ -40,9 +43,17 @@ pub fn history(files: &Files, path: &[u8]) -> Vec<Step> {
                 action.kind,
                 ActionKind::RenamedFrom(_) | ActionKind::RenamedTo(_) | ActionKind::Exchanged(_)
             );
+            if let Some(writing) = writing_of(&mut steps, action) {
+                writing.action = action.clone();
+                break;
+            }
+            let written = match action.kind {
+                ActionKind::Written { bytes, .. } => Some(bytes),
+                _ => None,
+            };
             // Of what is done to a directory above, only a rename touches the path.
             if rest.is_empty() || renames {
-                steps.push(Step { action: action.clone(), name: name.clone(), other });
+                steps.push(Step { action: action.clone(), name: name.clone(), other, written });
                 break;
             }
         }
@@ -55,6 +66,16 @@ pub fn history(files: &Files, path: &[u8]) -> Vec<Step> {
     // The far end of a rename that is followed under both names says the same once more.
     steps.dedup_by(|later, earlier| later.action.seq == earlier.action.seq);
     steps
+}
+
+/// The step that wrote through the descriptor which `open` made, where that created or cut the file.
+fn writing_of<'s>(steps: &'s mut [Step], open: &Action) -> Option<&'s mut Step> {
+    if !matches!(open.kind, ActionKind::Created | ActionKind::Truncated) {
+        return None;
+    }
+    steps.iter_mut().find(|step| {
+        matches!(step.action.kind, ActionKind::Written { open: Some(seq), .. } if seq == open.seq)
+    })
 }
 
 #[cfg(test)]
@@ -78,7 +99,8 @@ mod tests {
         let kinds = kinds(&script, "/w/a");
         assert_eq!(kinds[0], ("/w/a".into(), ActionKind::Deleted));
         assert_eq!(kinds.last(), Some(&("/w/a".into(), ActionKind::Created)));
-        assert_eq!(kinds.len(), 5);
+        let acts: Vec<_> = kinds.iter().map(|(_, kind)| *kind).collect();
+        assert_eq!(acts, [ActionKind::Deleted, ActionKind::Truncated, ActionKind::Created]);
     }
 
     #[test]
@@ -87,14 +109,14 @@ mod tests {
         script.create(1, "/w/.tmp").rename(1, "/w/.tmp", "/w/d/f").rename(1, "/w/d", "/w/e");
         let kinds = kinds(&script, "/w/e/f");
         let names: Vec<_> = kinds.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["/w/e/f", "/w/d/f", "/w/.tmp", "/w/.tmp"]);
-        assert_eq!(kinds[3].1, ActionKind::Created);
+        assert_eq!(names, ["/w/e/f", "/w/d/f", "/w/.tmp"]);
+        assert_eq!(kinds[2].1, ActionKind::Created);
     }
 
     #[test]
     fn a_directory_above_that_is_deleted_or_made_is_no_step() {
         let mut script = Script::new("/w");
         script.mkdir(1, "/w/d").create(1, "/w/d/f").rmdir(1, "/w/d");
-        assert_eq!(kinds(&script, "/w/d/f").len(), 2);
+        assert_eq!(kinds(&script, "/w/d/f").len(), 1);
     }
 }

@@ -61,9 +61,14 @@ pub fn count(n: u64) -> String {
     text
 }
 
-/// `1 file`, `2 files`
+/// `1 file`, `2 files`, `2 processes`
 pub fn plural(n: u64, noun: &str) -> String {
-    format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
+    let ending = match n {
+        1 => "",
+        _ if noun.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{} {noun}{ending}", count(n))
 }
 
 /// A moment on the clock of the machine that recorded it; from nanoseconds since 1970 and its seconds east of UTC.
@@ -117,6 +122,7 @@ mod tests {
         assert_eq!(count(4_812), "4,812");
         assert_eq!(count(999), "999");
         assert_eq!(plural(1, "file"), "1 file");
+        assert_eq!(plural(2, "process"), "2 processes");
         assert_eq!(plural(1_000_000, "file"), "1,000,000 files");
     }
 

@@ -29,7 +29,7 @@ def write_file(path, text):
 if state:
     say("user", state.prompt or "go on")
     say("assistant", "I go on from the snapshot and keep the drafts.")
-    shell("cat drafts/*.txt > report.txt")
+    shell("cat drafts/*.txt > drafts-in-one.txt")
 else:
     say("user", "tidy up the drafts and write a report")
     say("assistant", "I look around first.")

@@ -25,19 +25,23 @@ pub struct Limits {
     pub reads: usize,
     /// Peers named in a row.
     pub contacts: usize,
+    /// Show copies of a process that executed nothing and did nothing.
+    pub forks: bool,
     /// From this many processes on, neighbours that run the same program quietly share a row.
     pub processes: usize,
 }
 
 impl Limits {
     /// For a screen.
-    pub const SCREEN: Self = Self { changes: 6, reads: 2, contacts: 3, processes: 24 };
+    pub const SCREEN: Self =
+        Self { changes: 6, reads: 2, contacts: 3, processes: 24, forks: false };
     /// Everything.
     pub const NONE: Self = Self {
         changes: usize::MAX,
         reads: usize::MAX,
         contacts: usize::MAX,
         processes: usize::MAX,
+        forks: true,
     };
 }
 
@@ -91,7 +95,7 @@ impl<'d> Folded<'d> {
         // Stable: the command stays before what happened at the same moment.
         rows.sort_by_key(|(ts, _)| *ts);
         let rows = rows.into_iter().map(|(_, row)| row).collect();
-        for row in self.join_alike(rows, &effects) {
+        for row in self.join_alike(self.without_idle_forks(rows, &effects), &effects) {
             match row {
                 Row::Process(process) => {
                     self.process(out, process, false)?;
@@ -152,6 +156,27 @@ impl<'d> Folded<'d> {
         }
     }
 
+    /// Leaves out copies of the command that executed nothing and did nothing to speak of, such as a shell's subshells.
+    fn without_idle_forks(
+        &self,
+        mut rows: Vec<Row<'d>>,
+        effects: &BTreeMap<ProcId, Effects>,
+    ) -> Vec<Row<'d>> {
+        if self.limits.forks {
+            return rows;
+        }
+        rows.retain(|row| match row {
+            Row::Process(process) => {
+                process.parent.is_none()
+                    || !process.children.is_empty()
+                    || self.digest.processes.executed(process.id)
+                    || !is_quiet(process, effects.get(&process.id))
+            }
+            _ => true,
+        });
+        rows
+    }
+
     /// Where there are very many rows, neighbours that are quiet and alike become one.
     fn join_alike(&self, rows: Vec<Row<'d>>, effects: &BTreeMap<ProcId, Effects>) -> Vec<Row<'d>> {
         if rows.iter().filter(|row| matches!(row, Row::Process(_))).count() <= self.limits.processes
@@ -159,13 +184,7 @@ impl<'d> Folded<'d> {
             return rows;
         }
         let program = |process: &Process| self.digest.processes.argv(process.id).first().cloned();
-        let quiet = |process: &Process| {
-            let failed = process.exit.is_some_and(|exit| exit.code != Some(0));
-            let effects = effects.get(&process.id);
-            !failed
-                && effects
-                    .is_none_or(|effects| effects.changes.is_empty() && effects.contacts.is_empty())
-        };
+        let quiet = |process: &Process| is_quiet(process, effects.get(&process.id));
         let mut joined: Vec<Row<'d>> = Vec::new();
         for row in rows {
             match (joined.last_mut(), row) {
@@ -275,11 +294,14 @@ impl<'d> Folded<'d> {
             let line = out.paint.dim(format!("… {} more {what}", count(n as u64)));
             writeln!(out, "{:INDENT$}{line}", "")
         };
-        for change in effects.changes.iter().take(self.limits.changes) {
+        // Where the user's shell sent the output is not the agent's doing.
+        let redirected = |change: &Change| change.inherited && !self.digest.in_tree(&change.path);
+        let changes: Vec<_> = effects.changes.iter().filter(|change| !redirected(change)).collect();
+        for change in changes.iter().take(self.limits.changes) {
             self.change(out, change)?;
         }
-        if effects.changes.len() > self.limits.changes {
-            more(out, effects.changes.len() - self.limits.changes, "changed")?;
+        if changes.len() > self.limits.changes {
+            more(out, changes.len() - self.limits.changes, "changed")?;
         }
         let reads = self.notable_reads(&effects.reads);
         if !reads.is_empty() {
@@ -420,4 +442,11 @@ impl<'d> Folded<'d> {
         }
         Ok(())
     }
+}
+
+/// Whether a process ended well, changed nothing, and talked to nobody.
+fn is_quiet(process: &Process, effects: Option<&Effects>) -> bool {
+    let failed = process.exit.is_some_and(|exit| exit.code != Some(0));
+    !failed
+        && effects.is_none_or(|effects| effects.changes.is_empty() && effects.contacts.is_empty())
 }
