@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use agentrec_store::Home;
+use agentrec_store::{Home, is_session_id};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
@@ -39,6 +39,10 @@ pub(crate) struct OriginRoot {
 impl Origin {
     /// The note of a session; none where it is no resumed one, or what it left was removed.
     pub(crate) fn load(home: &Home, session: &str) -> Result<Option<Self>> {
+        // It may come from a trace, and so from anybody.
+        if !is_session_id(session) {
+            return Ok(None);
+        }
         let path = note(home, session);
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -28,5 +28,5 @@ pub use diff::{Change, ChangeKind, diff_trees};
 pub use error::{Error, Result};
 pub use home::{Home, create_private_dir};
 pub use objects::{Batch, Objects, Staged, Store};
-pub use session_id::new_session_id;
+pub use session_id::{is_session_id, new_session_id};
 pub use tree::{Entry, Kind, LeftOut, MAX_DEPTH, Meta, Tree, TreeBudget};

@@ -23,6 +23,11 @@ pub fn new_session_id() -> io::Result<String> {
     Ok(id)
 }
 
+/// Whether a text from outside (a trace, an argument) can be a session id, and so a part of a file name.
+pub fn is_session_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,6 +37,7 @@ mod tests {
         let (a, b) = (new_session_id().unwrap(), new_session_id().unwrap());
         assert_ne!(a, b);
         assert_eq!(a.len(), LEN);
+        assert!(is_session_id(&a) && !is_session_id("") && !is_session_id("../x"));
         assert!(a.bytes().all(|byte| ALPHABET.contains(&byte)));
     }
 }

@@ -148,6 +148,33 @@ fn what_git_ignores_is_kept_and_marked() {
 }
 
 #[test]
+fn a_copy_is_read_by_the_rules_of_the_original() {
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.root.join(".git")).unwrap();
+    fixture.write(".gitignore", "/sub/out/\n");
+    fs::create_dir(fixture.root.join("sub")).unwrap();
+    let copy = fixture.home.work().join("copy");
+    for path in ["out/x", "nested/.git/HEAD", "nested/out/x"] {
+        let path = copy.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "x").unwrap();
+    }
+    let options = CaptureOptions { seen_as: fixture.root.join("sub"), ..CaptureOptions::default() };
+    let capture =
+        capture_tree(&fixture.store, &copy, &options, &mut StatCache::in_memory()).unwrap();
+    assert_eq!(capture.ignored, [Path::new("out")]);
+}
+
+#[test]
+fn an_ignored_nested_repository_is_ignored() {
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.root.join(".git")).unwrap();
+    fixture.write(".gitignore", "/vendor/\n");
+    fixture.write("vendor/.git/HEAD", "x");
+    assert_eq!(fixture.capture().ignored, [Path::new("vendor")]);
+}
+
+#[test]
 fn secret_files_are_marked() {
     let fixture = Fixture::new();
     fixture.write(".env", "TOKEN=1");

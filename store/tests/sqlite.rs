@@ -73,7 +73,7 @@ fn what_is_committed_only_to_the_wal_is_captured() {
     for n in 1..=3_i64 {
         writer.execute("INSERT INTO t VALUES (?1, 2 * ?1, zeroblob(5000))", [n]).unwrap();
         let capture = fixture.capture(&mut cache);
-        assert_eq!(capture.torn, [PathBuf::new(); 0]);
+        assert!(capture.torn.is_empty(), "{:?}", capture.torn);
         assert_eq!(rows(fixture.copy_out(&capture).path()), n);
     }
 }
@@ -150,7 +150,7 @@ fn under_load(journal: &'static str) {
     }
     writer.join().unwrap();
     let capture = fixture.capture(&mut cache);
-    assert_eq!(capture.torn, [PathBuf::new(); 0]);
+    assert!(capture.torn.is_empty(), "{:?}", capture.torn);
     assert_eq!(rows(fixture.copy_out(&capture).path()), ROWS);
 }
 

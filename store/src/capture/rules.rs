@@ -2,6 +2,8 @@
 //!
 //! Left out is what `--exclude` or an `.agentrecignore` names. Ignored, and so kept out of traces, are directories that
 //! git ignores and those that tools mark as their own: `node_modules`, virtual environments, tagged caches.
+//!
+//! Rules are matched against paths as the agent sees them, so that a copy of a directory is read like the original.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -41,7 +43,7 @@ struct Frame {
 }
 
 impl Rules {
-    /// The rules that hold at `root`: `--exclude` patterns, and those of a git repository around it.
+    /// The rules that hold at `root` (as the agent sees it): `--exclude` patterns, and those of a git repository around it.
     pub(super) fn new(root: &Path, excludes: &[String]) -> Result<Self> {
         let mut builder = GitignoreBuilder::new(root);
         for pattern in excludes {
@@ -52,7 +54,8 @@ impl Rules {
             Self { excludes, agentrec: Vec::new(), git: Vec::new(), frames: Vec::new() };
         let repository = root.ancestors().skip(1).find(|dir| dir.join(".git").exists());
         if let Some(repository) = repository {
-            rules.add_info_exclude(repository);
+            let exclude = File::open(repository.join(".git/info/exclude")).ok();
+            rules.git.extend(read_rules(exclude, repository));
             let between: Vec<_> =
                 root.ancestors().skip(1).take_while(|dir| dir.starts_with(repository)).collect();
             for dir in between.into_iter().rev() {
@@ -64,7 +67,7 @@ impl Rules {
         Ok(rules)
     }
 
-    /// Takes up the rules of a directory on the way down. `path` is absolute.
+    /// Takes up the rules of a directory on the way down. `path` is absolute, as the agent sees it.
     pub(super) fn enter(&mut self, dir: &File, path: &Path, names: &[OsString]) {
         let outer = self.frames.last().is_some_and(|frame| frame.in_repository);
         let mut frame = Frame {
@@ -79,7 +82,10 @@ impl Rules {
             frame.outer_git = Some(std::mem::take(&mut self.git));
             frame.git = 0;
             frame.in_repository = true;
-            self.add_info_exclude(path);
+            let exclude = dir::open(dir, ".git".as_ref(), true)
+                .and_then(|git| dir::open(&git, "info".as_ref(), true))
+                .and_then(|info| dir::open(&info, "exclude".as_ref(), false));
+            self.git.extend(read_rules(exclude.ok(), path));
         }
         if frame.in_repository && has(".gitignore") {
             self.git.extend(read_rules(open(".gitignore"), path));
@@ -112,11 +118,6 @@ impl Rules {
     /// Whether git ignores the directory at `path` (absolute).
     pub(super) fn git_ignores_dir(&self, path: &Path) -> bool {
         last_match(&self.git, path, true)
-    }
-
-    fn add_info_exclude(&mut self, repository: &Path) {
-        let file = File::open(repository.join(".git/info/exclude")).ok();
-        self.git.extend(read_rules(file, repository));
     }
 }
 

@@ -61,7 +61,7 @@ impl<'a> Walk<'a> {
             dev,
             data_dir: data_dir.map(|data| FileId { dev: data.dev(), ino: data.ino() }),
             options,
-            rules: Rules::new(root, &options.excludes)?,
+            rules: Rules::new(seen_as, &options.excludes)?,
             capture: Capture::default(),
         })
     }
@@ -90,10 +90,13 @@ impl<'a> Walk<'a> {
         let stat = fstat(dir).context("read", &full)?;
         let mut meta = dir::meta(&stat);
         meta.xattrs = dir::xattrs(dir, &full);
-        self.rules.enter(dir, &full, &names);
+        let seen = self.seen_as.join(place.path);
+        // Before its own rules are taken up: whether git ignores a directory is said above it.
+        let git_ignores = self.rules.git_ignores_dir(&seen);
+        self.rules.enter(dir, &seen, &names);
         let derived = place.depth > 0
             && !place.ignored
-            && (self.rules.git_ignores_dir(&full) || rules::is_derived(dir, &full, &names));
+            && (git_ignores || rules::is_derived(dir, &seen, &names));
         if derived {
             self.capture.ignored.push(place.path.to_owned());
         }
@@ -148,7 +151,7 @@ impl<'a> Walk<'a> {
             link: link_group(&stat),
             ..Entry::default()
         };
-        if let Some(reason) = self.refusal(&stat, &full, kind, place.depth) {
+        if let Some(reason) = self.refusal(&stat, &path, kind, place.depth) {
             self.leave_out(&mut entry, path, reason);
             return Ok(Some(entry));
         }
@@ -200,12 +203,12 @@ impl<'a> Walk<'a> {
     }
 
     /// Why the content of an entry is not even to be looked at.
-    fn refusal(&self, stat: &FileStat, full: &Path, kind: Kind, depth: usize) -> Option<LeftOut> {
+    fn refusal(&self, stat: &FileStat, path: &Path, kind: Kind, depth: usize) -> Option<LeftOut> {
         let id = file_id(stat);
         if self.options.own.contains(&id) || self.data_dir == Some(id) {
             return Some(LeftOut::Recorder);
         }
-        if self.rules.excludes(full, kind == Kind::Dir) {
+        if self.rules.excludes(&self.seen_as.join(path), kind == Kind::Dir) {
             return Some(LeftOut::Excluded);
         }
         if kind == Kind::Dir {

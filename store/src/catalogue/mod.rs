@@ -21,6 +21,7 @@ pub use row::{Counts, Session, State};
 
 use crate::Home;
 use crate::error::{Context, Error, Result};
+use crate::session_id::is_session_id;
 use row::COLUMNS;
 
 /// How long one process waits for another's write.
@@ -164,8 +165,7 @@ impl Catalogue {
         if self.is_in_home(&session.trace) {
             remove_if_there(fs::remove_file(&session.trace)).context("remove", &session.trace)?;
         }
-        // An id is a file name of ours only if it has the form of one.
-        if session.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) && !session.id.is_empty() {
+        if is_session_id(&session.id) {
             let work = self.home.session_work(&session.id);
             remove_if_there(fs::remove_dir_all(&work)).context("remove", &work)?;
         }

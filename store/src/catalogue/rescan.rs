@@ -9,6 +9,7 @@ use agentrec_trace::{Data, Reader, Seq, Status};
 
 use super::{Catalogue, Counts, Session, State};
 use crate::error::{Context, Result};
+use crate::session_id::is_session_id;
 
 /// What a rescan found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +32,12 @@ impl Catalogue {
         for dir in std::iter::once(&self.home.traces()).chain(dirs) {
             for path in traces_in(dir)? {
                 match describe(&path) {
-                    Ok(Some(session)) => self.take_over(session, &mut report)?,
+                    Ok(Some(session)) if is_session_id(&session.id) => {
+                        self.take_over(session, &mut report)?;
+                    }
+                    Ok(Some(_)) => {
+                        report.unreadable.push((path, "its session id is none".to_owned()));
+                    }
                     Ok(None) => {}
                     Err(error) => report.unreadable.push((path, error.to_string())),
                 }
