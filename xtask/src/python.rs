@@ -24,10 +24,13 @@ impl Venv {
         let files = requirement_files()?;
         let mut wanted = String::new();
         for file in &files {
-            wanted += &fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            wanted += &fs::read_to_string(file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
         }
         let stamp = venv.dir.join("requirements.installed");
-        if venv.python().exists() && fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        if venv.python().exists()
+            && fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted)
+        {
             return Ok(venv);
         }
         quietly(Command::new("python3").args(["-m", "venv"]).arg(&venv.dir))?;
@@ -94,7 +97,8 @@ fn requirement_files() -> Result<Vec<PathBuf>> {
 
 fn quietly(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}");
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {shown}"))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {shown}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{shown} failed:\n{said}");
     Ok(())

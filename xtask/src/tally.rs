@@ -74,7 +74,8 @@ pub fn run_and_listen(command: &mut Command, listen: Listen) -> Result<(bool, St
         Listen::Stdout => command.stdout(Stdio::piped()),
         Listen::Stderr => command.stderr(Stdio::piped()),
     };
-    let mut child = command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot run {shown}"))?;
+    let mut child =
+        command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot run {shown}"))?;
     let stream: Box<dyn Read> = match listen {
         Listen::Stdout => Box::new(child.stdout.take().context("no standard output")?),
         Listen::Stderr => Box::new(child.stderr.take().context("no standard error")?),

@@ -32,7 +32,10 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<bool> {
     let are_root = test_user::are_root()?;
     ensure!(!args.root || are_root, "--root needs to be root");
-    ensure!(!args.unprivileged || are_root, "--unprivileged needs to be root, to become another user");
+    ensure!(
+        !args.unprivileged || are_root,
+        "--unprivileged needs to be root, to become another user"
+    );
     if are_root {
         test_user::ensure_exists()?;
     }

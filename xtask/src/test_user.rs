@@ -31,7 +31,8 @@ pub fn ensure_exists() -> Result<()> {
 /// The words before a command that run it as that user, without any privilege.
 pub fn wrapper() -> Result<Vec<String>> {
     let home = home()?;
-    let words = ["setpriv", "--reuid", NAME, "--regid", NAME, "--init-groups", "--inh-caps=-all", "env"];
+    let words =
+        ["setpriv", "--reuid", NAME, "--regid", NAME, "--init-groups", "--inh-caps=-all", "env"];
     let mut words: Vec<_> = words.map(str::to_owned).into();
     words.push(format!("HOME={home}"));
     words.push(format!("USER={NAME}"));
@@ -41,7 +42,8 @@ pub fn wrapper() -> Result<Vec<String>> {
 /// Fails where that user could not even reach `path`.
 pub fn can_reach(path: &Path) -> Result<()> {
     let words = wrapper()?;
-    let status = Command::new(&words[0]).args(&words[1..]).arg("test").arg("-r").arg(path).status()?;
+    let status =
+        Command::new(&words[0]).args(&words[1..]).arg("test").arg("-r").arg(path).status()?;
     ensure!(
         status.success(),
         "the user {NAME} cannot read {}: put the checkout and CARGO_TARGET_DIR where every user may read",
@@ -51,7 +53,8 @@ pub fn can_reach(path: &Path) -> Result<()> {
 }
 
 fn home() -> Result<String> {
-    let output = Command::new("getent").args(["passwd", NAME]).output().context("cannot run getent")?;
+    let output =
+        Command::new("getent").args(["passwd", NAME]).output().context("cannot run getent")?;
     let line = String::from_utf8_lossy(&output.stdout).into_owned();
     match line.trim_end().split(':').nth(5) {
         Some(home) => Ok(home.to_owned()),

@@ -32,7 +32,8 @@ pub fn run() -> Result<bool> {
     let root = workspace::root();
     let mut complaints = Vec::new();
     for path in source_files(root)? {
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
         check_source(&name, &text, &mut complaints);
     }
@@ -81,7 +82,8 @@ fn check_crates(manifest: &str, architecture: &str, complaints: &mut Vec<String>
         .find_map(|line| line.strip_prefix("members = ["))
         .unwrap_or_default()
         .trim_end_matches(']');
-    let mut members: BTreeSet<_> = members.split(',').map(|m| m.trim().trim_matches('"').to_owned()).collect();
+    let mut members: BTreeSet<_> =
+        members.split(',').map(|m| m.trim().trim_matches('"').to_owned()).collect();
     members.insert("src".to_owned());
     let rows: BTreeSet<_> = architecture
         .lines()
@@ -104,7 +106,10 @@ fn check_commands(readme: &str, commands: &BTreeSet<String>, complaints: &mut Ve
     for (number, line) in readme.lines().enumerate() {
         for shown in shown_commands(line) {
             if !commands.contains(shown) {
-                complaints.push(format!("README.md:{}: there is no command `agentrec {shown}`", number + 1));
+                complaints.push(format!(
+                    "README.md:{}: there is no command `agentrec {shown}`",
+                    number + 1
+                ));
             }
         }
     }
@@ -115,7 +120,8 @@ fn shown_commands(line: &str) -> impl Iterator<Item = &str> {
     line.match_indices("agentrec ").filter_map(move |(at, found)| {
         let before = line[..at].trim_end_matches('/');
         let before = before.strip_suffix("target/release").unwrap_or(before).trim_end();
-        let begins = before.is_empty() || ["$", "|", "&&", "`", ";"].iter().any(|end| before.ends_with(end));
+        let begins =
+            before.is_empty() || ["$", "|", "&&", "`", ";"].iter().any(|end| before.ends_with(end));
         let rest = &line[at + found.len()..];
         let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '-').unwrap_or(rest.len());
         let word = &rest[..end];
@@ -143,7 +149,9 @@ fn source_files(root: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        for entry in
+            fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?
+        {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if path.is_dir() && !path.is_symlink() {
@@ -180,7 +188,8 @@ mod tests {
         check_source("launch/src/b.rs", "//! Fine.\nfn f() { unsafe { g() } }\n", &mut complaints);
         check_source("src/c.rs", "fn f() {}\n", &mut complaints);
         check_source("src/d.rs", &format!("//! Fine.\n{}", "\n".repeat(600)), &mut complaints);
-        let files: Vec<_> = complaints.iter().map(|c| c.split(':').next().unwrap_or_default()).collect();
+        let files: Vec<_> =
+            complaints.iter().map(|c| c.split(':').next().unwrap_or_default()).collect();
         assert_eq!(files, ["src/a.rs", "src/a.rs", "src/c.rs", "src/d.rs"]);
     }
 
