@@ -3,6 +3,7 @@
 //! Each bench owns one section of that file, between two comments that carry its name, and replaces no other.
 
 mod build;
+mod sdk;
 mod trace;
 
 use std::fmt::Write as _;
@@ -20,6 +21,8 @@ use crate::workspace;
 pub enum Bench {
     /// The trace format: speed, size, opening
     Trace,
+    /// The Python package: what one event costs the agent
+    Sdk,
     /// Opens a trace and shows its last ten events: what `trace` times in a process of its own
     #[command(hide = true)]
     TraceTail {
@@ -35,6 +38,7 @@ pub fn run(bench: &Bench) -> Result<bool> {
     }
     match bench {
         Bench::Trace => trace::run(),
+        Bench::Sdk => sdk::run(),
         Bench::TraceTail { path } => trace::tail(path).map(|()| true),
     }
 }
@@ -46,6 +50,7 @@ fn release(bench: &Bench) -> Result<ExitStatus> {
     cargo.args(["run", "--quiet", "--release", "--package", "agentrec-xtask", "--", "bench"]);
     match bench {
         Bench::Trace => cargo.arg("trace"),
+        Bench::Sdk => cargo.arg("sdk"),
         Bench::TraceTail { path } => cargo.arg("trace-tail").arg(path),
     };
     cargo.status().context("cannot run cargo")
