@@ -209,7 +209,8 @@ async def snapshot_async(description: str = "", **state: Any) -> Optional[int]:
 def status(timeout: float = 5.0) -> Optional[Dict[str, Any]]:
     """What the recorder says of the session (``session``, ``trace``, ``events``, ``lost``, …), or ``None``."""
     recorder = client()
-    return recorder.ask({"type": "status"}, timeout) if recorder is not None else None
+    reply = recorder.ask({"type": "status"}, timeout) if recorder is not None else None
+    return {k: v for k, v in reply.items() if k not in ("req", "ok")} if reply else None
 
 
 def flush(timeout: float = 2.0) -> bool:
