@@ -40,9 +40,10 @@ use crate::source::{Control, ExitStatus, Report};
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often open frames and held-back output are looked at while there are any.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(30);
 
 /// Everything that can reach a session.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are events")]
 pub(crate) enum Input {
     /// From the source.
     Source(Report),

@@ -1,6 +1,5 @@
 //! What clients of the local socket say and want.
 
-use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -130,7 +129,7 @@ impl Session {
         json!({
             "session": self.setup.session,
             "name": self.setup.options.name,
-            "trace": Cow::from(self.trace_path.to_string_lossy()),
+            "trace": self.trace_path.to_string_lossy(),
             "pid": self.processes.command_pid(),
             "recording": self.output.failure.is_none(),
             "duration": boottime() - self.started.boottime,

@@ -276,7 +276,8 @@ impl Session {
             match stored {
                 Ok(root) => roots.push(root),
                 Err(error) => {
-                    let reason = format!("{} is not in the snapshot: {}", visible.display(), chain(&error));
+                    let reason =
+                        format!("{} is not in the snapshot: {}", visible.display(), chain(&error));
                     self.lost("snapshot", reason, None);
                 }
             }

@@ -10,9 +10,9 @@ use crate::error::chain;
 use crate::options::OnError;
 use crate::source::{Captured, OpenId};
 
-/// A frame closes when its first event is this old; with the session's tick on top, a killed recorder loses less
-/// than 250 ms.
-const FRAME_INTERVAL: Duration = Duration::from_millis(190);
+/// A frame closes when its first event is this old. A killed recorder may lose 250 ms: what is left of them is for
+/// the session's tick, and for a machine that has more to do than to run us.
+const FRAME_INTERVAL: Duration = Duration::from_millis(120);
 
 /// The trace, and what is needed to write to it.
 pub(super) struct Output {
@@ -139,7 +139,11 @@ impl Session {
                 None
             }
             Err(error) => {
-                self.lost("session", format!("a {}: {}", event.data.type_name(), chain(&error)), Some(1));
+                self.lost(
+                    "session",
+                    format!("a {}: {}", event.data.type_name(), chain(&error)),
+                    Some(1),
+                );
                 None
             }
             Ok(seq) => Some(seq),

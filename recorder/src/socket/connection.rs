@@ -151,11 +151,7 @@ impl Reader {
     }
 
     fn line(&mut self, line: &[u8], hand_on: &mut impl FnMut(Incoming) -> bool) -> bool {
-        let line = if line.len() > MAX_LINE {
-            Err(too_long())
-        } else {
-            Line::parse(line)
-        };
+        let line = if line.len() > MAX_LINE { Err(too_long()) } else { Line::parse(line) };
         self.incoming(line, hand_on)
     }
 

@@ -112,7 +112,10 @@ fn input_and_output_pass_untouched_and_output_is_recorded() {
     stdin.write_all(b"line\n\xff\x00bytes\n").unwrap();
     drop(stdin);
     let ended = running.end();
-    assert_eq!(ended.stdout.as_bytes(), String::from_utf8_lossy(b"line\n\xff\x00bytes\n").as_bytes());
+    assert_eq!(
+        ended.stdout.as_bytes(),
+        String::from_utf8_lossy(b"line\n\xff\x00bytes\n").as_bytes()
+    );
     assert!(ended.stderr.starts_with("err"));
     let mut output = [Vec::new(), Vec::new()];
     let reader = ended.reader();
@@ -139,8 +142,14 @@ fn the_command_inherits_what_it_would_have_without_us() {
             shell
         };
         let plain = shell(&mut ["sh", "-c", script].map(OsStr::new).into_iter()).output().unwrap();
-        let ended = place.ended(shell(&mut [recorded.get_program()].into_iter().chain(recorded.get_args())));
-        assert_eq!(ended.stdout, String::from_utf8(plain.stdout).unwrap(), "{prefix} {}", ended.stderr);
+        let ended = place
+            .ended(shell(&mut [recorded.get_program()].into_iter().chain(recorded.get_args())));
+        assert_eq!(
+            ended.stdout,
+            String::from_utf8(plain.stdout).unwrap(),
+            "{prefix} {}",
+            ended.stderr
+        );
         if prefix == "exec 0<&-;" {
             let events = ended.events();
             let Data::SessionStart(start) = &events[0].data else { panic!() };
@@ -160,7 +169,10 @@ fn sessions_are_listed_while_they_run_and_after() {
     assert_eq!((session.state, session.socket.as_ref()), (State::Recording, Some(&place.socket())));
     let ended = running.end();
     let [session] = &catalogue.list().unwrap()[..] else { panic!("one session ran") };
-    assert_eq!((session.state, session.code, session.socket.clone()), (State::Complete, Some(4), None));
+    assert_eq!(
+        (session.state, session.code, session.socket.clone()),
+        (State::Complete, Some(4), None)
+    );
     assert_eq!(session.id, ended.recording().session);
     assert_eq!(session.counts.events, Reader::open(&ended.trace).unwrap().len());
 }

@@ -45,12 +45,33 @@ pub struct Ended {
     pub trace: PathBuf,
 }
 
-/// A recording under way.
+/// A recording under way; killed when the test gives up on it.
 pub struct Running {
-    pub front: Child,
+    pub front: Front,
     pub stdin: Option<ChildStdin>,
     pub stdout: BufReader<ChildStdout>,
     pub trace: PathBuf,
+}
+
+/// The front, which takes the tree with it when it is killed.
+pub struct Front(pub Child);
+
+impl Front {
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        self.0.wait().unwrap()
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        // Does nothing once it was waited for.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }
 
 impl Place {
@@ -145,7 +166,7 @@ impl Place {
             .unwrap();
         let stdin = front.stdin.take();
         let stdout = BufReader::new(front.stdout.take().unwrap());
-        Running { front, stdin, stdout, trace: self.trace() }
+        Running { front: Front(front), stdin, stdout, trace: self.trace() }
     }
 
     /// The socket of the only session that runs here.
@@ -201,11 +222,15 @@ impl Running {
     }
 
     /// The recorder process: the child of the front that leads a group of its own.
+    /// The recorder process, as soon as there is one.
     pub fn recorder_pid(&self) -> Pid {
-        children_of(self.front.id())
-            .into_iter()
-            .find_map(|(pid, group)| (pid == group).then_some(pid))
-            .expect("the recorder runs")
+        loop {
+            let mut children = children_of(self.front.id()).into_iter();
+            if let Some((pid, _)) = children.find(|(pid, group)| pid == group) {
+                return pid;
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Waits for the front, and for everybody who holds the command's output: the whole tree.
@@ -213,10 +238,10 @@ impl Running {
         drop(self.stdin.take());
         let mut stdout = Vec::new();
         self.stdout.read_to_end(&mut stdout).unwrap();
-        let output = self.front.wait_with_output().unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        let mut stderr = String::new();
+        self.front.0.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         Ended {
-            status: output.status,
+            status: self.front.wait(),
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
             recording: recording(&stderr),
             stderr,

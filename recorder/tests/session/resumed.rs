@@ -14,7 +14,8 @@ fn a_resumed_run_sees_its_copy_at_the_original_path_and_is_recorded_there() {
     std::fs::create_dir(&copy).unwrap();
     std::fs::write(copy.join("file"), "copied\n").unwrap();
     let messages = json!([{"role": "user", "content": "do it"}]);
-    let state = json!({"session": "aaaa2222", "snapshot": 2, "messages": messages, "prompt": "again"});
+    let state =
+        json!({"session": "aaaa2222", "snapshot": 2, "messages": messages, "prompt": "again"});
     let place = place.with(&["--show-at", copy.to_str().unwrap(), "--resume", &state.to_string()]);
     let script = "pwd; cat file; cat \"$AGENTREC_RESUME\"; stat -c ' %a' \"$AGENTREC_RESUME\"; echo new > new";
     let ended = place.sh(script);
@@ -43,8 +44,9 @@ fn a_resumed_run_sees_its_copy_at_the_original_path_and_is_recorded_there() {
         Data::SnapshotCreated(snapshot) => Some(&snapshot.messages),
         _ => None,
     });
-    let message = vec![("content".into(), "do it".into()), ("role".into(), "user".into())];
-    assert_eq!(told, Some(&Payload::Inline(Value::Array(vec![Value::Map(message)]))));
+    let Some(Payload::Inline(Value::Array(messages))) = told else { panic!("{told:?}") };
+    let [message] = &messages[..] else { panic!("{messages:?}") };
+    assert_eq!((&message["role"], &message["content"]), (&"user".into(), &"do it".into()));
 }
 
 #[test]

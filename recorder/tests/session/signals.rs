@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::harness::{Place, Running, recorder};
+use super::harness::{Front, Place, Running, recorder};
 
 /// Says which signals come, until it is told to go by SIGUSR2.
 const REPORTER: &str = "
@@ -47,7 +47,8 @@ fn a_signal_to_the_front_reaches_the_command_once() {
 fn a_command_that_a_signal_ends_has_a_sealed_trace() {
     for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130), (Signal::SIGHUP, 129)] {
         let place = Place::new();
-        let mut running = place.start(&["bash", "-c", "echo x > file; echo ready; exec sleep 1000"]);
+        let mut running =
+            place.start(&["bash", "-c", "echo x > file; echo ready; exec sleep 1000"]);
         assert_eq!(running.line(), "ready");
         running.signal(signal);
         let ended = running.end();
@@ -55,7 +56,11 @@ fn a_command_that_a_signal_ends_has_a_sealed_trace() {
         let events = ended.events();
         let Data::SessionStop(stop) = &events.last().unwrap().data else { panic!("{events:?}") };
         assert_eq!((&*stop.reason, stop.signal), ("signal", Some(signal as i32)));
-        assert!(events.iter().any(|event| matches!(&event.data, Data::SnapshotCreated(s) if s.trigger == "end")));
+        assert!(
+            events
+                .iter()
+                .any(|event| matches!(&event.data, Data::SnapshotCreated(s) if s.trigger == "end"))
+        );
     }
 }
 
@@ -95,7 +100,7 @@ fn the_terminals_signals_are_not_doubled() {
     session.envs(command.get_envs().map(|(name, value)| (name, value.unwrap())));
     session.current_dir(place.path("tree"));
     session.stdin(terminal()).stdout(terminal()).stderr(terminal());
-    let mut session = session.spawn().unwrap();
+    let mut session = Front(session.spawn().unwrap());
     drop(pty.slave);
     let mut master = File::from(pty.master);
     let mut lines = BufReader::new(master.try_clone().unwrap()).lines();
@@ -110,7 +115,7 @@ fn the_terminals_signals_are_not_doubled() {
     kill(front, Signal::SIGUSR1).unwrap();
     assert_eq!(next(), "got USR1");
     kill(front, Signal::SIGUSR2).unwrap();
-    assert_eq!(session.wait().unwrap().code(), Some(7));
+    assert_eq!(session.wait().code(), Some(7));
 }
 
 #[test]

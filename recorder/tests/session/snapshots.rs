@@ -36,8 +36,14 @@ fn start_and_end_are_saved_and_the_trace_holds_a_small_tree_whole() {
     place.write("deleted", "deleted");
     let ended = place.sh("echo after > changed; rm deleted; echo new > new");
     let [start, end] = &snapshots(&ended)[..] else { panic!("there are two") };
-    assert_eq!((&*start.trigger, start.index.0, &*end.trigger, end.index.0), ("start", 1, "end", 2));
-    assert_eq!(start.argv.last().unwrap().as_slice(), b"echo after > changed; rm deleted; echo new > new");
+    assert_eq!(
+        (&*start.trigger, start.index.0, &*end.trigger, end.index.0),
+        ("start", 1, "end", 2)
+    );
+    assert_eq!(
+        start.argv.last().unwrap().as_slice(),
+        b"echo after > changed; rm deleted; echo new > new"
+    );
     assert_eq!(start.cwd.as_path(), place.path("tree").canonicalize().unwrap());
     let (from, to) = (&start.roots[0], &end.roots[0]);
     assert_eq!((from.files, to.files, from.bytes), (3, 3, 17));
@@ -65,7 +71,8 @@ fn of_a_large_tree_the_trace_holds_what_changed_as_it_was_and_as_it_is() {
     assert!(!start.roots[0].self_contained && !end.roots[0].self_contained);
     let reader = ended.reader();
     let store = Store::open(&Home::new(place.path("home"))).unwrap();
-    let id = |snapshot: &SnapshotCreated<'_>, path| file(&reader, snapshot.roots[0].tree, path).unwrap();
+    let id =
+        |snapshot: &SnapshotCreated<'_>, path| file(&reader, snapshot.roots[0].tree, path).unwrap();
     assert_eq!(text(&reader, id(start, "untouched")), None);
     assert_eq!(store.get(&id(start, "untouched")).unwrap().unwrap(), b"this stays as it is");
     assert_eq!(text(&reader, id(start, "changed")).as_deref(), Some("before"));
@@ -81,10 +88,10 @@ fn files_with_secrets_and_what_tools_make_stay_out_of_the_trace() {
     let ended = place.sh("echo OTHER=hunter33333333 >> .env; echo more >> plain");
     let reader = ended.reader();
     let store = Store::open(&Home::new(place.path("home"))).unwrap();
-    for (snapshot, content) in snapshots(&ended).iter().zip([
-        "TOKEN=hunter22222222\n",
-        "TOKEN=hunter22222222\nOTHER=hunter33333333\n",
-    ]) {
+    for (snapshot, content) in snapshots(&ended)
+        .iter()
+        .zip(["TOKEN=hunter22222222\n", "TOKEN=hunter22222222\nOTHER=hunter33333333\n"])
+    {
         let id = file(&reader, snapshot.roots[0].tree, ".env").unwrap();
         assert_eq!(text(&reader, id), None);
         assert_eq!(store.get(&id).unwrap().unwrap(), content.as_bytes());
@@ -104,14 +111,18 @@ fn more_roots_are_saved_and_excludes_and_the_trace_itself_are_not() {
     place.write("skipped/file", "x");
     let state = place.path("state").to_string_lossy().into_owned();
     // The trace lies in the tree.
-    place.options = ["-o", "inside.zst", "--root", &state, "--exclude", "skipped"].map(String::from).into();
+    place.options =
+        ["-o", "inside.zst", "--root", &state, "--exclude", "skipped"].map(String::from).into();
     let mut ended = place.sh("echo y > $OLDPWD/x 2>/dev/null; echo z > file");
     ended.trace = place.tree("inside.zst");
     let [start, end] = &snapshots(&ended)[..] else { panic!("there are two") };
     let reader = ended.reader();
     assert_eq!(start.roots.len(), 2);
     assert_eq!(end.roots[1].path.as_path(), place.path("state"));
-    assert_eq!(text(&reader, file(&reader, end.roots[1].tree, "memory").unwrap()).unwrap(), "remembered");
+    assert_eq!(
+        text(&reader, file(&reader, end.roots[1].tree, "memory").unwrap()).unwrap(),
+        "remembered"
+    );
     assert_eq!(file(&reader, end.roots[0].tree, "inside.zst"), None);
     assert_eq!(file(&reader, start.roots[0].tree, "skipped"), None);
     assert!(start.roots[0].left_out >= 2);
@@ -122,7 +133,8 @@ fn more_roots_are_saved_and_excludes_and_the_trace_itself_are_not() {
 fn what_is_written_while_a_snapshot_is_taken_is_marked_late() {
     use agentrec_recorder::control::Client;
     let place = Place::new();
-    let mut running = place.start(&["sh", "-c", "exec 3> open; echo ready; while :; do echo x >&3; done"]);
+    let mut running =
+        place.start(&["sh", "-c", "exec 3> open; echo ready; while :; do echo x >&3; done"]);
     assert_eq!(running.line(), "ready");
     // Enough to read that the command writes meanwhile.
     for number in 0..500 {
@@ -132,7 +144,8 @@ fn what_is_written_while_a_snapshot_is_taken_is_marked_late() {
     client.snapshot("busy").unwrap();
     running.signal(nix::sys::signal::Signal::SIGTERM);
     let ended = running.end();
-    let busy = snapshots(&ended).into_iter().find(|snapshot| snapshot.description == "busy").unwrap();
+    let busy =
+        snapshots(&ended).into_iter().find(|snapshot| snapshot.description == "busy").unwrap();
     let late: Vec<_> = busy.late.iter().map(|path| path.as_path().to_owned()).collect();
     assert_eq!(late, [place.tree("open").canonicalize().unwrap()]);
 }
@@ -141,7 +154,8 @@ fn what_is_written_while_a_snapshot_is_taken_is_marked_late() {
 fn changes_outside_of_the_roots_are_counted() {
     let place = Place::new();
     std::fs::write(place.path("other"), "x").unwrap();
-    let ended = place.sh("echo y >> ../other; echo t > ../temporary; rm ../temporary; cat ../other > in");
+    let ended =
+        place.sh("echo y >> ../other; echo t > ../temporary; rm ../temporary; cat ../other > in");
     assert_eq!(ended.recording().files.outside, 1);
     assert_eq!(ended.recording().files.added, 1);
 }

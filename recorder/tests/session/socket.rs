@@ -19,7 +19,8 @@ use super::harness::{Ended, Place, events, losses, proc_of};
 fn python() -> &'static str {
     static PATH: OnceLock<String> = OnceLock::new();
     PATH.get_or_init(|| {
-        let output = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
+        let output =
+            Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
         String::from_utf8(output.expect("python3 is needed").stdout).unwrap().trim().to_owned()
     })
 }
@@ -59,7 +60,10 @@ fn the_documented_example_works() {
     let agent = events.iter().find(|e| matches!(e.data, Data::ProcessExec(_))).unwrap().proc;
     assert!(told.iter().all(|event| event.proc == agent && agent.is_some()));
     let Data::Message(message) = &message.data else { panic!() };
-    assert_eq!((&*message.role, &message.content), ("user", &Payload::Inline("make the tests pass".into())));
+    assert_eq!(
+        (&*message.role, &message.content),
+        ("user", &Payload::Inline("make the tests pass".into()))
+    );
     let Data::ToolResult(tool_result) = &result.data else { panic!() };
     assert_eq!(tool_result.call, Some(call.seq));
     let snapshot = events.iter().find_map(|event| match &event.data {
@@ -68,7 +72,10 @@ fn the_documented_example_works() {
     });
     let (event, snapshot) = snapshot.unwrap();
     assert!(event.seq > result.seq, "what was sent before the snapshot is before it");
-    assert_eq!((snapshot.index.0, &*snapshot.description, event.proc), (2, "before the fix", agent));
+    assert_eq!(
+        (snapshot.index.0, &*snapshot.description, event.proc),
+        (2, "before the fix", agent)
+    );
     let messages = Value::Array(vec![Value::Map(vec![
         ("role".into(), "user".into()),
         ("content".into(), "make the tests pass".into()),
@@ -109,7 +116,9 @@ ask(type='snapshot', description='with ' + key, system_prompt='p ' + key, tools=
     let ended = agent(&place, script);
     let reader = ended.reader();
     let stored = reader.iter().any(|event| match event.unwrap().data {
-        Data::ToolCall(call) => matches!(call.arguments, Payload::Object { len, .. } if len > 10_000),
+        Data::ToolCall(call) => {
+            matches!(call.arguments, Payload::Object { len, .. } if len > 10_000)
+        }
         _ => false,
     });
     assert!(stored, "what is over 4 KiB is an object");
@@ -126,7 +135,10 @@ import time
 for piece in ('token ghp_123456789', '0abcdefghijABCDEF', 'GHIJ123456 end\\nlast'):
     os.write(1, piece.encode())";
     let ended = agent(&place, script);
-    assert!(ended.stdout.contains("ghp_1234567890abcdefghijABCDEFGHIJ123456"), "the run is not changed");
+    assert!(
+        ended.stdout.contains("ghp_1234567890abcdefghijABCDEFGHIJ123456"),
+        "the run is not changed"
+    );
     let reader = ended.reader();
     let mut output = Vec::new();
     for event in ended.events() {
@@ -160,7 +172,10 @@ lines.flush()";
     let events = ended.events();
     let losses = losses(&events);
     assert_eq!(losses.len(), 3, "{losses:?}");
-    assert!(losses[0].starts_with("socket: line 1 of process ") && losses[0].contains("JSON"), "{losses:?}");
+    assert!(
+        losses[0].starts_with("socket: line 1 of process ") && losses[0].contains("JSON"),
+        "{losses:?}"
+    );
     assert!(losses[1].ends_with("`name` is missing"), "{losses:?}");
     assert_eq!(ended.recording().lost, 3);
     let names: Vec<_> = sdk(&events).iter().map(|e| e.data.type_name().to_owned()).collect();

@@ -156,7 +156,8 @@ impl Drop for Tmpfs<'_> {
 }
 
 /// Output that does not compress.
-const NOISE: &str = "echo begin; head -c 2000000 /dev/urandom | od -x | head -c 3000000; echo x > file; exit 5";
+const NOISE: &str =
+    "echo begin; head -c 2000000 /dev/urandom | od -x | head -c 3000000; echo x > file; exit 5";
 
 #[test]
 #[ignore = "needs root"]
