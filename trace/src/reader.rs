@@ -233,6 +233,16 @@ impl Reader {
         self.input.len()
     }
 
+    /// Bytes of the file that hold events; the others hold objects, index and the file's structure.
+    pub fn event_bytes(&self) -> Result<u64> {
+        let starts = self.objects.borrow_mut().starts(&self.view())?;
+        let frames = self.data_frames().iter().zip(starts.windows(2));
+        Ok(frames
+            .filter(|(_, start)| start[0][0] != start[1][0])
+            .map(|(frame, _)| u64::from(frame.len))
+            .sum())
+    }
+
     /// Number of events, which is the number of the last one.
     pub fn len(&self) -> u64 {
         self.events

@@ -1,51 +1,75 @@
 //! A real build, `make` of 50 C files: what its trace takes, beside strace's log of the same calls.
 
-use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use agentrec_trace::event::{
-    FileClose, FileOpen, FileUnlink, ProcessExec, ProcessExit, ProcessFork,
-};
-use agentrec_trace::{Bytes, Data, Event, ProcId, Reader, Seq, Source, Writer, WriterOptions};
+use agentrec_trace::Reader;
 use anyhow::{Context, Result, ensure};
 
 use super::{Bar, Section};
+use crate::workspace;
 
 const FILES: usize = 50;
-/// The calls whose events are compared: those that a trace holds one event for.
-const CALLS: &str = "open,openat,creat,close,execve,fork,vfork,clone,clone3,unlink,unlinkat";
+/// The calls that a trace of the build holds events for.
+const CALLS: &str = "open,openat,creat,close,execve,fork,vfork,clone,clone3,unlink,unlinkat,\
+    chmod,fchmod,fchmodat,chdir,rename,renameat,renameat2,mkdir,mkdirat";
 
 /// Measures the trace of the build.
 pub fn measure(section: &mut Section, dir: &Path) -> Result<()> {
     let source = dir.join("build");
     write_sources(&source)?;
     let log = dir.join("strace.log");
-    let strace = Command::new("strace")
-        .args(["-f", "-ttt", "-e", &format!("trace={CALLS}"), "-o"])
-        .arg(&log)
-        .args(["make", "-s", "-C"])
-        .arg(&source)
-        .stdout(Stdio::null())
-        .status()
-        .context("cannot run strace")?;
-    ensure!(strace.success(), "make failed under strace");
-    let log = fs::read_to_string(&log).context("cannot read strace's log")?;
-    let compressed = zstd::bulk::compress(log.as_bytes(), 3).context("cannot compress")?;
-    let trace = convert(&log)?;
-    let events = Reader::from_bytes(trace.as_slice())?.len();
-    ensure!(events > 10_000, "only {events} events");
-    fs::write(dir.join("build.zst"), &trace).context("cannot write the trace")?;
-    let size = trace.len() as f64;
-    section.figure("`make` of 50 C files, events", events as f64, "", Bar::Seen);
-    section.figure("its trace, index and seal included", size / 1e3, "kB", Bar::Seen);
-    let per_event = size / events as f64;
-    section.figure("the same, an event", per_event, "bytes", Bar::AtMost(15.0));
-    let strace = compressed.len() as f64;
+    let calls = format!("trace={CALLS}");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-ttt", "-e", calls.as_str(), "-o"]).arg(&log);
+    make(strace, &source)?;
+    let log = fs::read(&log).context("cannot read strace's log")?;
+    let strace = zstd::bulk::compress(&log, 3).context("cannot compress")?.len() as f64;
+    write_sources(&source)?;
+    let trace = dir.join("build.zst");
+    let mut agentrec = Command::new(agentrec()?);
+    agentrec.env("AGENTREC_HOME", dir.join("home"));
+    agentrec.args(["run", "--overwrite", "-o"]).arg(&trace).arg("--");
+    make(agentrec, &source)?;
+    let reader = Reader::open(&trace)?;
+    let (events, size) = (reader.len() as f64, reader.event_bytes()? as f64);
+    ensure!(events > 10_000.0, "only {events} events");
+    section.figure("`agentrec run -- make` of 50 C files, events", events, "", Bar::Seen);
+    section.figure("their frames in the trace", size / 1e3, "kB", Bar::Seen);
+    section.figure("the same, an event", size / events, "bytes", Bar::AtMost(15.0));
     section.figure("strace's log of the same calls, `zstd -3`", strace / 1e3, "kB", Bar::Seen);
-    let ratio = size / strace;
-    section.figure("its trace over strace's log", ratio, "times", Bar::AtMost(1.0));
+    section.figure("the trace over strace's log", size / strace, "times", Bar::AtMost(1.0));
+    let whole = reader.file_len()? as f64 / 1e3;
+    section.figure(
+        "the whole trace, with the contents that its snapshots hold",
+        whole,
+        "kB",
+        Bar::Seen,
+    );
+    Ok(())
+}
+
+/// Builds `agentrec` and says where it is.
+fn agentrec() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let status = Command::new(cargo)
+        .current_dir(workspace::root())
+        .args(["build", "--quiet", "--release", "--package", "agentrec"])
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "agentrec does not build");
+    Ok(workspace::target().join("release/agentrec"))
+}
+
+/// Runs `make` in `source` below the program of `recorder`.
+fn make(mut recorder: Command, source: &Path) -> Result<()> {
+    let name = recorder.get_program().to_owned();
+    recorder.args(["make", "-s"]).current_dir(source);
+    recorder.stdout(Stdio::null()).stderr(Stdio::null());
+    let status = recorder.status().with_context(|| format!("cannot run {}", name.display()))?;
+    ensure!(status.success(), "make failed under {}", name.display());
     Ok(())
 }
 
@@ -67,83 +91,4 @@ fn write_sources(dir: &Path) -> Result<()> {
     makefile.push_str("\n\tcc -o $@ $^\n");
     fs::write(dir.join("Makefile"), makefile)?;
     Ok(())
-}
-
-/// A trace of the calls in strace's `log`.
-fn convert(log: &str) -> Result<Vec<u8>> {
-    let mut writer = Writer::new(Vec::new(), WriterOptions::default())?;
-    let mut procs: HashMap<&str, ProcId> = HashMap::new();
-    let mut unfinished: HashMap<&str, String> = HashMap::new();
-    let mut opened: HashMap<(ProcId, i32), Seq> = HashMap::new();
-    for line in log.lines() {
-        let (pid, rest) = line.split_once(' ').context("no pid")?;
-        let (time, call) = rest.trim_start().split_once(' ').context("no time")?;
-        let next = ProcId(procs.len() as u32 + 1);
-        let proc = *procs.entry(pid).or_insert(next);
-        let (seconds, micros) = time.split_once('.').context("no fraction")?;
-        let ts = seconds.parse::<u64>()? * 1_000_000_000 + micros.parse::<u64>()? * 1_000;
-        let whole;
-        let call = if let Some(begin) = call.strip_suffix(" <unfinished ...>") {
-            unfinished.insert(pid, begin.to_owned());
-            continue;
-        } else if let Some((_, end)) = call.split_once(" resumed>") {
-            whole = unfinished.remove(pid).unwrap_or_default() + end;
-            whole.as_str()
-        } else {
-            call
-        };
-        let Some(data) = event_of(call, proc, &mut opened, procs.len() as u32) else { continue };
-        let close_of = matches!(data, Data::FileOpen(_)).then(|| result_of(call)).flatten();
-        let event = Event { proc: Some(proc), ..Event::new(ts, Source::Kernel, data) };
-        let seq = writer.append(&event)?;
-        if let Some(fd) = close_of.filter(|fd| *fd >= 0) {
-            opened.insert((proc, fd as i32), seq);
-        }
-    }
-    writer.seal()?;
-    Ok(writer.into_inner())
-}
-
-fn result_of(call: &str) -> Option<i64> {
-    call.rsplit_once(" = ")?.1.split_whitespace().next()?.parse().ok()
-}
-
-/// The event of one call, if it is one that a trace holds.
-fn event_of<'a>(
-    call: &'a str,
-    proc: ProcId,
-    opened: &mut HashMap<(ProcId, i32), Seq>,
-    procs: u32,
-) -> Option<Data<'a>> {
-    if let Some(rest) = call.strip_prefix("+++ exited with ") {
-        let code = rest.split_whitespace().next()?.parse().ok();
-        return Some(ProcessExit { code, ..ProcessExit::default() }.into());
-    }
-    let (name, arguments) = call.split_once('(')?;
-    let result = result_of(call)?;
-    let errno = (result < 0).then_some(2);
-    let path: Bytes<'a> = arguments.split('"').nth(1).unwrap_or_default().into();
-    Some(match name {
-        "openat" | "open" | "creat" => {
-            let fd = i32::try_from(result).ok().filter(|fd| *fd >= 0);
-            let flags = if arguments.contains("O_CLOEXEC") { 0o2_000_000 } else { 0 };
-            FileOpen { path, flags, fd, errno, ..FileOpen::default() }.into()
-        }
-        "close" => {
-            let fd = arguments.split(')').next()?.parse().ok()?;
-            let open = Some(opened.remove(&(proc, fd))?);
-            FileClose { open, ..FileClose::default() }.into()
-        }
-        "execve" => {
-            let argv = arguments.split('[').nth(1)?.split(']').next()?;
-            let argv = argv.split(", ").map(|word| word.trim_matches('"').into()).collect();
-            ProcessExec { path, argv, errno, ..ProcessExec::default() }.into()
-        }
-        "vfork" | "clone" | "clone3" | "fork" => {
-            let pid = u32::try_from(result).ok()?;
-            ProcessFork { child: ProcId(procs + 1), pid, flags: 0x4111 }.into()
-        }
-        "unlink" | "unlinkat" => FileUnlink { path, errno }.into(),
-        _ => return None,
-    })
 }
