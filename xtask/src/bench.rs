@@ -120,12 +120,13 @@ pub struct Section {
     name: &'static str,
     title: &'static str,
     figures: Vec<Figure>,
+    notes: Vec<String>,
 }
 
 impl Section {
     /// A section without figures.
     pub fn new(name: &'static str, title: &'static str) -> Self {
-        Self { name, title, figures: Vec::new() }
+        Self { name, title, figures: Vec::new(), notes: Vec::new() }
     }
 
     /// Adds a figure and prints it.
@@ -134,6 +135,11 @@ impl Section {
         let [what, value, bar, met] = figure.cells();
         eprintln!("{what}: {value}  {bar} {met}");
         self.figures.push(figure);
+    }
+
+    /// Adds a sentence below the figures.
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
     }
 
     /// Replaces the section in `docs/benchmarks.md`; whether all bars are met.
@@ -155,6 +161,9 @@ impl Section {
         writeln!(out, "| what | measured | bar | |\n|---|---|---|---|")?;
         for figure in &self.figures {
             writeln!(out, "| {} |", figure.cells().join(" | "))?;
+        }
+        for note in &self.notes {
+            writeln!(out, "\n{note}")?;
         }
         Ok(out)
     }
