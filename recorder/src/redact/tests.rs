@@ -1,6 +1,7 @@
 //! The tables of planted secrets and of look-alikes, and what holds for arbitrary bytes.
 //!
-//! No planted secret stands here as one literal, so that scanners of source code find none: a `~` is taken out.
+//! The tables stand in `tests/redaction`, where the end-to-end test reads them too. No planted secret stands there in one
+//! piece, so that scanners of source code find none: a `~` is taken out.
 
 use proptest::prelude::*;
 use rmpv::Value;
@@ -15,184 +16,39 @@ fn text(text: &str) -> String {
     String::from_utf8(redactor().text(text.as_bytes()).into_owned()).unwrap()
 }
 
-/// A text as an agent's terminal, shell or request might hold it, and the secret in it that must go.
-const PLANTED: &[(&str, &str)] = &[
-    ("using sk-pr~oj-Zk3nF9aQw7LmX2cVb8RtY5uI0oP1sD4g for now", "Zk3nF9aQw7LmX2cVb8RtY5uI0oP1sD4g"),
-    (
-        "sk-~4fGh7JkLm9NpQr2StUv5WxYz8AbCd1EfGh3JkLm6NpQr9StU",
-        "4fGh7JkLm9NpQr2StUv5WxYz8AbCd1EfGh3JkLm6NpQr9StU",
-    ),
-    (
-        "key: \"sk-a~nt-api03-Xy7_kQ2mN-8vB4cL9pR3tW6zA1sD5fG0hJ\"",
-        "Xy7_kQ2mN-8vB4cL9pR3tW6zA1sD5fG0hJ",
-    ),
-    ("[default]\naws_access_key_id = AK~IAQ3EGZ7T5XKP4MWNB", "AK~IAQ3EGZ7T5XKP4MWNB"),
-    (
-        "aws_secret_access_key = hR8vT2/kLm9Qx+4nZc7Ws1Yb5Df3Gj6Hp0Ue8Ra2",
-        "hR8vT2/kLm9Qx+4nZc7Ws1Yb5Df3Gj6Hp0Ue8Ra2",
-    ),
-    (
-        "AK~IAQ3EGZ7T5XKP4MWNB,uV3xY6zA9bC2dE5fG8hJ1kL4mN7pQ0rS/tU+wXyZ",
-        "uV3xY6zA9bC2dE5fG8hJ1kL4mN7pQ0rS/tU+wXyZ",
-    ),
-    ("remote: gh~p_a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8", "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"),
-    (
-        "github_~pat_11ABCDEFG0aBcDeFgHiJkL_mNoPqRsTuVwXyZ0123456789",
-        "11ABCDEFG0aBcDeFgHiJkL_mNoPqRsTuVwXyZ0123456789",
-    ),
-    ("git clone https://oauth2:gl~pat-Ab3dE6gH9jK2mN5pQ8sT@gitlab.com/x/y", "Ab3dE6gH9jK2mN5pQ8sT"),
-    (
-        "SLACK=xo~xb-2409876543210-2512345678901-q1W2e3R4t5Y6u7I8o9P0a1S2",
-        "q1W2e3R4t5Y6u7I8o9P0a1S2",
-    ),
-    (
-        "\x1b[32mAI~zaSyB4x7Kq9Zw2Mn5Vc8Lp1Rt6Yh3Jd0Gf_sAe\x1b[0m",
-        "SyB4x7Kq9Zw2Mn5Vc8Lp1Rt6Yh3Jd0Gf_sAe",
-    ),
-    ("ya~29.a0AfH6SMBx7Qw9Er2Ty5Ui8Op1As4Df", "a0AfH6SMBx7Qw9Er2Ty5Ui8Op1As4Df"),
-    ("stripe.api_key = 'sk_~live_51H8xYzAbCdEfGhIjKlMnOpQr'", "51H8xYzAbCdEfGhIjKlMnOpQr"),
-    (
-        "//registry.npmjs.org/:_authToken=np~m_Zx9Cv8Bn7Mq6Wp5Eo4Ri3Tu2Yy1Aa0Ss9Dd8",
-        "Zx9Cv8Bn7Mq6Wp5Eo4Ri3Tu2Yy1Aa0Ss9Dd8",
-    ),
-    (
-        "//npm.corp/:_authToken=4d2c9f1e-7b3a-4c58-9e60-1f2a3b4c5d6e",
-        "4d2c9f1e-7b3a-4c58-9e60-1f2a3b4c5d6e",
-    ),
-    (
-        "password = py~pi-AgEIcHlwaS5vcmcCJDk4ZmQ3YzJhLTEyMzQtNDU2Ny04OTBhLWJjZGVmMDEyMzQ1NgAC",
-        "AgEIcHlwaS5vcmcCJDk4ZmQ3YzJhLTEyMzQtNDU2Ny04OTBhLWJjZGVmMDEyMzQ1NgAC",
-    ),
-    (
-        "login(token=\"hf~_QwErTyUiOpAsDfGhJkLzXcVbNmQwErTyUi\")",
-        "QwErTyUiOpAsDfGhJkLzXcVbNmQwErTyUi",
-    ),
-    (
-        "S~G.ngeVfQFYQlKU0ufo8x5d1A.TwL2iGABf9DHoTf-09kqeF8tAmbihYzrnopKc-1s5cr",
-        "TwL2iGABf9DHoTf-09kqeF8tAmbihYzrnopKc-1s5cr",
-    ),
-    ("Twilio(\"S~K2f9a7c4e1b8d6035f2a9c7e4b1d80635\")", "2f9a7c4e1b8d6035f2a9c7e4b1d80635"),
-    (
-        "https://api.telegram.org/bot7123456789:AA~HdqTcvCH1vGWJxfSeofSAs0K5PALDsawq/getMe",
-        "HdqTcvCH1vGWJxfSeofSAs0K5PALDsawq",
-    ),
-    (
-        "id_token eyJ~hbGciOiJIUzI1NiJ9.eyJ~zdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
-        "dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
-    ),
-    (
-        "cat key\n-----BEGIN RSA PRIV~ATE KEY-----\nMIIEpAIBAAKCAQEA3Tz2mr7SZiAMfQyuvBjM9Oi\nZ1BjP5CE/Wm/Rr500P\n-----END RSA PRIV~ATE KEY-----\ndone",
-        "MIIEpAIBAAKCAQEA3Tz2mr7SZiAMfQyuvBjM9Oi",
-    ),
-    (
-        "{\"private_key\": \"-----BEGIN PRIV~ATE KEY-----\\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\\nBKcwggSjAgEAAoIBAQ==\\n-----END PRIV~ATE KEY-----\\n\"}",
-        "BKcwggSjAgEAAoIBAQ==",
-    ),
-    (
-        "curl -H 'Authorization: Bearer 9c8b7a6f5e4d3c2b1a09f8e7d6c5b4a3' https://x",
-        "9c8b7a6f5e4d3c2b1a09f8e7d6c5b4a3",
-    ),
-    ("> authorization: Basic YWRtaW46czNjcjN0LXBhc3M=", "YWRtaW46czNjcjN0LXBhc3M="),
-    ("Cookie: sessionid=k9s8d7f6g5h4j3; theme=dark", "k9s8d7f6g5h4j3"),
-    ("DATABASE_URL=postgres://app:tr0ub4dor-and-3@db.internal:5432/app", "tr0ub4dor-and-3"),
-    ("mongodb+srv://root:p%40ss-W0rd@cluster0.ab1cd.mongodb.net/?retryWrites=true", "p%40ss-W0rd"),
-    ("connecting to redis://:Zr9-cache-pass@10.0.0.5:6379/0", "Zr9-cache-pass"),
-    ("amqp://guest:b0gus/slash@mq:5672/vhost", "b0gus/slash"),
-    (
-        "https://hooks.slack.com/services/T0~1ABCDEF/B02GHIJKL/x7Yz8Wv9Ut0Sr1Qp2On3Ml4K",
-        "x7Yz8Wv9Ut0Sr1Qp2On3Ml4K",
-    ),
-    (
-        "https://discord.com/api/webhooks/1122334455667788990/aBcD_eFgH-iJkLmNoPqRsTuVwXyZ012345",
-        "aBcD_eFgH-iJkLmNoPqRsTuVwXyZ012345",
-    ),
-    (
-        "https://acme.webhook.office.com/webhookb2/7b3a4c58-9e60@1f2a/IncomingWebhook/9d8c7b6a5f4e/1a2b",
-        "9d8c7b6a5f4e",
-    ),
-    (
-        "POST https://ci.example.org/hooks/9f8e7d6c5b4a3f2e1d0c9b8a7f6e5d4c",
-        "9f8e7d6c5b4a3f2e1d0c9b8a7f6e5d4c",
-    ),
-    ("GET https://api.weather.example/v1?q=Berlin&api_key=7hG5fD3sA1 HTTP/1.1", "7hG5fD3sA1"),
-    ("{\"user\": \"bob\", \"password\": \"hunter2\"}", "hunter2"),
-    ("{\\\"db\\\": {\\\"password\\\": \\\"n0t-s0-s3cret\\\"}}", "n0t-s0-s3cret"),
-    ("DB_PASSWORD='correct horse battery staple'", "correct horse battery staple"),
-    ("db:\n  password: correcthorsebattery\n  host: x", "correcthorsebattery"),
-    ("Server=tcp:x.database.windows.net;User ID=sa;Password=Pa55w0rd!;Encrypt=True", "Pa55w0rd!"),
-    ("machine github.com login bob password xyzzy-plugh-42", "xyzzy-plugh-42"),
-    ("bash -c 'mysql --user root --password Tr1cky.Pass'", "Tr1cky.Pass"),
-    ("<server><password>xml-P4ss</password></server>", "xml-P4ss"),
-    ("curl -u admin:sw0rdf1sh https://intranet/", "sw0rdf1sh"),
-    (
-        "https://2f9a7c4e1b8d6035f2a9c7e4b1d80635@o42.ingest.sentry.io/7",
-        "2f9a7c4e1b8d6035f2a9c7e4b1d80635",
-    ),
-    (
-        "AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq==;",
-        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq",
-    ),
-    (
-        "https://b.s3.amazonaws.com/o?X-Amz-Signature=5d7c9e1f3b2a4c6e8f0a1b3d5c7e9f1a2b4c6d8e",
-        "5d7c9e1f3b2a4c6e8f0a1b3d5c7e9f1a2b4c6d8e",
-    ),
-    (
-        "client_secret: str = \"GO~CSPX-1aB2cD3eF4gH5iJ6kL7mN8oP9qR0\"",
-        "1aB2cD3eF4gH5iJ6kL7mN8oP9qR0",
-    ),
-];
+/// Texts as an agent's terminal, shell or request might hold them, and the secret in each that must go.
+fn planted() -> Vec<(String, String)> {
+    let table = include_str!("../../tests/redaction/planted.jsonl");
+    let field =
+        |line: &serde_json::Value, name: &str| line[name].as_str().unwrap().replace('~', "");
+    let rows = table.lines().map(|line| serde_json::from_str(line).unwrap());
+    rows.map(|row| (field(&row, "text"), field(&row, "secret"))).collect()
+}
 
 /// Texts that look like secrets and are none.
-const HARMLESS: &[&str] = &[
-    "AUTHOR=Margaret Hamilton",
-    "KEYBOARD=us-intl-nodeadkeys",
-    "MONKEY=see-monkey-do-2024",
-    "TURKEY_HOCKEY_DONKEY=kong64",
-    "from transformers import AutoTokenizer; tokenizer = AutoTokenizer.from_pretrained('bert')",
-    "{\"max_tokens\": 4096, \"usage\": {\"prompt_tokens\": 1234, \"completion_tokens\": 56}}",
-    "{\"token\": \" hello\", \"logprob\": -0.31}",
-    "commit 4e79c90d2a1b8f3c6e5d7a9b0c1d2e3f4a5b6c7d",
-    "id: 123e4567-e89b-12d3-a456-426614174000",
-    "<img src=\"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==\">",
-    "\"integrity\": \"sha512-z1yhU7Yb8pZ2Qq3vX0y5r6s7t8u9v0w1x2y3z4A5B6C7D8E9F0G1H2I3J4K5L6M7N8O9P0Q1R2S3T4U5V6W==\"",
-    "cache_key=v2-linux-node-18-package-lock-abc123",
-    "CREATE TABLE t (id int PRIMARY KEY, author_key int REFERENCES a(key));",
-    "def login(user: str, password: str) -> None:",
-    "client = Client(user=user, password=password)",
-    "password = getpass.getpass('Password: ')",
-    "token = tokenizer.next_token(stream)",
-    "api_key=os.environ['OPENAI_API_KEY']",
-    "export TOKEN=$(gh auth token) PASSWORD=${DB_PASSWORD} API_KEY=<your key>",
-    "see https://docs.python.org/3/library/secrets.html#secrets.token_hex and http://localhost:8080/a@b",
-    "docker run -u 1000:1000 -v /a:/b image",
-    "basic understanding of bearer authentication is required",
-    "====== 12 passed, 3 failed in 0.42s ======",
-    "-----BEGIN CERTIFICATE-----\nMIIDdzCCAl+gAwIBAgIEAgAAuTANBgkqhkiG9w0BAQUFADBaMQswCQYDVQQGEwJJ\n-----END CERTIFICATE-----",
-    "task-management-system-with-a-very-long-name-and-no-secret",
-    "-rw-r--r-- 1 root root 42 tests/test_auth_session_tokens.py",
-    "error: invalid api_key: the key is missing",
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl bob@x",
-];
+fn harmless() -> Vec<String> {
+    let table = include_str!("../../tests/redaction/harmless.jsonl");
+    table.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
 
 #[test]
 fn planted_secrets_go() {
-    for (planted, secret) in PLANTED {
-        let (planted, secret) = (planted.replace('~', ""), secret.replace('~', ""));
+    for (planted, secret) in planted() {
         assert!(planted.contains(&secret), "the table is wrong: {planted}");
         let redacted = text(&planted);
         assert!(!redacted.contains(&secret), "{secret} stayed in {redacted}");
         assert!(redacted.contains("[redacted:"), "{redacted}");
         assert_eq!(text(&redacted), redacted, "redacting again changes nothing");
     }
-    assert!(PLANTED.len() >= 40);
+    assert!(planted().len() >= 40);
 }
 
 #[test]
 fn look_alikes_stay() {
-    for harmless in HARMLESS {
-        assert_eq!(text(harmless), *harmless);
+    for harmless in harmless() {
+        assert_eq!(text(&harmless), harmless);
     }
-    assert!(HARMLESS.len() >= 20);
+    assert!(harmless().len() >= 20);
 }
 
 #[test]
@@ -346,8 +202,7 @@ fn deep_nesting_ends() {
 #[test]
 fn secrets_split_over_writes_are_found() {
     let r = redactor();
-    for (planted, secret) in PLANTED {
-        let (planted, secret) = (planted.replace('~', ""), secret.replace('~', ""));
+    for (planted, secret) in planted() {
         let input = format!("$ first line\n{planted}\n");
         for cut in 0..input.len() {
             let mut stream = Stream::default();

@@ -19,7 +19,12 @@ impl Session {
 /// Removes the secrets of one event's data, except for terminal output, which goes through [`super::terminal`].
 pub(super) fn redact(redactor: &Redactor, data: &mut Data<'static>) {
     match data {
+        // A path where nothing is may be anything that was taken for one. Others are kept: restoring needs them.
+        Data::FileOpen(open) if open.errno.is_some() => text(redactor, &mut open.path),
         Data::ProcessExec(exec) => {
+            if exec.errno.is_some() {
+                text(redactor, &mut exec.path);
+            }
             exec.argv = argv(redactor, &exec.argv);
             for (name, value) in &mut exec.env {
                 if let Some(value) = value {
@@ -72,10 +77,14 @@ fn headers(redactor: &Redactor, headers: &mut [(Bytes<'static>, Bytes<'static>)]
 }
 
 fn content(redactor: &Redactor, content: &mut Content<'static>) {
-    if let Content::Inline(bytes) = content
-        && let Cow::Owned(clean) = redactor.text(bytes)
-    {
-        *content = Content::Inline(Bytes(Cow::Owned(clean)));
+    if let Content::Inline(bytes) = content {
+        text(redactor, bytes);
+    }
+}
+
+fn text(redactor: &Redactor, bytes: &mut Bytes<'static>) {
+    if let Cow::Owned(clean) = redactor.text(bytes) {
+        *bytes = Bytes(Cow::Owned(clean));
     }
 }
 
