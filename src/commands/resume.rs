@@ -62,8 +62,8 @@ pub fn run(args: Args, context: Context) -> Result<Exit> {
     let ResumePlan { plan, state, parent: parent_id, at, edits, roots, .. } = planned;
     let work = home.session_work(&id);
     let mut options = args.recording.options(plan, home)?;
-    // The first root is the working directory's; the others are asked for as `run --root` does.
-    options.roots.extend(roots.into_iter().skip(1).map(|root| root.path));
+    // All of them: where the working directory lies below a root, it is no root of its own.
+    options.roots.extend(roots.into_iter().map(|root| root.path));
     options.session = Some(id);
     options.lineage = Some(Lineage { session: parent_id, at, edits });
     options.resume_state = Some(state);
@@ -100,5 +100,13 @@ fn tell(planned: &ResumePlan) {
     }
     for name in &planned.missing_env {
         eprintln!("agentrec: {name} was redacted and is not set now; --env {name}=… sets it");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_the_recorder_redacts_is_what_a_resume_fills_in() {
+        assert_eq!(agentrec_replay::REDACTION_MARK, agentrec_recorder::redact::MARK_START);
     }
 }
