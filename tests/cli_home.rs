@@ -159,15 +159,20 @@ fn quickstart_goes_through_all_steps() {
     let ran = env.run(["quickstart"]);
     assert_eq!(ran.code, 0, "{ran:?}");
     for step in
-        ["run --with-sdk", "show", "why drafts/one.txt", "diff", "resume last@s2", "apply --yes"]
+        ["run --with-sdk", "show", "why cart.py", "diff", "resume last@s2", "apply --dry-run"]
     {
         assert!(ran.stdout.contains(&format!("$ agentrec {step}")), "no {step}: {ran:?}");
     }
-    assert!(ran.stdout.contains("deleted ") && ran.stdout.contains(" by rm "), "{ran:?}");
-    assert!(ran.stdout.contains("user: Never delete drafts"), "{ran:?}");
+    assert!(ran.stdout.contains("write_file"), "{ran:?}");
+    assert!(ran.stdout.contains("rewritten (") && ran.stdout.contains(" by python"), "{ran:?}");
+    assert!(ran.stdout.contains("+++ b/cart.py"), "{ran:?}");
+    assert!(
+        ran.stdout.contains("You now say: \"The code is right, correct the test.\""),
+        "{ran:?}"
+    );
+    assert!(ran.stdout.contains("~ test_cart.py  +"), "{ran:?}");
     let sessions = env.json(["list"]);
     assert_eq!(of_kind(&sessions, "session").len(), 2);
-    assert!(env.work().join("agentrec-quickstart/drafts-in-one.txt").exists());
     let again = env.run(["quickstart"]);
     assert_eq!(again.code, 1);
     assert!(again.stderr.contains("hint: name another directory"), "{again:?}");

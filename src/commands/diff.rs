@@ -139,11 +139,11 @@ fn state(address: &Address, default: Default) -> Result<State> {
     }
 }
 
+/// The trees of one root, before and after.
+type Trees = (Option<ObjectId>, Option<ObjectId>);
+
 /// The roots of both, each with its trees.
-fn roots(
-    before: &Snapshot,
-    after: &Snapshot,
-) -> Vec<(Vec<u8>, (Option<ObjectId>, Option<ObjectId>))> {
+fn roots(before: &Snapshot, after: &Snapshot) -> Vec<(Vec<u8>, Trees)> {
     let tree = |snapshot: &Snapshot, path: &[u8]| {
         snapshot.roots.iter().find(|root| root.path.as_slice() == path).map(|root| root.tree)
     };

@@ -30,7 +30,7 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     let tree: Vec<_> = tops.into_iter().flat_map(|top| digest.processes.subtree(top)).collect();
     let mut out = Output::paged(context.preferences);
     if context.preferences.json {
-        let effects = digest.effects(Some, |_| None);
+        let effects = digest.effects(Some, |_, _| None, |_| None);
         for (_, process) in tree {
             out.json_line(&json::process(&digest, process, effects.get(&process.id)))?;
         }
@@ -58,7 +58,7 @@ struct Sums<'d> {
 
 impl<'d> Sums<'d> {
     fn new(digest: &'d Digest) -> Self {
-        Self { digest, effects: digest.effects(Some, |_| None) }
+        Self { digest, effects: digest.effects(Some, |_, _| None, |_| None) }
     }
 
     /// Bytes read, bytes written, files changed.

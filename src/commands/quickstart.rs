@@ -24,15 +24,16 @@ pub struct Args {
     yes: bool,
 }
 
-/// The agent that is recorded.
-const AGENT: &str = include_str!("../quickstart/agent.py");
-
-/// What the agent finds.
-const FILES: [(&str, &str); 3] = [
-    ("agent.py", AGENT),
-    ("drafts/one.txt", "The first draft.\n"),
-    ("drafts/two.txt", "The second draft.\n"),
+/// The example of the repository: an agent, its scripted model, and a small project with a failing test.
+const FILES: [(&str, &str); 4] = [
+    ("agent.py", include_str!("../../examples/agent.py")),
+    ("model_server.py", include_str!("../../examples/model_server.py")),
+    ("shop/cart.py", include_str!("../../examples/shop/cart.py")),
+    ("shop/test_cart.py", include_str!("../../examples/shop/test_cart.py")),
 ];
+
+/// Where the agent works.
+const PROJECT: &str = "shop";
 
 /// A step: what it is for, the arguments, and the exit code that is right.
 type Step = (&'static str, &'static [&'static str], i32);
@@ -40,19 +41,19 @@ type Step = (&'static str, &'static [&'static str], i32);
 /// The steps.
 const STEPS: [Step; 6] = [
     (
-        "Record an agent and everything that it starts. It needs no change; this one also uses the SDK.",
-        &["run", "--with-sdk", "--", "python3", "agent.py"],
+        "Record an agent and everything that it starts. It needs no change; this one uses the SDK to tell more.",
+        &["run", "--with-sdk", "--", "python3", "../agent.py", "Make the tests pass."],
         0,
     ),
     ("What did it do?", &["show"], 0),
-    ("It deleted a file. Why?", &["why", "drafts/one.txt"], 0),
+    ("It changed a file. Why?", &["why", "cart.py"], 0),
     ("What is different now?", &["diff"], 1),
     (
-        "Go back to before that, ask for something else, and go on from there, in a copy.",
-        &["resume", "last@s2", "--with-sdk", "--prompt", "Never delete drafts"],
+        "Go back to when it had seen the failing test, ask for something else, and go on from there, in a copy.",
+        &["resume", "last@s2", "--with-sdk", "--prompt", "The code is right, correct the test."],
         0,
     ),
-    ("The copy has a file that your directory lacks. Bring it home.", &["apply", "--yes"], 0),
+    ("What would that run change at home?", &["apply", "--dry-run"], 0),
 ];
 
 /// Carries it out.
@@ -72,7 +73,7 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     let program = env::current_exe().context("cannot find this program")?;
     let paint = Output::new(context.preferences).paint;
     println!(
-        "{} now holds a small agent, agent.py, whose model is a script: no key, no network.",
+        "{} now holds a small agent, agent.py, whose model is a script (no key, no network), and a project for it.",
         args.dir.display()
     );
     for (why, arguments, expected) in STEPS {
@@ -84,7 +85,7 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
         let mut command = Command::new(&program);
         // Options of agentrec itself go before the command's own, so that they can't end up in a recorded one.
         command.arg("--no-pager").args(color_option(context.preferences.color)).args(arguments);
-        command.current_dir(&args.dir);
+        command.current_dir(args.dir.join(PROJECT));
         let status =
             command.status().with_context(|| format!("cannot run {}", program.display()))?;
         if status.code() != Some(expected) {

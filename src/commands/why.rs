@@ -40,8 +40,7 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     let opened = session::open(args.trace.as_ref().unwrap_or(&Address::LAST))?.whole()?;
     let digest = session::analyse(&opened.reader)?;
     let path = absolute(&args.file, &digest)?;
-    let steps: Vec<_> =
-        history(&digest.files, &path).into_iter().filter(|s| worth_telling(s)).collect();
+    let steps: Vec<_> = history(&digest.files, &path).into_iter().filter(worth_telling).collect();
     if steps.is_empty() {
         return Err(untouched(&digest, &path, &opened));
     }

@@ -28,6 +28,13 @@ pub struct Call {
     pub error: Option<String>,
 }
 
+impl Call {
+    /// Whether it was begun and not yet ended at `ts`.
+    pub fn is_open_at(&self, ts: u64) -> bool {
+        self.ts <= ts && self.ended.is_none_or(|ended| ts <= ended)
+    }
+}
+
 /// A message of the conversation.
 #[derive(Clone, Debug)]
 pub struct Message {

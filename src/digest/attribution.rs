@@ -68,7 +68,7 @@ impl Digest {
                 .calls
                 .iter()
                 .filter(|call| call.proc == Some(process.id))
-                .filter(|call| call.ts <= moment && call.ended.is_none_or(|ended| moment <= ended))
+                .filter(|call| call.is_open_at(moment))
                 .collect();
             if !open.is_empty() {
                 return Some(Attribution { calls: open, certainty: Certainty::Inferred });

@@ -58,17 +58,19 @@ struct Fold {
 }
 
 impl Files {
-    /// What the acts of each group of processes come to, by path. `group` says to which group a process belongs;
+    /// What the acts of each group come to, by path. `group` says to which group an act of a process at a time belongs;
     /// `existed` whether a path was there when the session started, where that is known.
     pub fn net_by<G: Ord + Copy>(
         &self,
-        group: impl Fn(ProcId) -> Option<G>,
+        group: impl Fn(ProcId, u64) -> Option<G>,
         existed: impl Fn(&[u8]) -> Option<bool>,
     ) -> BTreeMap<G, Vec<Change>> {
         let mut folds: BTreeMap<(G, &[u8]), Fold> = BTreeMap::new();
         for action in self.actions() {
             let path = self.path(action.path);
-            let Some(group) = group(action.proc).filter(|_| !is_pseudo(path)) else { continue };
+            let Some(group) = group(action.proc, action.ts).filter(|_| !is_pseudo(path)) else {
+                continue;
+            };
             let fold = folds.entry((group, path)).or_insert_with(|| {
                 Fold::new(path, action, existed_before(action.kind).or_else(|| existed(path)))
             });
@@ -184,7 +186,7 @@ mod tests {
     use super::*;
 
     fn all(files: &Files, existed: impl Fn(&[u8]) -> Option<bool>) -> Vec<Change> {
-        files.net_by(|_| Some(()), existed).remove(&()).unwrap_or_default()
+        files.net_by(|_, _| Some(()), existed).remove(&()).unwrap_or_default()
     }
 
     fn net(script: &Script, existed: &[&str]) -> Vec<(char, String)> {

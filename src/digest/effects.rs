@@ -47,11 +47,13 @@ pub struct Effects {
 }
 
 impl Digest {
-    /// The effects of groups of processes, by group. `group` says to which group a process belongs; `existed` whether a
-    /// path was there when the session started, where that is known.
+    /// The effects of groups, by group. `group` says to which group a process belongs; `act`, where that is another one,
+    /// to which a change or a connection of a process at a time; `existed` whether a path was there when the session
+    /// started, where that is known.
     pub fn effects<G: Ord + Copy>(
         &self,
         group: impl Fn(ProcId) -> Option<G>,
+        act: impl Fn(ProcId, u64) -> Option<G>,
         existed: impl Fn(&[u8]) -> Option<bool>,
     ) -> BTreeMap<G, Effects> {
         let mut members: BTreeMap<G, Vec<ProcId>> = BTreeMap::new();
@@ -62,23 +64,23 @@ impl Digest {
                 group_of.insert(process.id, group);
             }
         }
-        let mut effects = BTreeMap::new();
+        let group_at = |proc, ts| act(proc, ts).or_else(|| group_of.get(&proc).copied());
+        let mut effects: BTreeMap<G, Effects> = BTreeMap::new();
         for (&group, procs) in &members {
             let reads = reads(&self.files, procs);
             effects.insert(group, Effects { reads, ..Effects::default() });
         }
-        for (group, changes) in self.files.net_by(|proc| group_of.get(&proc).copied(), &existed) {
-            if let Some(effects) = effects.get_mut(&group) {
-                effects.changes = fold_directories(changes);
-                let changed = |path: &[u8]| effects.changes.iter().any(|c| is_below(path, &c.path));
-                effects.reads.retain(|read| !changed(&read.path));
-            }
+        for (group, changes) in self.files.net_by(group_at, &existed) {
+            let effects = effects.entry(group).or_default();
+            effects.changes = fold_directories(changes);
+            let changed = |path: &[u8]| effects.changes.iter().any(|c| is_below(path, &c.path));
+            effects.reads.retain(|read| !changed(&read.path));
         }
         let told =
             |connection: &&Connection| connection.carries_data() && !self.is_recorder(connection);
         for connection in self.connections.iter().filter(told) {
-            let Some(group) = group_of.get(&connection.proc) else { continue };
-            let Some(Effects { contacts, .. }) = effects.get_mut(group) else { continue };
+            let Some(group) = group_at(connection.proc, connection.ts) else { continue };
+            let Effects { contacts, .. } = effects.entry(group).or_default();
             let at = contacts.iter().position(|c| c.peer == connection.peer).unwrap_or_else(|| {
                 let peer = connection.peer.clone();
                 contacts.push(Contact { peer, made: 0, failed: 0, sent: 0, received: 0 });
@@ -145,7 +147,7 @@ mod tests {
             4 => Some('b'),
             _ => None,
         };
-        let effects = digest.effects(group, |_| None);
+        let effects = digest.effects(group, |_, _| None, |_| None);
         let paths = |changes: &[Change]| {
             changes.iter().map(|c| c.path.escape_ascii().to_string()).collect::<Vec<_>>()
         };

@@ -13,6 +13,7 @@ mod naming;
 mod network;
 mod paths;
 mod processes;
+mod rows;
 
 #[cfg(test)]
 mod testing;
@@ -30,6 +31,7 @@ pub use naming::Naming;
 pub use network::{Connection, Peer};
 pub use paths::suffix_below;
 pub use processes::{Exit, Process, Processes};
+pub use rows::{Row, RowKind};
 
 use agent::Agent;
 use attribution::Edges;

@@ -21,6 +21,8 @@ pub enum Peer {
 pub struct Connection {
     /// The event.
     pub seq: Seq,
+    /// CLOCK_BOOTTIME, nanoseconds.
+    pub ts: u64,
     /// Who.
     pub proc: ProcId,
     /// With whom.
@@ -78,6 +80,7 @@ impl fmt::Display for Peer {
 pub fn add(connections: &mut Vec<Connection>, event: &Event<'_>) {
     let connection = |peer: &Address<'_>, errno| Connection {
         seq: event.seq,
+        ts: event.ts,
         proc: event.proc.unwrap_or_default(),
         peer: Peer::from(peer),
         errno,

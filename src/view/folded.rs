@@ -1,13 +1,15 @@
 //! The folded screen: one row a step (the command, its direct children, tool calls, messages), with what each did.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use agentrec_store::secret_files::is_secret_path;
 use agentrec_trace::event::Payload;
 use agentrec_trace::{Bytes, ProcId, Reader, Seq, Value};
 
-use crate::digest::{Change, Contact, Digest, Effects, Net, Process, Read};
+use crate::digest::{
+    Change, Contact, Digest, Effects, Net, Peer, Process, Read, Row, RowKind, Snapshot,
+};
 use crate::output::{
     Output, Paint, Style, command_line, count, duration, fit, offset, plural, printable_line,
     relative, size, width,
@@ -25,6 +27,8 @@ pub struct Limits {
     pub reads: usize,
     /// Peers named in a row.
     pub contacts: usize,
+    /// Snapshots named in the summary.
+    pub snapshots: usize,
     /// Show copies of a process that executed nothing and did nothing.
     pub forks: bool,
     /// From this many processes on, neighbours that run the same program quietly share a row.
@@ -34,13 +38,14 @@ pub struct Limits {
 impl Limits {
     /// For a screen.
     pub const SCREEN: Self =
-        Self { changes: 6, reads: 2, contacts: 3, processes: 24, forks: false };
+        Self { changes: 6, reads: 2, contacts: 3, processes: 24, snapshots: 3, forks: false };
     /// Everything.
     pub const NONE: Self = Self {
         changes: usize::MAX,
         reads: usize::MAX,
         contacts: usize::MAX,
         processes: usize::MAX,
+        snapshots: usize::MAX,
         forks: true,
     };
 }
@@ -57,17 +62,10 @@ pub struct Folded<'d> {
     pub limits: Limits,
 }
 
-/// What a row is about.
-#[derive(Clone, Copy)]
-enum Row<'d> {
-    /// A process: what it and its descendants did, or, for the command, it alone.
-    Process(&'d Process),
-    /// A tool call.
-    Call(usize),
-    /// A message.
-    Message(usize),
-    /// Neighbours that run the same program and did nothing to speak of: the first, and how many.
-    Alike(&'d Process, usize),
+/// A line of the screen: a step, or neighbours that run the same program quietly, by the first, and how many they are.
+enum Line {
+    Step(Row),
+    Alike(ProcId, u64),
 }
 
 /// Width of the address column.
@@ -78,133 +76,104 @@ const INDENT: usize = ADDRESS + 16;
 impl<'d> Folded<'d> {
     /// Writes all rows.
     pub fn write(&self, out: &mut Output) -> io::Result<()> {
-        let groups = self.groups();
-        let effects = self.digest.effects(|proc| groups.get(&proc).copied(), self.existed);
-        let nothing = Effects::default();
-        let mut under: HashMap<Seq, Vec<&Process>> = HashMap::new();
-        let mut rows: Vec<(u64, Row<'d>)> = Vec::new();
-        for group in effects.keys() {
-            let Some(process) = self.digest.processes.get(*group) else { continue };
-            match self.caller(process) {
-                Some(call) => under.entry(call).or_default().push(process),
-                None => rows.push((process.started, Row::Process(process))),
-            }
+        let mut rows = self.digest.rows(self.existed);
+        if !self.limits.forks {
+            rows.retain(|row| !self.is_idle_fork(row));
         }
-        rows.extend(self.digest.calls.iter().enumerate().map(|(i, call)| (call.ts, Row::Call(i))));
-        rows.extend(self.digest.messages.iter().enumerate().map(|(i, m)| (m.ts, Row::Message(i))));
-        // Stable: the command stays before what happened at the same moment.
-        rows.sort_by_key(|(ts, _)| *ts);
-        let rows = rows.into_iter().map(|(_, row)| row).collect();
-        for row in self.join_alike(self.without_idle_forks(rows, &effects), &effects) {
-            match row {
-                Row::Process(process) => {
-                    self.process(out, process, false)?;
-                    self.effects(out, effects.get(&process.id).unwrap_or(&nothing))?;
+        for line in self.join_alike(rows) {
+            let row = match line {
+                Line::Step(row) => row,
+                Line::Alike(first, n) => {
+                    self.alike(out, first, n)?;
+                    continue;
                 }
-                Row::Call(i) => {
-                    self.call(out, i)?;
-                    for process in under.get(&self.digest.calls[i].seq).into_iter().flatten() {
-                        self.process(out, process, true)?;
-                        self.effects(out, effects.get(&process.id).unwrap_or(&nothing))?;
-                    }
-                }
-                Row::Message(i) => self.message(out, i)?,
-                Row::Alike(first, n) => self.alike(out, first, n)?,
+            };
+            match row.kind {
+                RowKind::Process(id) => self.process(out, id, false)?,
+                RowKind::Call(i) => self.call(out, i)?,
+                RowKind::Message(i) => self.message(out, i)?,
+            }
+            self.effects(out, &row.effects)?;
+            for (id, effects) in &row.nested {
+                self.process(out, *id, true)?;
+                self.effects(out, effects)?;
             }
         }
         Ok(())
     }
 
-    /// The same rows as objects, by kind.
+    /// The same rows as objects, by kind; then the snapshots.
     pub fn json(&self) -> Vec<serde_json::Value> {
         let (reader, digest) = (self.reader, self.digest);
-        let groups = self.groups();
-        let effects = digest.effects(|proc| groups.get(&proc).copied(), self.existed);
-        let rows = effects.iter().filter_map(|(group, effects)| {
-            let process = digest.processes.get(*group)?;
-            let mut row = json::process(digest, process, Some(effects));
-            row["call"] = serde_json::json!(self.caller(process));
-            Some(row)
-        });
-        let calls = digest.calls.iter().map(|call| json::call(reader, digest, call));
-        let messages = digest.messages.iter().map(|message| json::message(reader, digest, message));
-        let snapshots = digest.snapshots.iter().map(|snapshot| json::snapshot(digest, snapshot));
-        rows.chain(calls).chain(messages).chain(snapshots).collect()
-    }
-
-    /// Every process by the row that it belongs to: a direct child of the command, or a root itself.
-    fn groups(&self) -> BTreeMap<ProcId, ProcId> {
-        let processes = &self.digest.processes;
-        let mut groups = BTreeMap::new();
-        for root in processes.roots() {
-            groups.insert(root.id, root.id);
-            for &child in &root.children {
-                let subtree = processes.subtree(child);
-                groups.extend(subtree.into_iter().map(|(_, process)| (process.id, child)));
+        let mut lines = Vec::new();
+        for row in digest.rows(self.existed) {
+            let process = |id: ProcId, effects: &Effects| {
+                digest
+                    .processes
+                    .get(id)
+                    .map(|process| json::process(digest, process, Some(effects)))
+            };
+            match row.kind {
+                RowKind::Process(id) => lines.extend(process(id, &row.effects)),
+                RowKind::Message(i) => {
+                    lines.push(json::message(reader, digest, &digest.messages[i]));
+                }
+                RowKind::Call(i) => {
+                    let call = &digest.calls[i];
+                    lines.push(json::call(reader, digest, call, &row.effects));
+                    lines.extend(row.nested.iter().filter_map(|(id, effects)| {
+                        let mut line = process(*id, effects)?;
+                        line["call"] = serde_json::json!(call.seq);
+                        Some(line)
+                    }));
+                }
             }
         }
-        groups
+        lines.extend(digest.snapshots.iter().map(|snapshot| json::snapshot(digest, snapshot)));
+        lines
     }
 
-    /// The one tool call that a process can be shown under.
-    fn caller(&self, process: &Process) -> Option<Seq> {
-        process.parent?;
-        let found = self.digest.attribute(process.id, process.fork?, process.started)?;
-        match found.calls.as_slice() {
-            [call] => Some(call.seq),
-            _ => None,
-        }
+    /// A copy of the command that executed nothing and did nothing to speak of, such as a shell's subshell.
+    fn is_idle_fork(&self, row: &Row) -> bool {
+        let RowKind::Process(id) = row.kind else { return false };
+        let subtree = self.digest.processes.subtree(id);
+        let executed = subtree.iter().any(|(_, process)| !process.execs.is_empty());
+        let is_root = self.digest.processes.get(id).is_some_and(|process| process.parent.is_none());
+        !is_root && !executed && self.is_quiet(row)
     }
 
-    /// Leaves out copies of the command that executed nothing and did nothing to speak of, such as a shell's subshells.
-    fn without_idle_forks(
-        &self,
-        mut rows: Vec<Row<'d>>,
-        effects: &BTreeMap<ProcId, Effects>,
-    ) -> Vec<Row<'d>> {
-        if self.limits.forks {
-            return rows;
-        }
-        rows.retain(|row| match row {
-            Row::Process(process) => {
-                process.parent.is_none()
-                    || !process.children.is_empty()
-                    || self.digest.processes.executed(process.id)
-                    || !is_quiet(process, effects.get(&process.id))
-            }
-            _ => true,
-        });
-        rows
+    /// Whether a process ended well, changed nothing, and talked to nobody.
+    fn is_quiet(&self, row: &Row) -> bool {
+        let RowKind::Process(id) = row.kind else { return false };
+        let exit = self.digest.processes.get(id).and_then(|process| process.exit);
+        let failed = exit.is_some_and(|exit| exit.code != Some(0));
+        !failed && row.effects.changes.is_empty() && self.notable_contacts(&row.effects).is_empty()
     }
 
-    /// Where there are very many rows, neighbours that are quiet and alike become one.
-    fn join_alike(&self, rows: Vec<Row<'d>>, effects: &BTreeMap<ProcId, Effects>) -> Vec<Row<'d>> {
-        if rows.iter().filter(|row| matches!(row, Row::Process(_))).count() <= self.limits.processes
-        {
-            return rows;
-        }
-        let program = |process: &Process| self.digest.processes.argv(process.id).first().cloned();
-        let quiet = |process: &Process| is_quiet(process, effects.get(&process.id));
-        let mut joined: Vec<Row<'d>> = Vec::new();
+    /// Where there are very many processes, neighbours that are quiet and alike become one line.
+    fn join_alike(&self, rows: Vec<Row>) -> Vec<Line> {
+        let processes = rows.iter().filter(|row| matches!(row.kind, RowKind::Process(_))).count();
+        let many = processes > self.limits.processes;
+        let program = |id: ProcId| self.digest.processes.argv(id).first();
+        let mut lines: Vec<Line> = Vec::new();
         for row in rows {
-            match (joined.last_mut(), row) {
-                (Some(last @ Row::Process(_)), Row::Process(next)) => {
-                    let Row::Process(first) = *last else { continue };
-                    if quiet(first) && quiet(next) && program(first) == program(next) {
-                        *last = Row::Alike(first, 2);
-                    } else {
-                        joined.push(row);
+            let (RowKind::Process(next), true) = (row.kind, many && self.is_quiet(&row)) else {
+                lines.push(Line::Step(row));
+                continue;
+            };
+            match lines.last_mut() {
+                Some(Line::Alike(first, n)) if program(*first) == program(next) => *n += 1,
+                Some(Line::Step(last)) if self.is_quiet(last) => match last.kind {
+                    RowKind::Process(first) if program(first) == program(next) => {
+                        lines.pop();
+                        lines.push(Line::Alike(first, 2));
                     }
-                }
-                (Some(Row::Alike(first, n)), Row::Process(next))
-                    if quiet(next) && program(first) == program(next) =>
-                {
-                    *n += 1;
-                }
-                _ => joined.push(row),
+                    _ => lines.push(Line::Step(row)),
+                },
+                _ => lines.push(Line::Step(row)),
             }
         }
-        joined
+        lines
     }
 
     /// Columns for the text of a row that begins `used` columns after the others.
@@ -218,7 +187,8 @@ impl<'d> Folded<'d> {
         write!(out, "{} {at:<7}{took:>6}  ", paint.address(format_args!("{address:<ADDRESS$}")))
     }
 
-    fn process(&self, out: &mut Output, process: &Process, nested: bool) -> io::Result<()> {
+    fn process(&self, out: &mut Output, id: ProcId, nested: bool) -> io::Result<()> {
+        let Some(process) = self.digest.processes.get(id) else { return Ok(()) };
         let paint = out.paint;
         let took = process
             .exit
@@ -229,7 +199,10 @@ impl<'d> Folded<'d> {
         let text = fit(&self.process_text(process), columns);
         let pad = columns.saturating_sub(width(&text)).min(60usize.saturating_sub(width(&text)));
         write!(out, "{mark}{text}{:pad$}  {}", "", process_exit(paint, process.exit, 0))?;
-        if let Some(found) = self.ambiguous(process) {
+        let callers = self.digest.callers(process);
+        if callers.len() > 1 {
+            let callers: Vec<_> = callers.iter().map(Seq::to_string).collect();
+            let found = format!("ambiguous: {}", callers.join(" or "));
             write!(out, "  {}", paint.apply(Style::Warn, found))?;
         }
         writeln!(out)
@@ -240,18 +213,12 @@ impl<'d> Folded<'d> {
         if self.digest.processes.executed(process.id) { argv } else { format!("(fork of) {argv}") }
     }
 
-    fn ambiguous(&self, process: &Process) -> Option<String> {
-        process.parent?;
-        let found = self.digest.attribute(process.id, process.fork?, process.started)?;
-        let calls: Vec<_> = found.calls.iter().map(|call| call.seq.to_string()).collect();
-        (calls.len() > 1).then(|| format!("ambiguous: {}", calls.join(" or ")))
-    }
-
-    fn alike(&self, out: &mut Output, first: &Process, n: usize) -> io::Result<()> {
-        self.begin(out, &first.id.to_string(), first.started, "")?;
-        let program = self.digest.processes.argv(first.id).first().map(Bytes::clone);
-        let program = command_line(program.as_slice());
-        let more = out.paint.dim(format!("{} times, to {}", count(n as u64), "agentrec ps"));
+    fn alike(&self, out: &mut Output, first: ProcId, n: u64) -> io::Result<()> {
+        let started = self.digest.processes.get(first).map_or(0, |process| process.started);
+        self.begin(out, &first.to_string(), started, "")?;
+        let argv = self.digest.processes.argv(first);
+        let program = command_line(argv.get(..1).unwrap_or_default());
+        let more = out.paint.dim(format!("and {} more of them: agentrec ps", count(n - 1)));
         writeln!(out, "{program}  {more}")
     }
 
@@ -308,8 +275,9 @@ impl<'d> Folded<'d> {
             let line = self.reads_line(out.paint, &reads);
             writeln!(out, "{:INDENT$}{line}", "")?;
         }
-        if !effects.contacts.is_empty() {
-            let line = self.contacts_line(out.paint, &effects.contacts);
+        let contacts = self.notable_contacts(effects);
+        if !contacts.is_empty() {
+            let line = self.contacts_line(out.paint, &contacts);
             writeln!(out, "{:INDENT$}{line}", "")?;
         }
         Ok(())
@@ -366,7 +334,14 @@ impl<'d> Folded<'d> {
         line
     }
 
-    fn contacts_line(&self, paint: Paint, contacts: &[Contact]) -> String {
+    /// All but services of this machine that are not there: every C library asks for a few.
+    fn notable_contacts<'e>(&self, effects: &'e Effects) -> Vec<&'e Contact> {
+        let absent =
+            |contact: &&Contact| contact.made == 0 && matches!(contact.peer, Peer::Unix(_));
+        effects.contacts.iter().filter(|contact| self.limits.forks || !absent(contact)).collect()
+    }
+
+    fn contacts_line(&self, paint: Paint, contacts: &[&Contact]) -> String {
         let named = contacts.iter().take(self.limits.contacts).map(|contact| {
             let name = peer(&contact.peer);
             match (contact.made, contact.failed) {
@@ -387,7 +362,11 @@ impl<'d> Folded<'d> {
     /// Writes hosts, snapshots and what was not seen: the lines below the rows.
     pub fn write_summary(&self, out: &mut Output) -> io::Result<()> {
         let paint = out.paint;
-        let all = self.digest.effects(|_| Some(()), |_| None).remove(&()).unwrap_or_default();
+        let all = self
+            .digest
+            .effects(|_| Some(()), |_, _| None, |_| None)
+            .remove(&())
+            .unwrap_or_default();
         let hosts: Vec<_> = all.contacts.iter().filter(|c| c.made > 0).collect();
         if !hosts.is_empty() {
             let named: Vec<_> = hosts
@@ -400,28 +379,7 @@ impl<'d> Folded<'d> {
             writeln!(out, "hosts    {}{}", named.join("   "), paint.dim(more))?;
         }
         if !self.digest.snapshots.is_empty() {
-            let saved: Vec<_> = self
-                .digest
-                .snapshots
-                .iter()
-                .map(|snapshot| {
-                    let said = match &*snapshot.description {
-                        "" => String::new(),
-                        text => format!(" “{}”", fit(&printable_line(text.as_bytes()), 40)),
-                    };
-                    let trigger = match &*snapshot.trigger {
-                        "start" | "end" => printable_line(snapshot.trigger.as_bytes()),
-                        _ => offset(self.digest.since_start(snapshot.ts)),
-                    };
-                    let said = if snapshot.trigger == "start" || snapshot.trigger == "end" {
-                        String::new()
-                    } else {
-                        said
-                    };
-                    format!("{} {trigger}{said}", paint.address(snapshot.index))
-                })
-                .collect();
-            writeln!(out, "saved    {}", saved.join("   "))?;
+            writeln!(out, "saved    {}", self.snapshots_line(paint))?;
         }
         if !self.digest.lost.is_empty() {
             let mut places: BTreeMap<&str, u64> = BTreeMap::new();
@@ -442,11 +400,28 @@ impl<'d> Folded<'d> {
         }
         Ok(())
     }
-}
 
-/// Whether a process ended well, changed nothing, and talked to nobody.
-fn is_quiet(process: &Process, effects: Option<&Effects>) -> bool {
-    let failed = process.exit.is_some_and(|exit| exit.code != Some(0));
-    !failed
-        && effects.is_none_or(|effects| effects.changes.is_empty() && effects.contacts.is_empty())
+    /// `s1 start   s2 +0:31 “before the fix”   …4   s7 end`
+    fn snapshots_line(&self, paint: Paint) -> String {
+        let snapshots = &self.digest.snapshots;
+        let named = |snapshot: &Snapshot| {
+            let index = paint.address(snapshot.index);
+            let text = match &*snapshot.trigger {
+                "start" | "end" => return format!("{index} {}", snapshot.trigger),
+                _ => printable_line(snapshot.description.as_bytes()),
+            };
+            let said = if text.is_empty() { text } else { format!(" “{}”", fit(&text, 32)) };
+            format!("{index} {}{said}", offset(self.digest.since_start(snapshot.ts)))
+        };
+        let shown = self.limits.snapshots.min(snapshots.len());
+        let mut parts: Vec<_> = snapshots.iter().take(shown).map(named).collect();
+        if let Some(last) = snapshots.get(shown..).and_then(<[_]>::last) {
+            let left = snapshots.len() - shown - 1;
+            if left > 0 {
+                parts.push(paint.dim(format_args!("…{left}")).to_string());
+            }
+            parts.push(named(last));
+        }
+        parts.join("   ")
+    }
 }

@@ -109,8 +109,8 @@ fn contact(contact: &Contact) -> Value {
     })
 }
 
-/// A tool call.
-pub fn call(reader: &Reader, digest: &Digest, call: &Call) -> Value {
+/// A tool call, with what was done inside of the process that told of it.
+pub fn call(reader: &Reader, digest: &Digest, call: &Call, effects: &Effects) -> Value {
     let payload = |payload| reader.payload(payload).ok().map(|found| value(&found));
     json!({
         "kind": "call",
@@ -123,6 +123,8 @@ pub fn call(reader: &Reader, digest: &Digest, call: &Call) -> Value {
         "error": call.error,
         "started": digest.since_start(call.ts),
         "ended": call.ended.map(|ended| digest.since_start(ended)),
+        "changes": effects.changes.iter().map(change).collect::<Value>(),
+        "contacts": effects.contacts.iter().map(contact).collect::<Value>(),
     })
 }
 

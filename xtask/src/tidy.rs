@@ -8,14 +8,14 @@ use anyhow::{Context, Result};
 
 use crate::workspace;
 
-/// A file over this many lines usually holds two subjects. Unit tests at its end don't count.
-const MAX_LINES: usize = 500;
+/// A file well over 500 lines usually holds two subjects. Unit tests at its end don't count.
+const MAX_LINES: usize = 550;
 
 /// Files that may be longer, each with its reason.
 const LONG_FILES: [(&str, &str); 1] = [("trace/src/event.rs", "one table of all event types")];
 
-/// Where `unsafe` may stand.
-const UNSAFE_PLACES: [&str; 3] = ["recorder/src/ptrace/", "recorder/src/front.rs", "launch/"];
+/// Where `unsafe` may stand, beside tests.
+const UNSAFE_PLACES: [&str; 3] = ["recorder/src/ptrace/", "recorder/src/front/", "launch/"];
 
 /// Marks of unfinished work, in pieces so that this file holds none.
 const MARKS: [&str; 6] = [
@@ -65,7 +65,8 @@ fn check_source(name: &str, text: &str, complaints: &mut Vec<String>) {
     if lines > MAX_LINES && !LONG_FILES.iter().any(|(file, _)| *file == name) {
         complaints.push(format!("{name}: {lines} lines, more than {MAX_LINES}"));
     }
-    let allowed = UNSAFE_PLACES.iter().any(|place| name.starts_with(place));
+    let is_test = name.starts_with("tests/") || name.contains("/tests/");
+    let allowed = is_test || UNSAFE_PLACES.iter().any(|place| name.starts_with(place));
     let is_unsafe = |line: &&str| {
         let code = line.split("//").next().unwrap_or_default();
         code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl")
@@ -103,8 +104,12 @@ fn check_crates(manifest: &str, architecture: &str, complaints: &mut Vec<String>
 
 /// Every `agentrec NAME` that the README shows is a command.
 fn check_commands(readme: &str, commands: &BTreeSet<String>, complaints: &mut Vec<String>) {
+    let mut in_code = false;
     for (number, line) in readme.lines().enumerate() {
-        for shown in shown_commands(line) {
+        if line.starts_with("```") {
+            in_code = !in_code;
+        }
+        for shown in shown_commands(line, in_code) {
             if !commands.contains(shown) {
                 complaints.push(format!(
                     "README.md:{}: there is no command `agentrec {shown}`",
@@ -115,13 +120,14 @@ fn check_commands(readme: &str, commands: &BTreeSet<String>, complaints: &mut Ve
     }
 }
 
-/// The words that follow `agentrec ` where that is a command line: at the start of a line, after `$`, `|`, `&&` or a backtick.
-fn shown_commands(line: &str) -> impl Iterator<Item = &str> {
+/// The words that follow `agentrec ` where that is a command line: after `$`, `|`, `&&` or a backtick, and, in code, at
+/// the start of a line.
+fn shown_commands(line: &str, in_code: bool) -> impl Iterator<Item = &str> {
     line.match_indices("agentrec ").filter_map(move |(at, found)| {
         let before = line[..at].trim_end_matches('/');
         let before = before.strip_suffix("target/release").unwrap_or(before).trim_end();
-        let begins =
-            before.is_empty() || ["$", "|", "&&", "`", ";"].iter().any(|end| before.ends_with(end));
+        let begins = (in_code && before.is_empty())
+            || ["$", "|", "&&", "`", ";"].iter().any(|end| before.ends_with(end));
         let rest = &line[at + found.len()..];
         let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '-').unwrap_or(rest.len());
         let word = &rest[..end];
@@ -173,11 +179,13 @@ mod tests {
 
     #[test]
     fn commands_in_the_readme_are_found() {
-        let found = |line: &'static str| shown_commands(line).collect::<Vec<_>>();
+        let found = |line: &'static str| shown_commands(line, true).collect::<Vec<_>>();
         assert_eq!(found("$ agentrec run -- make | agentrec show"), ["run", "show"]);
         assert_eq!(found("or `agentrec resume`"), ["resume"]);
         assert_eq!(found("what agentrec does"), [""; 0]);
         assert_eq!(found("agentrec --version"), [""; 0]);
+        assert_eq!(found("agentrec show"), ["show"]);
+        assert_eq!(shown_commands("agentrec is a recorder", false).count(), 0);
     }
 
     #[test]
