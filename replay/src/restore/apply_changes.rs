@@ -14,7 +14,7 @@ use nix::sys::stat::{FileStat, SFlag};
 use super::dir::Dir;
 use super::node::NodeWriter;
 use super::{MissingReason, Restored};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 
 /// Makes changes below one root.
 pub(crate) struct Applier<'a> {
@@ -48,12 +48,14 @@ impl<'a> Applier<'a> {
             if let Some(before) = &change.before
                 && goes_first(change)
             {
-                self.remove(&change.path, before)?;
+                let removed = self.remove(&change.path, before);
+                self.go_on(&change.path, removed)?;
             }
         }
         for change in changes {
             if let Some(after) = &change.after {
-                self.put(change, after)?;
+                let put = self.put(change, after);
+                self.go_on(&change.path, put)?;
             }
         }
         // The attributes of directories last: what was done in them changed their times.
@@ -65,6 +67,18 @@ impl<'a> Applier<'a> {
             }
         }
         Ok(())
+    }
+
+    /// One entry that the system refuses must not leave all others half done: it is listed.
+    fn go_on(&mut self, path: &Path, result: Result<()>) -> Result<()> {
+        match result {
+            Err(Error::Io { source, .. }) => {
+                self.nodes.missing(path, MissingReason::Refused);
+                self.nodes.not_set(path, "content", &source.to_string());
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     pub(crate) fn root(&self) -> &Dir {

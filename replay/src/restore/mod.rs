@@ -61,6 +61,8 @@ pub enum MissingReason {
     Changed,
     /// It is a directory that still has something in it that was not saved.
     NotEmpty,
+    /// The system refused; `not_set` says why.
+    Refused,
 }
 
 impl MissingReason {
@@ -74,6 +76,7 @@ impl MissingReason {
             Self::NotAFile => "a socket or a device",
             Self::Changed => "changed in the meantime, left alone",
             Self::NotEmpty => "holds files that the snapshot does not know",
+            Self::Refused => "could not be changed",
         }
     }
 }
@@ -83,7 +86,7 @@ impl MissingReason {
 pub struct NotSet {
     /// Of which entry.
     pub path: PathBuf,
-    /// Which one: `owner`, `set-uid`, `times`, `mode`, or the name of an extended attribute.
+    /// Which one: `content`, `owner`, `set-uid`, `times`, `mode`, or the name of an extended attribute.
     pub what: String,
     /// Why.
     pub reason: String,

@@ -230,13 +230,16 @@ impl<'a> NodeWriter<'a> {
 
     fn note(&mut self, path: &Path, what: &str, result: io::Result<()>) {
         if let Err(error) = result {
-            let (what, reason) = (what.to_owned(), error.to_string());
-            self.report.not_set.push(NotSet { path: path.to_owned(), what, reason });
+            self.not_set(path, what, &error.to_string());
         }
     }
 
     fn note_untrusted(&mut self, path: &Path, what: &str) {
-        let (what, reason) = (what.to_owned(), "the trace is not from this machine".to_owned());
+        self.not_set(path, what, "the trace is not from this machine");
+    }
+
+    pub(super) fn not_set(&mut self, path: &Path, what: &str, reason: &str) {
+        let (what, reason) = (what.to_owned(), reason.to_owned());
         self.report.not_set.push(NotSet { path: path.to_owned(), what, reason });
     }
 }

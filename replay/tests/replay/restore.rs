@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 use agentrec_replay::{
     Error, MissingReason, Only, Restored, Sources, restore_in_place, restore_new,
@@ -241,6 +243,57 @@ fn in_place_with_only_touches_nothing_else() {
         .unwrap();
     assert_eq!(fs::read(fixture.root.join("a")).unwrap(), b"old");
     assert_eq!(fs::read(fixture.root.join("b")).unwrap(), b"new");
+}
+
+#[test]
+fn in_place_one_refusal_does_not_stop_the_rest() {
+    let fixture = Fixture::new();
+    fixture.write("closed/a", "old");
+    fixture.write("b", "old");
+    let tree = fixture.capture().tree;
+    fixture.write("closed/a", "new");
+    fixture.write("b", "new");
+    fixture.trace("t.zst", &TestSession::default(), &[tree]);
+    let closed = fixture.root.join("closed");
+    fs::set_permissions(&closed, Permissions::from_mode(0o555)).unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "restore::refused_where_asked_to", "--nocapture"])
+        .env(REFUSED, format!("{} {tree}", fixture.dir.path().display()));
+    if nix::unistd::geteuid().is_root() {
+        // Root may write anywhere.
+        let chown =
+            Command::new("chown").args(["-R", "65534:65534"]).arg(fixture.dir.path()).status();
+        assert!(chown.unwrap().success());
+        command.uid(65534).gid(65534);
+    }
+    let output = match command.output() {
+        // The program lies where only root may read.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return,
+        other => other.unwrap(),
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(fs::read(fixture.root.join("b")).unwrap(), b"old");
+    assert_eq!(fs::read(closed.join("a")).unwrap(), b"new");
+}
+
+/// Set for the copy of this program that may not write everywhere: the fixture's directory and the tree.
+const REFUSED: &str = "REPLAY_TEST_REFUSED";
+
+/// Not a test of its own: what the copy does.
+#[test]
+fn refused_where_asked_to() {
+    let Ok(what) = std::env::var(REFUSED) else { return };
+    let (dir, tree) = what.split_once(' ').unwrap();
+    let dir = Path::new(dir);
+    let store = Store::open(&Home::new(dir.join("home"))).unwrap();
+    let reader = agentrec_trace::Reader::open(dir.join("t.zst")).unwrap();
+    let options = CaptureOptions::default();
+    let tree = tree.parse().unwrap();
+    let done =
+        restore_in_place(&reader, &store, tree, &dir.join("root"), None, &options, None).unwrap();
+    assert!(store.contains(&done.saved).unwrap());
+    assert_eq!(missing(&done.restored), [("closed/a", MissingReason::Refused)]);
 }
 
 #[test]
