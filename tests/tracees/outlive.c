@@ -1,4 +1,4 @@
-/* Ends before its child, which works on once somebody writes to a FIFO. */
+/* Ends before its child, which works on once somebody opens a FIFO. */
 #include "tracee.h"
 
 int main(void)

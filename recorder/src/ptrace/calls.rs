@@ -29,7 +29,8 @@ impl<I: From<Report>> Tracer<I> {
             _ => {}
         }
         let mut entry = self.spare.pop().unwrap_or_default();
-        entry.read(tid, row, args);
+        entry.read(tid, row, args, &self.kernel);
+        self.kernel.serves_files |= entry.opens_fuse();
         if row.shape.needs_result() {
             if let Some(thread) = self.threads.get_mut(tid) {
                 thread.entry = Some(entry);

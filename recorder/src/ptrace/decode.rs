@@ -6,7 +6,7 @@
 use std::os::fd::RawFd;
 
 use super::memory::{Piece, Unreadable, read_pieces};
-use super::proc;
+use super::proc::Proc;
 use super::syscalls::{Arg, Place, Row, Shape, Times};
 use crate::observation::{At, Call, Direction, Loss, Tid};
 
@@ -36,7 +36,7 @@ const RESTARTS: std::ops::RangeInclusive<i32> = 512..=516;
 
 impl Entry {
     /// Reads what the call points to.
-    pub(super) fn read(&mut self, tid: Tid, row: &'static Row, args: [u64; 6]) {
+    pub(super) fn read(&mut self, tid: Tid, row: &'static Row, args: [u64; 6], kernel: &Proc) {
         self.row = Some(row);
         self.args = args;
         self.buffer.clear();
@@ -70,7 +70,8 @@ impl Entry {
         }
         self.existed = self.creates() && {
             let at = self.first_place().and_then(|at| self.at(at, 0).ok());
-            at.is_none_or(|at| proc::exists(tid, at))
+            // Not known is not created.
+            at.and_then(|at| kernel.exists(tid, at)).unwrap_or(true)
         };
     }
 
@@ -88,6 +89,11 @@ impl Entry {
             _ => 0,
         };
         flags as i32 & libc::O_CREAT != 0 && flags as i32 & libc::O_EXCL == 0
+    }
+
+    /// An open of the device by which a process serves a file system (fuse(4)).
+    pub(super) fn opens_fuse(&self) -> bool {
+        self.first_place().is_some() && self.name(0) == Ok(b"/dev/fuse")
     }
 
     fn first_place(&self) -> Option<Place> {

@@ -18,7 +18,7 @@ use std::io;
 use std::sync::mpsc::SyncSender;
 
 use crate::model::Model;
-use crate::observation::{At, Call, Loss, Observation, Tid};
+use crate::observation::{At, Call, Loss, Observation, Tid, Usage};
 use crate::source::{Captured, Config, Control, ExitStatus, Report, Request};
 use decode::Entry;
 use doorbell::Doorbell;
@@ -92,7 +92,7 @@ impl<I: From<Report>> Tracer<I> {
             root: pid,
             threads: Threads::new(pid),
             model: Model::new(pid, config),
-            kernel: Proc,
+            kernel: Proc::default(),
             reports,
             control: control.clone(),
             bell: Some(bell),
@@ -191,9 +191,17 @@ impl<I: From<Report>> Tracer<I> {
             0 => child,
             _ => self.threads.get(parent).map_or(child, |parent| parent.process),
         };
-        self.threads.insert(child, Thread::new(process, undo));
+        let stillborn = self.threads.stillborn(child);
         // Also when silent: the model must know the tree to answer for it later.
         self.observe(parent, Call::Fork { child, flags }, Ok(0));
+        if let Some(status) = stillborn {
+            self.observe(child, Call::ThreadExit, Ok(0));
+            if process == child {
+                self.observe(child, Call::Exit { status, usage: Usage::default() }, Ok(0));
+            }
+            return;
+        }
+        self.threads.insert(child, Thread::new(process, undo));
         if self.killing {
             kill(process);
         }
@@ -293,6 +301,8 @@ impl<I: From<Report>> Tracer<I> {
                     self.report(Report::CommandExited(status));
                 }
             }
+        } else {
+            self.threads.ended_unknown(tid, status);
         }
     }
 

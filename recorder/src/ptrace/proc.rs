@@ -17,7 +17,11 @@ const MAX_ENV: u64 = 8 * 1024 * 1024;
 
 /// [`Kernel`] for threads that this thread traces.
 #[derive(Debug, Default)]
-pub(super) struct Proc;
+pub(super) struct Proc {
+    /// A tracee serves a file system. To look up a name there would wait for that tracee, which may be waiting for us:
+    /// from then on names are taken as they are. (What links in /proc say asks no file system.)
+    pub(super) serves_files: bool,
+}
 
 impl Kernel for Proc {
     fn working_directory(&mut self, tid: Tid) -> Option<Vec<u8>> {
@@ -29,6 +33,9 @@ impl Kernel for Proc {
     }
 
     fn is_symlink(&mut self, tid: Tid, path: &[u8]) -> bool {
+        if self.serves_files {
+            return false;
+        }
         let mut seen = format!("/proc/{tid}/root").into_bytes();
         seen.extend_from_slice(path);
         fs::symlink_metadata(OsStr::from_bytes(&seen)).is_ok_and(|found| found.is_symlink())
@@ -47,23 +54,28 @@ impl Kernel for Proc {
     }
 }
 
+impl Proc {
+    /// Whether `at` exists for the thread, links followed; None where that is not to be asked.
+    pub(super) fn exists(&self, tid: Tid, at: At<'_>) -> Option<bool> {
+        let At::Path { dir, path } = at else { return Some(true) };
+        if self.serves_files {
+            return None;
+        }
+        let mut seen = match dir {
+            _ if path.starts_with(b"/") => format!("/proc/{tid}/root"),
+            Some(fd) => format!("/proc/{tid}/fd/{fd}/"),
+            None => format!("/proc/{tid}/cwd/"),
+        }
+        .into_bytes();
+        seen.extend_from_slice(path);
+        Some(fs::metadata(Path::new(OsStr::from_bytes(&seen))).is_ok())
+    }
+}
+
 /// Pipes, sockets and memory files have no path.
 fn absolute(path: PathBuf) -> Option<Vec<u8>> {
     let path = path.into_os_string().into_vec();
     (path.starts_with(b"/") && !path.starts_with(b"/memfd:")).then_some(path)
-}
-
-/// Whether `at` exists for the thread, links followed.
-pub(super) fn exists(tid: Tid, at: At<'_>) -> bool {
-    let At::Path { dir, path } = at else { return true };
-    let mut seen = match dir {
-        _ if path.starts_with(b"/") => format!("/proc/{tid}/root"),
-        Some(fd) => format!("/proc/{tid}/fd/{fd}/"),
-        None => format!("/proc/{tid}/cwd/"),
-    }
-    .into_bytes();
-    seen.extend_from_slice(path);
-    fs::metadata(Path::new(OsStr::from_bytes(&seen))).is_ok()
 }
 
 /// The file that the kernel mapped for the thread's program.
@@ -92,6 +104,17 @@ pub(super) fn environment(tid: Tid) -> io::Result<Vec<u8>> {
 pub(super) fn family(tid: Tid) -> Option<(Tid, Tid)> {
     let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
     Some((number(&status, "Tgid:")? as Tid, number(&status, "PPid:")? as Tid))
+}
+
+/// Whether no such thread is there any more, not even one that ended and was not yet waited for by its parent.
+pub(super) fn is_gone(tid: Tid) -> bool {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(tid), None) == Err(nix::errno::Errno::ESRCH)
+}
+
+/// Whether a thread has a tracer: those of the tree have us until they were waited for.
+pub(super) fn is_traced(tid: Tid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    number(&status, "TracerPid:").is_some_and(|tracer| tracer != 0)
 }
 
 /// Whether a thread of the process may be between starting a child and telling of it: it runs, or stopped to tell.

@@ -1,11 +1,12 @@
 //! What the tracer keeps for each thread, and for those that stopped before their parent told of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::decode::Entry;
 use super::proc;
 use super::tracee::{Stop, Stopped, Vanished};
 use crate::observation::{Tid, Usage};
+use crate::source::ExitStatus;
 
 /// What threads of a process share, where it was not seen.
 pub(super) const THREAD_FLAGS: u64 =
@@ -123,6 +124,8 @@ pub(super) fn clone_flags(
 
 #[derive(Debug, Default)]
 struct Process {
+    /// Threads that are known.
+    members: usize,
     /// Threads that have not passed their exit stop.
     left: usize,
     usage: Usage,
@@ -135,13 +138,22 @@ pub(super) struct Threads {
     processes: HashMap<Tid, Process>,
     /// Stopped before the parent's event came.
     pub(super) early: HashMap<Tid, (Stopped, Stop)>,
+    /// The last ones that ended before they were known.
+    strays: VecDeque<(Tid, ExitStatus)>,
 }
+
+/// How many ends of unknown tracees are kept. Between such an end and its parent's word there are few others.
+const STRAYS: usize = 256;
 
 impl Threads {
     /// A tree of one process, which runs.
     pub(super) fn new(root: Tid) -> Self {
-        let mut threads =
-            Self { threads: HashMap::new(), processes: HashMap::new(), early: HashMap::new() };
+        let mut threads = Self {
+            threads: HashMap::new(),
+            processes: HashMap::new(),
+            early: HashMap::new(),
+            strays: VecDeque::new(),
+        };
         threads.insert(root, Thread { started: true, ..Thread::new(root, None) });
         threads
     }
@@ -159,12 +171,18 @@ impl Threads {
     }
 
     pub(super) fn insert(&mut self, tid: Tid, thread: Thread) {
-        self.processes.entry(thread.process).or_default().left += 1;
+        let process = self.processes.entry(thread.process).or_default();
+        process.members += 1;
+        process.left += 1;
         self.threads.insert(tid, thread);
     }
 
     pub(super) fn remove(&mut self, tid: Tid) -> Option<Thread> {
-        self.threads.remove(&tid)
+        let thread = self.threads.remove(&tid)?;
+        if let Some(process) = self.processes.get_mut(&thread.process) {
+            process.members -= 1;
+        }
+        Some(thread)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -193,9 +211,33 @@ impl Threads {
         }
     }
 
-    /// The process is gone. Zero usage where it was not seen on its way out.
+    /// The process is gone, and with it all of its threads: one that was killed inside execve(2), when it had its leader's
+    /// id already, is never told of by its own. Zero usage where it was not seen on its way out.
     pub(super) fn end_process(&mut self, process: Tid) -> Usage {
-        self.processes.remove(&process).unwrap_or_default().usage
+        let ended = self.processes.remove(&process).unwrap_or_default();
+        if ended.members > 0 {
+            self.threads.retain(|_, thread| thread.process != process);
+        }
+        ended.usage
+    }
+
+    /// A tracee ended that was not known; its parent may yet tell of it.
+    pub(super) fn ended_unknown(&mut self, tid: Tid, status: ExitStatus) {
+        if self.strays.len() == STRAYS {
+            self.strays.pop_front();
+        }
+        self.strays.push_back((tid, status));
+    }
+
+    /// How `child`, which its parent tells of now, ended before that; None when it lives.
+    pub(super) fn stillborn(&self, child: Tid) -> Option<ExitStatus> {
+        let stray = self.strays.iter().rev().find(|(tid, _)| *tid == child);
+        if self.early.contains_key(&child) || (stray.is_none() && !proc::is_gone(child)) {
+            return None;
+        }
+        // It may be another that has its id by now; or a zombie that its own parent has still to wait for.
+        let killed = ExitStatus::Signal { signal: libc::SIGKILL, core: false };
+        (!proc::is_traced(child)).then(|| stray.map_or(killed, |&(_, status)| status))
     }
 
     /// execve(2): the caller is the only thread left and has the leader's id now. Gives the caller's call.
@@ -206,7 +248,7 @@ impl Threads {
         {
             self.threads.retain(|_, thread| thread.process != process);
         }
-        self.processes.insert(process, Process { left: 1, ..Process::default() });
+        self.processes.insert(process, Process { members: 1, left: 1, ..Process::default() });
         let entry = caller.entry;
         self.threads.insert(leader, Thread { started: true, ..Thread::new(process, None) });
         entry

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use agentrec_trace::Data;
+
 use super::harness::{Recording, User, expect};
 
 #[test]
@@ -219,6 +221,18 @@ fn changes_directory() {
         "p1 close target/sub/still_in_sub r0 w0",
     ];
     expect("chdir", prepare, &expected);
+}
+
+#[test]
+fn asks_no_file_system_that_a_tracee_may_serve() {
+    let recorded = Recording::tracee("fuse").run();
+    let opened = recorded.captured().filter_map(|captured| match &captured.event.data {
+        Data::FileOpen(open) => Some((open.path.as_path().file_name()?.to_str()?, open.created)),
+        _ => None,
+    });
+    // Whether `after` was there before is not known.
+    let expected = [("before", true), ("fuse", false), ("after", false), ("sure", true)];
+    assert!(opened.eq(expected), "{:#?}", recorded.lines());
 }
 
 #[test]

@@ -294,6 +294,11 @@ fn kills_the_whole_tree_when_asked() {
     }
 }
 
+/// Lets `outlive` go on: opening a FIFO for reading waits for a writer (fifo(7)).
+fn open_fifo(dir: &Path) {
+    fs::OpenOptions::new().write(true).open(dir.join("go")).unwrap();
+}
+
 #[test]
 fn descendants_outlive_the_command() {
     let prepare = |dir: &Path| mkfifo(&dir.join("go"), Mode::from_bits_retain(0o666)).unwrap();
@@ -303,7 +308,7 @@ fn descendants_outlive_the_command() {
         _ => None,
     };
     assert_eq!(running.wait_for(exited), ExitStatus::Code(5));
-    fs::write(running.dir().join("go"), "!").unwrap();
+    open_fifo(&running.dir());
     let recorded = running.finish();
     assert!(recorded.lines().contains(&"p2 open late w|creat 600 = 6 created".to_owned()));
     every_process_ends_once(&recorded);
@@ -318,7 +323,7 @@ fn a_silent_tracer_keeps_the_tree_going() {
     running.control().fence(7);
     running.wait_for(|report| (*report == Report::Fence(7)).then_some(()));
     let dir = running.dir();
-    fs::write(dir.join("go"), "!").unwrap();
+    open_fifo(&dir);
     let late = dir.join("late");
     let recorded = running.finish_with(|| assert!(late.exists()));
     let after: Vec<_> =
