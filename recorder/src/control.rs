@@ -93,7 +93,7 @@ impl Client {
         struct Taken {
             snapshot: u32,
         }
-        let request = json!({"type": "snapshot", "description": description});
+        let request = json!({"type": "snapshot", "description": description, "trigger": "command"});
         self.request::<Taken>(request, None).map(|taken| taken.snapshot)
     }
 

@@ -32,6 +32,10 @@ pub struct Options {
     pub on_error: OnError,
     /// The untouched files of a tree are put into the trace where they are not more than this, in bytes.
     pub inline_max: u64,
+    /// Snapshots leave out files longer than this, in bytes, and list them.
+    pub max_file: u64,
+    /// Once a snapshot holds this much, it leaves out the other files, in bytes, and lists them.
+    pub max_tree: u64,
     /// Which run this one continues.
     pub lineage: Option<Lineage>,
     /// The JSON object that the agent finds through `AGENTREC_RESUME`.
@@ -40,13 +44,21 @@ pub struct Options {
     pub home: Home,
     /// `XDG_RUNTIME_DIR`, where that is set: the socket is made there.
     pub runtime_dir: Option<PathBuf>,
-    /// Called up to ten times a second while the tree is read, before the command starts and after it ended.
-    pub progress: Option<fn(Progress)>,
+    /// Called up to ten times a second while the tree is read, before the command starts and after it ended; with `None`
+    /// when the terminal becomes the command's.
+    pub progress: Option<fn(Option<Progress>)>,
 }
 
 impl Options {
     /// The default of [`Options::inline_max`]: 64 MiB.
     pub const INLINE_MAX: u64 = 64 << 20;
+
+    /// The default of [`Options::max_file`]: 2 GiB.
+    pub const MAX_FILE: u64 = 2 << 30;
+
+    /// The default of [`Options::max_tree`]: 16 GiB. Who starts an agent in the root directory should not find the
+    /// disk full.
+    pub const MAX_TREE: u64 = 16 << 30;
 
     /// To record `plan` as a run of its own, everything else by default.
     pub fn new(plan: Plan, home: Home) -> Self {
@@ -61,6 +73,8 @@ impl Options {
             wait_tree: false,
             on_error: OnError::Continue,
             inline_max: Self::INLINE_MAX,
+            max_file: Self::MAX_FILE,
+            max_tree: Self::MAX_TREE,
             lineage: None,
             resume_state: None,
             home,

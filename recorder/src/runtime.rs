@@ -28,7 +28,7 @@ pub(crate) fn create_dir(
 ) -> Result<PathBuf> {
     let runtime_dir = runtime_dir.filter(|dir| access(*dir, AccessFlags::W_OK).is_ok());
     let fits =
-        |dir: &PathBuf| socket_in(dir, session).as_os_str().as_bytes().len() <= MAX_SOCKET_PATH;
+        |dir: &PathBuf| socket_path(dir, session).as_os_str().as_bytes().len() <= MAX_SOCKET_PATH;
     let dir = directories(home, runtime_dir).into_iter().find(fits).expect("the last one is short");
     create_private_dir(&dir).map_err(recorder_error)?;
     let metadata = std::fs::symlink_metadata(&dir)
@@ -43,13 +43,9 @@ pub(crate) fn create_dir(
     Ok(dir)
 }
 
-fn socket_in(dir: &Path, session: &str) -> PathBuf {
-    dir.join(format!("{session}.sock"))
-}
-
 /// The socket of `session` below `dir`.
 pub(crate) fn socket_path(dir: &Path, session: &str) -> PathBuf {
-    socket_in(dir, session)
+    dir.join(format!("{session}.sock"))
 }
 
 /// The resume state of `session` below `dir`.
@@ -61,7 +57,7 @@ pub(crate) fn resume_path(dir: &Path, session: &str) -> PathBuf {
 pub fn find_socket(home: &Home, runtime_dir: Option<&Path>, session: &str) -> Option<PathBuf> {
     directories(home, runtime_dir)
         .into_iter()
-        .map(|dir| socket_in(&dir, session))
+        .map(|dir| socket_path(&dir, session))
         .find(|path| path.symlink_metadata().is_ok())
 }
 
@@ -72,4 +68,40 @@ pub(crate) fn recorder_error(error: impl std::error::Error) -> Error {
 /// The recorder could not do its work, and this is why.
 pub(crate) fn failure(message: String) -> Error {
     Error::Recorder { message, hint: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_goes_where_its_path_fits_and_is_found_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().join("home"));
+        home.create().unwrap();
+        let runtime = dir.path().join("runtime");
+        std::fs::create_dir(&runtime).unwrap();
+        let made = create_dir(&home, Some(&runtime), "abcd2345").unwrap();
+        assert_eq!(made, runtime.join("agentrec"));
+        assert_eq!(create_dir(&home, None, "abcd2345").unwrap(), home.run());
+        let deep = Home::new(dir.path().join("x".repeat(100)));
+        let made = create_dir(&deep, None, "abcd2345").unwrap();
+        assert_eq!(made, PathBuf::from(format!("/tmp/agentrec-{}", geteuid())));
+        let socket = socket_path(&home.run(), "abcd2345");
+        assert_eq!(find_socket(&home, Some(&runtime), "abcd2345"), None);
+        std::fs::write(&socket, "").unwrap();
+        assert_eq!(find_socket(&home, Some(&runtime), "abcd2345"), Some(socket));
+    }
+
+    #[test]
+    fn a_directory_that_others_can_enter_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().join("home"));
+        home.create().unwrap();
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(home.run(), open).unwrap();
+        let error = create_dir(&home, None, "abcd2345").unwrap_err();
+        assert!(error.hint().unwrap().contains("chmod 700"), "{error}");
+    }
 }

@@ -68,7 +68,11 @@ pub fn run(options: Options) -> Result<Outcome> {
         state: State::default(),
         signals: &signals,
     };
-    if let Some(signal) = front.wait_for_recorder()? {
+    let waited = front.wait_for_recorder();
+    if let Some(show) = progress {
+        show(None);
+    }
+    if let Some(signal) = waited? {
         return Ok(Outcome { status: ExitStatus::Signal { signal, core: false }, recording: None });
     }
     let hook = || {
@@ -102,7 +106,7 @@ fn only_thread() -> Result<()> {
 struct Front<'a> {
     recorder: Pid,
     link: Link<FromFront, FromRecorder>,
-    progress: Option<fn(Progress)>,
+    progress: Option<fn(Option<Progress>)>,
     signals: &'a Signals,
     state: State,
 }
@@ -228,7 +232,7 @@ impl Front<'_> {
             match message {
                 FromRecorder::Progress(progress) => {
                     if let Some(show) = self.progress {
-                        show(progress);
+                        show(Some(progress));
                     }
                 }
                 FromRecorder::Ready => self.state.ready = true,

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::snapshot::Wanted;
 use super::{End, Reply, Session, boottime, conversation};
-use crate::socket::{Incoming, Message, Request};
+use crate::socket::{Incoming, Message, Request, Trigger};
 
 impl Reply {
     /// Answers with `fields`, which must be an object.
@@ -49,7 +49,7 @@ impl Session {
                             ..Event::new(ts.unwrap_or(now), Source::Sdk, *data)
                         };
                         let outsider = format!("process {sender} is not in the recorded tree");
-                        (reply, proc.ok_or(outsider).map(envelope))
+                        (reply, proc.ok_or(outsider).map(envelope).and_then(|e| self.checked(e)))
                     }
                 }
             }
@@ -75,6 +75,19 @@ impl Session {
         }
     }
 
+    /// Refuses what names events that are not there.
+    fn checked(&self, event: Event<'static>) -> Result<Event<'static>, String> {
+        if let Data::Link(link) = &event.data {
+            let known = Seq(1)..=Seq(self.output.events());
+            for (name, seq) in [("from", link.from), ("to", link.to)] {
+                if !known.contains(&seq) {
+                    return Err(format!("`{name}`: there is no event {seq}"));
+                }
+            }
+        }
+        Ok(event)
+    }
+
     /// Writes what the agent said.
     fn told(&mut self, mut event: Event<'static>) -> Option<Seq> {
         let mut called = None;
@@ -84,7 +97,7 @@ impl Session {
             }
             Data::ToolCall(call) => called = Some(call.id.clone().into_owned()),
             Data::ToolResult(result) => result.call = self.calls.remove(&*result.id),
-            Data::Lost(lost) => self.output.lost += lost.count.unwrap_or(1),
+            Data::Lost(lost) => self.output.count_lost(lost.count),
             _ => {}
         }
         let event = self.redacted(event);
@@ -100,9 +113,14 @@ impl Session {
             Request::Stop => {
                 self.end.get_or_insert(End::Stopped(reply));
             }
-            Request::Snapshot { description, state } => {
+            Request::Snapshot { description, trigger, state } => {
                 let state = self.conversation.update(*state);
-                let trigger = if proc.is_some() { "sdk" } else { "command" };
+                let trigger = match trigger {
+                    Some(Trigger::Sdk) => "sdk",
+                    Some(Trigger::Command) => "command",
+                    None if proc.is_some() => "sdk",
+                    None => "command",
+                };
                 self.snapshots.want(Wanted {
                     description,
                     trigger,

@@ -43,6 +43,8 @@ pub(super) struct Snapshots {
     paths: PathMap,
     excludes: Vec<String>,
     inline_max: u64,
+    max_file: u64,
+    max_tree: u64,
     own: PathBuf,
     progress: Option<ProgressFn>,
     wanted: VecDeque<Wanted>,
@@ -104,6 +106,8 @@ impl Snapshots {
             roots: visible.into_iter().map(root).collect(),
             excludes: options.excludes.clone(),
             inline_max: options.inline_max,
+            max_file: options.max_file,
+            max_tree: options.max_tree,
             own: trace.to_owned(),
             progress,
             wanted: VecDeque::new(),
@@ -238,7 +242,8 @@ impl Session {
                 own: own.clone(),
                 distrust: distrust.clone(),
                 progress: snapshots.progress.clone(),
-                ..CaptureOptions::default()
+                max_file: Some(snapshots.max_file),
+                max_tree: Some(snapshots.max_tree),
             };
             captured.push(capture_tree(&self.store, &root.real, &options, &mut root.cache));
             if let Err(error) = root.cache.save() {

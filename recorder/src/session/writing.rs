@@ -53,6 +53,11 @@ impl Output {
         &mut self.writer
     }
 
+    /// Adds to what was lost; a number that is not known counts as one.
+    pub(super) fn count_lost(&mut self, count: Option<u64>) {
+        self.lost = self.lost.saturating_add(count.unwrap_or(1));
+    }
+
     pub(super) fn events(&self) -> u64 {
         self.writer.events()
     }
@@ -91,7 +96,7 @@ impl Session {
             self.started.command |= exec.errno.is_none();
         }
         if let Data::Lost(lost) = &event.data {
-            self.output.lost += lost.count.unwrap_or(1);
+            self.output.count_lost(lost.count);
         }
         let open = match &mut event.data {
             Data::FileClose(close) => Some(&mut close.open),
@@ -152,7 +157,7 @@ impl Session {
 
     /// Notes that something is not in the trace.
     pub(super) fn lost(&mut self, place: &'static str, reason: String, count: Option<u64>) {
-        self.output.lost += count.unwrap_or(1);
+        self.output.count_lost(count);
         let reason = self.redactor.str(&reason).into_owned();
         self.note(Lost { count, place: place.into(), reason: reason.into(), peer_pid: None });
     }

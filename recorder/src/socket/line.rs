@@ -50,13 +50,23 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Save the state.
-    Snapshot { description: String, state: Box<State> },
+    Snapshot { description: String, trigger: Option<Trigger>, state: Box<State> },
     /// How it goes.
     Status,
     /// Copy the trace so far.
     Export { path: PathBuf },
     /// End the recording.
     Stop,
+}
+
+/// Who asks for a snapshot.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Trigger {
+    /// The agent's own program.
+    Sdk,
+    /// A person or a tool, by `agentrec snapshot`.
+    Command,
 }
 
 /// The agent's own state, as a snapshot saves it. `Nil` and `None`: not told.
@@ -110,8 +120,9 @@ fn message(mut fields: Fields, wants_reply: bool) -> Result<Message> {
     let request = match kind.as_str() {
         "snapshot" => {
             let description = optional(&mut fields, "description")?.unwrap_or_default();
+            let trigger = optional(&mut fields, "trigger")?;
             let state = from_fields(fields)?;
-            Request::Snapshot { description, state: Box::new(state) }
+            Request::Snapshot { description, trigger, state: Box::new(state) }
         }
         "status" => Request::Status,
         "export" => {

@@ -20,7 +20,7 @@ use nix::unistd::geteuid;
 
 pub(crate) use self::connection::Connection;
 use self::connection::Reader;
-pub(crate) use self::line::{Line, Message, Refusal, Request, State};
+pub(crate) use self::line::{Line, Message, Refusal, Request, State, Trigger};
 use crate::error::{Error, Result};
 use crate::session::Input;
 

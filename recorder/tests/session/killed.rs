@@ -2,19 +2,21 @@
 
 use std::io::BufRead;
 
-use agentrec_trace::{Data, Status};
+use agentrec_trace::event::{Content, TermOutput};
+use agentrec_trace::{Data, Event, Status};
 use nix::sys::signal::{Signal, kill};
 use nix::time::{ClockId, clock_gettime};
 
 use super::harness::{Place, Running, wait_for_recorder};
 
-/// What a killed recorder may lose, in nanoseconds.
+/// What a killed recorder may lose, and the resolution of /proc/uptime, in nanoseconds.
 const MAX_MISSING: u64 = 250_000_000;
+const UPTIME_STEP: u64 = 10_000_000;
 
-/// Writes files and lines without end; every descendant holds the output too.
+/// Writes files, and lines with the time, without end; every descendant holds the output too.
 const BUSY: &str = "
     (sleep 1000 &) ; setsid sleep 1000 &
-    i=0; while :; do i=$((i+1)); echo $i > f$((i%5)); echo $i; done";
+    i=0; while :; do i=$((i+1)); echo $i > f$((i%5)); read up rest < /proc/uptime; echo $up; done";
 
 fn boottime() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap();
@@ -30,10 +32,26 @@ fn random() -> u64 {
 }
 
 /// Lets the command run until a random one of its first lines: about a second on a slow machine, which is some frames.
-fn let_run(running: &mut Running) {
-    for _ in 0..=random() % 300 {
-        running.line();
-    }
+/// Returns what it wrote.
+fn let_run(running: &mut Running) -> Vec<String> {
+    (0..=random() % 300).map(|_| running.line()).collect()
+}
+
+/// The time of a line of [`BUSY`].
+fn time(line: &str) -> u64 {
+    let hundredths: u64 = line.replace('.', "").parse().unwrap();
+    hundredths * UPTIME_STEP
+}
+
+/// How many lines are in the events' output.
+fn output_lines(events: &[Event<'_>]) -> usize {
+    let lines = |event: &Event<'_>| match &event.data {
+        Data::TermOutput(TermOutput { data: Content::Inline(bytes), .. }) => {
+            bytes.iter().filter(|byte| **byte == b'\n').count()
+        }
+        _ => 0,
+    };
+    events.iter().map(lines).sum()
 }
 
 fn rounds(short: usize, long: usize) -> usize {
@@ -45,7 +63,7 @@ fn a_killed_recorder_loses_no_more_than_its_last_250_ms() {
     for round in 0..rounds(100, 1000) {
         let place = Place::new();
         let mut running = place.start(&["sh", "-c", BUSY]);
-        let_run(&mut running);
+        let mut lines = let_run(&mut running);
         let recorder = running.recorder_pid();
         kill(recorder, Signal::SIGKILL).unwrap();
         let killed = boottime();
@@ -59,9 +77,12 @@ fn a_killed_recorder_loses_no_more_than_its_last_250_ms() {
         let events = ended.events();
         assert!(matches!(events[0].data, Data::SessionStart(_)));
         assert!(events.iter().zip(1..).all(|(event, number)| event.seq.0 == number));
-        let last = events.last().unwrap().ts;
-        let missing = killed.saturating_sub(last);
-        assert!(missing <= MAX_MISSING, "round {round}: {} ms are missing", missing / 1_000_000);
+        // A line was certainly written when the command looked at the clock for the next one.
+        lines.extend(ended.stdout.lines().map(str::to_owned));
+        let due = killed - MAX_MISSING - UPTIME_STEP;
+        let old = lines.iter().skip(1).filter(|line| time(line) <= due).count();
+        let recorded = output_lines(&events);
+        assert!(recorded >= old, "round {round}: {} old lines are missing", old - recorded);
     }
 }
 

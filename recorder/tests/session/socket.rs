@@ -111,6 +111,10 @@ key = '654321JIHGFEDCBAjihgfedcba0987654321_phg'[::-1]
 send(type='tool.call', id='1', name='t', arguments={'api_key': key, 'text': 'x' * 10000})
 send(type='my.step', note='token ' + key, fine='KEYBOARD')
 send(type='message', role='user', content=[{'type': 'text', 'text': 'my key is ' + key}])
+link = ask(type='link', **{'from': 1, 'to': 2, 'kind': 'about'})
+assert link['ok'], link
+assert 'no event #99999' in ask(type='link', **{'from': 1, 'to': 99999, 'kind': 'x'})['error']
+send(type='lost', count=2**64 - 1)
 send(type='tool.result', id='1', error='bad ' + key, duration=12)
 ask(type='snapshot', description='with ' + key, system_prompt='p ' + key, tools=[{'x': key}], model='m')";
     let ended = agent(&place, script);
