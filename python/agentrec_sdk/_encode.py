@@ -50,7 +50,8 @@ def _described(value: Any) -> Dict[str, str]:
 
 def _fast_encoder() -> Callable[[Any], str]:
     """The C encoder, made once: ``JSONEncoder.encode`` makes it anew for each value, which takes longer than to use it."""
-    make, escape = json.encoder.c_make_encoder, json.encoder.encode_basestring
+    make = getattr(json.encoder, "c_make_encoder", None)
+    escape = json.encoder.encode_basestring
     if make is None:  # not CPython
         return json.JSONEncoder(
             ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_stand_in

@@ -97,6 +97,10 @@ def _namer(function: Callable[..., Any]) -> Callable[[Tuple[Any, ...], Dict[str,
     return arguments
 
 
+def _name_of(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", "tool"))
+
+
 def _recorded(function: F, name: str, conversation: Optional[str]) -> F:
     arguments = _namer(function)
     wrapper: Any
@@ -228,8 +232,7 @@ class _Tool:
         self._call: Optional[_Call] = None
 
     def __call__(self, function: F) -> F:
-        name = self.name or getattr(function, "__name__", "tool")
-        return _recorded(function, name, self.conversation)
+        return _recorded(function, self.name or _name_of(function), self.conversation)
 
     def __enter__(self) -> "_Tool":
         recorder = client()
@@ -304,5 +307,5 @@ def tool(
             done.result = run("ls")
     """
     if callable(function):
-        return _recorded(function, getattr(function, "__name__", "tool"), conversation)
+        return _recorded(function, _name_of(function), conversation)
     return _Tool(function, arguments, id, conversation)
