@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use crate::error::command_path;
-use crate::{Error, Plan, PrivateMount, Step};
+use crate::{Error, Plan, PrivateMount, Step, inherited};
 
 /// Why the caller's hook could not do its work.
 pub type HookError = Errno;
@@ -199,6 +199,7 @@ impl Prepared {
         check(unsafe { libc::chdir(self.cwd.as_ptr()) }, Step::Chdir)?;
         // The search is over before the hook, so that a tracer that the hook lets in sees one exec, not the search.
         let program = self.find()?;
+        inherited::restore();
         hook().map_err(|errno| Failure::new(Step::Hook, errno))?;
         // SAFETY: the arrays end with a null pointer and point into `self`, which outlives the call.
         unsafe {
@@ -345,7 +346,7 @@ impl Child {
             Err(error) => Err(Error::Fork(error)),
             Ok(()) => match Failure::from_bytes(bytes) {
                 Some(failure) => Err(describe(failure, &self.argv0, &self.cwd, &self.mounts)),
-                None => Err(Error::Vanished { command: self.argv0 }),
+                None => Err(Error::Fork(io::ErrorKind::InvalidData.into())),
             },
         }
     }

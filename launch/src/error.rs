@@ -102,12 +102,6 @@ pub enum Error {
     /// The kernel gave us no process or no pipe.
     #[error("cannot start a process: {0}")]
     Fork(#[source] io::Error),
-    /// The child ended before it could exec or say why not.
-    #[error("the process was killed before it could run {}", .command.display())]
-    Vanished {
-        /// As the user named it.
-        command: PathBuf,
-    },
 }
 
 impl Error {

@@ -7,10 +7,12 @@
 
 mod child;
 mod error;
+mod inherited;
 mod path_map;
 mod plan;
 
 pub use child::{Child, HookError, Prepared};
 pub use error::{Error, Step};
+pub use inherited::closed_at_start;
 pub use path_map::PathMap;
 pub use plan::{Plan, PrivateMount};

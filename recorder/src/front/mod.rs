@@ -5,7 +5,7 @@
 //! where it is process 1. The recorder is a process of its own because it has to stay behind for descendants that
 //! outlive the command.
 
-mod inherited;
+mod descriptors;
 mod signals;
 
 use std::os::fd::AsFd;
@@ -26,7 +26,7 @@ use crate::ptrace;
 use crate::setup::Setup;
 use crate::source::ExitStatus;
 
-pub(crate) use inherited::{detach, exit, standard_fds};
+pub(crate) use descriptors::{detach, exit, standard_fds};
 
 /// Records a command from its start to its end; returns when the command ended and its trace is closed.
 ///
@@ -76,8 +76,7 @@ pub fn run(options: Options) -> Result<Outcome> {
         return Ok(Outcome { status: ExitStatus::Signal { signal, core: false }, recording: None });
     }
     let hook = || {
-        signals.restore_in_child();
-        inherited::restore();
+        signals.restore();
         ptrace::permit_tracer(recorder.as_raw() as u32);
         child_gate.pass()?;
         install(&filter)

@@ -82,11 +82,6 @@ impl Signals {
         }
     }
 
-    /// In the command's process, before exec: mask and SIGCHLD as they were.
-    pub(super) fn restore_in_child(&self) {
-        self.restore();
-    }
-
     /// In the recorder: what is sent to a job or a control group must not end it before the command.
     pub(super) fn ignore_all(&self) {
         for signal in ours().filter(|signal| *signal != libc::SIGCHLD) {
@@ -98,7 +93,8 @@ impl Signals {
         SigSet::empty().thread_set_mask().ok();
     }
 
-    fn restore(&self) {
+    /// Mask and SIGCHLD as they were; also for the command's process, before exec.
+    pub(super) fn restore(&self) {
         // SAFETY: the disposition was in force before, so its handler is as valid as it was.
         unsafe { sigaction(Signal::SIGCHLD, &self.child) }.ok();
         self.original.thread_set_mask().ok();

@@ -189,11 +189,13 @@ fn a_recording_inside_of_a_recording_is_part_of_it() {
         "--".as_ref(),
         "sh".as_ref(),
         "-c".as_ref(),
-        "echo x > f; exit 5".as_ref(),
+        "echo x > f; grep SigIgn /proc/self/status; exit 5".as_ref(),
     ];
     let ended = place.run(&argv);
     assert_eq!(ended.code(), 5, "{}", ended.stderr);
     assert!(!inner.exists());
+    let ignored = u64::from_str_radix(ended.stdout.trim_start_matches("SigIgn:").trim(), 16);
+    assert_eq!(ignored.unwrap() & (1 << (13 - 1)), 0, "SIGPIPE is as it was");
     let events = ended.events();
     assert_eq!(proc_of(&events, "record"), proc_of(&events, "sh"));
     assert!(proc_of(&events, "sh").is_some());
