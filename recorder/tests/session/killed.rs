@@ -34,7 +34,7 @@ fn random() -> u64 {
 /// Lets the command run until a random one of its first lines: about a second on a slow machine, which is some frames.
 /// Returns what it wrote.
 fn let_run(running: &mut Running) -> Vec<String> {
-    (0..=random() % 300).map(|_| running.line()).collect()
+    (0..=random() % 200).map(|_| running.line()).collect()
 }
 
 /// The time of a line of [`BUSY`].

@@ -19,8 +19,9 @@ use super::harness::{Ended, Place, events, losses, proc_of};
 fn python() -> &'static str {
     static PATH: OnceLock<String> = OnceLock::new();
     PATH.get_or_init(|| {
+        let python = std::env::var_os("AGENTREC_TEST_PYTHON").unwrap_or_else(|| "python3".into());
         let output =
-            Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
+            Command::new(python).args(["-c", "import sys; print(sys.executable)"]).output();
         String::from_utf8(output.expect("python3 is needed").stdout).unwrap().trim().to_owned()
     })
 }
