@@ -1,16 +1,22 @@
 //! Steps through the events of a trace, decoding each from the bytes of its frame.
 
+use std::sync::Arc;
+
 use crate::Seq;
-use crate::codec::{self, Running};
+use crate::codec;
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::event_codec::{self, Running};
 use crate::msgpack::Cursor;
+use crate::objects::Starts;
 use crate::reader::{OpenFrame, Reader};
 
 /// A position among the events of a trace. After an error it stands at the next frame and can go on.
 pub struct EventCursor<'r> {
     reader: &'r Reader,
     frame: OpenFrame,
+    /// The first number of every frame, where the trace has an index that can be read; without it the heads tell.
+    starts: Option<Arc<Starts>>,
     /// Position of the frame to open next.
     next_frame: usize,
     /// Byte offset of the open frame, for errors.
@@ -24,6 +30,7 @@ impl<'r> EventCursor<'r> {
         let mut cursor = Self {
             reader,
             frame: OpenFrame::new()?,
+            starts: reader.first_events(),
             next_frame: 0,
             offset: 0,
             running: Running { seq: 1, ..Running::default() },
@@ -51,7 +58,7 @@ impl<'r> EventCursor<'r> {
             let rest = &self.frame.records[self.frame.position..];
             let at = |e: Error| e.at(self.offset);
             let record = codec::next_record(&mut Cursor::new(rest)).map_err(at)?;
-            codec::skip_event(record, &mut self.running).map_err(at)?;
+            event_codec::skip_event(record, &mut self.running).map_err(at)?;
             self.frame.position += record.len();
         }
         Ok(())
@@ -60,7 +67,7 @@ impl<'r> EventCursor<'r> {
     /// The last frame whose first event is not after `seq`.
     fn frame_of(&mut self, seq: Seq) -> Result<usize> {
         let frames = self.reader.data_frames();
-        if let Some(starts) = self.reader.first_events()? {
+        if let Some(starts) = &self.starts {
             return Ok(starts.partition_point(|start| start[0] <= seq.0).saturating_sub(1));
         }
         let (mut low, mut high) = (0, frames.len());
@@ -90,7 +97,7 @@ impl<'r> EventCursor<'r> {
             }
         }
         let mut rest = Cursor::new(&self.frame.records[self.frame.position..]);
-        match codec::decode_event(&mut rest, &mut self.running) {
+        match event_codec::decode_event(&mut rest, &mut self.running) {
             Ok(event) => {
                 self.frame.position = self.frame.records.len() - rest.len();
                 Ok(Some(event))
@@ -128,10 +135,9 @@ impl<'r> EventCursor<'r> {
     }
 
     fn open_next(&mut self) -> Result<bool> {
-        let starts = self.reader.first_events()?;
         let frames = self.reader.data_frames();
         // Frames without events hold objects; the index tells them without a look inside.
-        if let Some(starts) = &starts {
+        if let Some(starts) = &self.starts {
             while self.next_frame + 1 < starts.len()
                 && starts[self.next_frame][0] == starts[self.next_frame + 1][0]
             {

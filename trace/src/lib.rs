@@ -9,6 +9,7 @@ mod cursor;
 mod de;
 mod error;
 pub mod event;
+mod event_codec;
 mod file;
 mod ids;
 pub mod json;

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::ObjectId;
-use crate::codec::{self, Part, Record, Running};
+use crate::codec::{self, Part, Record};
 use crate::container::{self, Found, Frame, HEADER_LEN, Input, Seal, SeekTable, Walker};
 use crate::error::{Error, Result};
+use crate::event_codec::{self, Running};
 use crate::msgpack::Cursor;
 use crate::reader::{OpenFrame, Reader, Status};
 
@@ -216,7 +217,7 @@ impl<'a> Check<'a> {
             let at = |e: Error| e.at(frame.offset);
             if codec::is_event(rest.rest()) {
                 self.totals[0] += 1;
-                codec::decode_event(&mut rest, &mut running).map_err(at)?;
+                event_codec::decode_event(&mut rest, &mut running).map_err(at)?;
             } else {
                 let record = codec::next_record(&mut rest).map_err(at)?;
                 self.other(frame, codec::decode_record(record).map_err(at)?)?;

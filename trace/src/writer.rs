@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::codec::{self, Head, Running};
+use crate::codec::{self, Head};
 use crate::container::{self, Compressor, Seal, SeekTable};
 use crate::error::{Error, Result};
 use crate::event::{Content, Event, Payload, Value};
+use crate::event_codec::{self, Running};
 use crate::recipe::{ObjectHint, Recipes};
 use crate::{ObjectId, Seq};
 
@@ -126,10 +127,10 @@ impl<W: Write> Writer<W> {
         let first = self.events.records.is_empty();
         let mut running = self.running;
         if first {
-            running.ts = codec::micros(event.ts);
+            running.ts = event_codec::micros(event.ts);
             running.proc = None;
         }
-        codec::encode_event(&mut self.events.records, event, &mut running)?;
+        event_codec::encode_event(&mut self.events.records, event, &mut running)?;
         self.running = running;
         if first {
             self.events.ts = event.ts;
@@ -307,7 +308,7 @@ impl<W: Write> Writer<W> {
                 seq: totals[0] + 1,
                 object: totals[1] + 1,
                 chunk: totals[2] + 1,
-                ts: codec::micros(pending.ts),
+                ts: event_codec::micros(pending.ts),
                 wall: pending.wall / 1_000,
                 prev,
             };

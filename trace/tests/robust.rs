@@ -128,6 +128,20 @@ fn a_damaged_frame_in_the_middle_costs_only_itself() {
     assert_eq!(read, expected);
 }
 
+#[test]
+fn a_damaged_index_costs_no_event() {
+    let (mut bytes, ends) = sample();
+    // The index follows the last events.
+    let index = ends.last().unwrap().0;
+    bytes[index + 30] ^= 0x10;
+    let reader = Reader::from_bytes(bytes).unwrap();
+    assert!(matches!(reader.status(), Status::Complete(_)));
+    let numbers: Vec<u64> = reader.iter().map(|event| event.unwrap().seq.0).collect();
+    assert_eq!(numbers, (1..=24).collect::<Vec<_>>());
+    assert_eq!(reader.event(Seq(17)).unwrap().unwrap().seq, Seq(17));
+    assert!(matches!(reader.objects(), Err(Error::Damaged { .. })));
+}
+
 /// A trace made of a header and one frame of `records` after a head.
 fn forged(records: &[u8]) -> Vec<u8> {
     let mut whole = vec![0x87];
@@ -153,7 +167,7 @@ fn frame_of(content: &[u8]) -> Vec<u8> {
 /// All ways through a trace, none of which may panic.
 fn exercise(bytes: &[u8]) -> Result<(), Error> {
     let reader = Reader::from_bytes(bytes)?;
-    reader.for_each(|_| ())?;
+    assert!(reader.iter().count() <= bytes.len());
     reader.tail(3)?;
     for id in reader.objects()? {
         reader.object(&id)?;
