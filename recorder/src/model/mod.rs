@@ -165,7 +165,10 @@ impl Model {
             return self.exit(seen.tid, status, usage, &mut scribe);
         }
         let Some(&task) = self.tasks.get(&seen.tid) else {
-            if let Call::Fork { child, .. } = seen.call {
+            // A thread of a process that is gone has nothing more to tell.
+            if let Call::Fork { child, flags } = seen.call
+                && flags & libc::CLONE_THREAD as u64 == 0
+            {
                 self.adopt(child, kernel, &mut scribe);
             }
             return;

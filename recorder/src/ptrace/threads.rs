@@ -264,7 +264,10 @@ impl Threads {
             // The kernel's parent may be a subreaper that knows nothing of it (prctl(2), PR_SET_CHILD_SUBREAPER).
             let alive = self.processes.get(&creator).is_some_and(|process| process.left > 0);
             let told = alive && proc::may_be_forking(creator);
-            (!told).then_some(Orphan { child, parent: alive.then_some(creator), is_thread })
+            let sibling =
+                |(_, thread): &(&Tid, &Thread)| thread.process == creator && !thread.exiting;
+            let parent = || self.threads.iter().find(sibling).map(|(&tid, _)| tid);
+            (!told).then(|| Orphan { child, parent: parent(), is_thread })
         };
         self.early.keys().filter_map(orphan).collect()
     }
@@ -274,6 +277,7 @@ impl Threads {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Orphan {
     pub(super) child: Tid,
+    /// A thread of its parent, where there is one left.
     pub(super) parent: Option<Tid>,
     pub(super) is_thread: bool,
 }

@@ -272,7 +272,12 @@ fn every_process_ends_once(recorded: &Recorded) {
             _ => assert!(alive.contains(&proc), "{proc} acts before its start or after its end"),
         }
     }
-    assert!(alive.is_empty(), "{alive:?} never ended");
+    let about = |line: &String| {
+        let words = || line.split_whitespace();
+        alive.iter().any(|proc| words().any(|word| word == proc.to_string()))
+    };
+    let shown: Vec<String> = recorded.lines().into_iter().filter(about).collect();
+    assert!(alive.is_empty(), "{alive:?} never ended: {shown:#?}");
 }
 
 #[test]
