@@ -1,5 +1,6 @@
 //! What `run` and `resume` share: their options, and what they say when the agent is done.
 
+use std::cell::RefCell;
 use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +15,7 @@ use clap::ValueEnum;
 use serde_json::json;
 
 use crate::exit::Exit;
-use crate::output::{Paint, Preferences, Style, count, duration, json, plural};
+use crate::output::{Paint, Preferences, Progress, Style, count, duration, json, plural};
 use crate::{live, sdk, session};
 
 /// How to record.
@@ -119,6 +120,7 @@ impl RecordingArgs {
                 Failure::Stop => OnError::Stop,
             },
             runtime_dir: live::runtime_dir(),
+            progress: Some(show_progress),
             ..Options::new(plan, home)
         })
     }
@@ -127,6 +129,21 @@ impl RecordingArgs {
     pub fn quiet(&self) -> bool {
         self.quiet
     }
+}
+
+thread_local! {
+    /// The bar that stands there while the tree is read.
+    static READING: RefCell<Option<Progress>> = const { RefCell::new(None) };
+}
+
+/// Shows how far the reading of the tree has come; clears the bar when the terminal is not ours any more.
+fn show_progress(progress: Option<agentrec_recorder::Progress>) {
+    READING.with_borrow_mut(|reading| match progress {
+        Some(progress) => reading
+            .get_or_insert_with(|| Progress::new("agentrec: reading files", 0))
+            .set(progress.files),
+        None => drop(reading.take()),
+    });
 }
 
 /// The present environment.
@@ -157,6 +174,7 @@ pub fn record(
             return Ok(exit);
         }
     };
+    show_progress(None);
     if !quiet {
         // Where standard error is gone there is nobody to tell, and the command's status matters more.
         let _ = close(&outcome, parent, preferences);

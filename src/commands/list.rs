@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::exit::Exit;
 use crate::output::{
     Output, Style, command_line, count, duration, fit, home_relative, json, plural, printable_line,
-    size, wall,
+    size, wall, width,
 };
 use crate::session::{self, Context};
 use crate::view::exit_text;
@@ -26,6 +26,9 @@ pub struct Args {
     #[arg(long, value_name = "DIR", num_args = 0..)]
     rescan: Option<Vec<PathBuf>>,
 }
+
+/// Columns of a row before the directory and the command.
+const FIXED_COLUMNS: usize = 65;
 
 /// Carries it out.
 pub fn run(args: &Args, context: Context) -> Result<Exit> {
@@ -93,14 +96,15 @@ fn row(out: &mut Output, catalogue: &Catalogue, session: &Session) -> Result<()>
     let name = session.name.as_ref().map(|name| format!("  “{}”", printable_line(name.as_bytes())));
     let fixed =
         format!("{began}  {ended} {took:>6}  {changed:<12} {:>8}", size(counts.trace_bytes));
-    let place = home_relative(session.cwd.as_os_str().as_bytes());
+    let room = out.columns.saturating_sub(FIXED_COLUMNS).max(24);
+    let place = fit(&home_relative(session.cwd.as_os_str().as_bytes()), room / 3);
+    let said = format!("{}{}{parent}", command_line(&session.argv), name.unwrap_or_default());
+    let said = fit(&said, room - width(&place));
     writeln!(
         out,
-        "{}  {fixed}  {}  {}{}{parent}",
+        "{}  {fixed}  {}  {said}",
         paint.address(format_args!("{id:<4}")),
-        paint.dim(fit(&place, 24)),
-        fit(&command_line(&session.argv), out.columns.saturating_sub(90).max(24)),
-        name.unwrap_or_default(),
+        paint.dim(place)
     )?;
     Ok(())
 }

@@ -38,6 +38,9 @@ pub struct Args {
     filter: FilterArgs,
 }
 
+/// Traces up to this many events are read whole for their last ones, so that all names in them are known.
+const QUICKLY_READ: u64 = 50_000;
+
 /// How often a running trace is looked at. Its recorder writes every 250 ms.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -176,13 +179,13 @@ impl Printer {
         }
     }
 
-    /// Prints the last `count` events that match. Without a filter only those are read; what they refer to is looked up.
+    /// Prints the last `count` events that match. Of a long trace only those are read; what they refer to is looked up.
     fn tail(&mut self, out: &mut Output, reader: &Reader, count: u64) -> Result<Seq> {
         let end = Seq(reader.len() + 1);
         if let Some(first) = reader.event(Seq(1))? {
             self.timeline.learn(&first);
         }
-        if self.filter.is_empty() {
+        if self.filter.is_empty() && reader.len() > QUICKLY_READ {
             for event in reader.tail(count)? {
                 if let Data::FileClose(close) = &event.data
                     && let Some(open) = close.open

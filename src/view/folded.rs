@@ -379,7 +379,8 @@ impl<'d> Folded<'d> {
             writeln!(out, "hosts    {}{}", named.join("   "), paint.dim(more))?;
         }
         if !self.digest.snapshots.is_empty() {
-            writeln!(out, "saved    {}", self.snapshots_line(paint))?;
+            let said = (out.columns.saturating_sub(64) / 2).clamp(10, 32);
+            writeln!(out, "saved    {}", self.snapshots_line(paint, said))?;
         }
         if !self.digest.lost.is_empty() {
             let mut places: BTreeMap<&str, u64> = BTreeMap::new();
@@ -402,7 +403,7 @@ impl<'d> Folded<'d> {
     }
 
     /// `s1 start   s2 +0:31 “before the fix”   …4   s7 end`
-    fn snapshots_line(&self, paint: Paint) -> String {
+    fn snapshots_line(&self, paint: Paint, columns: usize) -> String {
         let snapshots = &self.digest.snapshots;
         let named = |snapshot: &Snapshot| {
             let index = paint.address(snapshot.index);
@@ -410,7 +411,8 @@ impl<'d> Folded<'d> {
                 "start" | "end" => return format!("{index} {}", snapshot.trigger),
                 _ => printable_line(snapshot.description.as_bytes()),
             };
-            let said = if text.is_empty() { text } else { format!(" “{}”", fit(&text, 32)) };
+            let said =
+                if text.is_empty() { text } else { format!(" “{}”", fit(&text, columns)) };
             format!("{index} {}{said}", offset(self.digest.since_start(snapshot.ts)))
         };
         let shown = self.limits.snapshots.min(snapshots.len());
