@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::address::{Address, SessionRef};
 use crate::error::with_hint;
 use crate::exit::Exit;
-use crate::output::{Output, Style, json, plural, printable_line};
+use crate::output::{Output, Style, json, of_files, plural, printable_line};
 use crate::session::{self, Context};
 use crate::view::changes;
 
@@ -60,7 +60,7 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
         eprintln!("agentrec: nothing was changed");
         return Ok(Exit::FAILURE);
     }
-    let applied = apply(&store, &plan, args.overwrite, None)?;
+    let applied = apply(&store, &plan, args.overwrite, Some(&of_files("applying")))?;
     let mut complete = conflicts == 0 || args.overwrite;
     for (root, restored) in plan.roots.iter().zip(&applied) {
         complete &= restored.missing.is_empty();

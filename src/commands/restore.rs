@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::address::Address;
 use crate::error::{WithHint, with_hint};
 use crate::exit::Exit;
-use crate::output::{Output, Style, json, plural, printable_line, size};
+use crate::output::{Output, Style, json, of_files, plural, printable_line, size};
 use crate::session::{self, Context, Opened};
 
 /// Arguments of `agentrec restore`.
@@ -91,9 +91,10 @@ fn anew(
             }
         };
         let restored =
-            restore_new(&sources, root.tree, &target, only, None).with_context(|| {
-                format!("cannot restore {} to {}", root.path.display(), target.display())
-            })?;
+            restore_new(&sources, root.tree, &target, only, Some(&of_files("restoring")))
+                .with_context(|| {
+                    format!("cannot restore {} to {}", root.path.display(), target.display())
+                })?;
         complete &= report(out, &root.path, &target, &restored)?;
     }
     Ok(complete)
@@ -115,10 +116,17 @@ fn in_place(
     let mut complete = true;
     for root in &snapshot.roots {
         let options = CaptureOptions { seen_as: root.path.clone(), ..CaptureOptions::default() };
-        let done =
-            restore_in_place(&opened.reader, &store, root.tree, &root.path, only, &options, None)
-                .with_context(|| format!("cannot restore {}", root.path.display()))
-                .hint("nothing is lost: the state before was saved first")?;
+        let done = restore_in_place(
+            &opened.reader,
+            &store,
+            root.tree,
+            &root.path,
+            only,
+            &options,
+            Some(&of_files("restoring")),
+        )
+        .with_context(|| format!("cannot restore {}", root.path.display()))
+        .hint("nothing is lost: the state before was saved first")?;
         complete &= report(out, &root.path, &root.path, &done.restored)?;
         eprintln!("agentrec: what was there is saved as tree {}", done.saved);
     }

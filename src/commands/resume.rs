@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::address::Address;
 use crate::exit::Exit;
-use crate::output::{home_relative, printable_line};
+use crate::output::{home_relative, of_files, printable_line};
 use crate::recording::{self, RecordingArgs};
 use crate::session::{self, Context};
 
@@ -54,8 +54,15 @@ pub fn run(args: Args, context: Context) -> Result<Exit> {
     let id = new_session_id().context("cannot make a session id")?;
     let environment = recording::environment();
     let place = Place { home: &home, session: &id, dir: args.dir.as_deref(), env: &environment };
-    let planned = resume_plan(&opened.reader, &store, &snapshot, &edits, &place, None)
-        .with_context(|| format!("cannot resume {}@{index}", opened.name))?;
+    let planned = resume_plan(
+        &opened.reader,
+        &store,
+        &snapshot,
+        &edits,
+        &place,
+        Some(&of_files("restoring")),
+    )
+    .with_context(|| format!("cannot resume {}@{index}", opened.name))?;
     tell(&planned);
     let parent = format!("{}@{index}", opened.name);
     let quiet = args.recording.quiet();

@@ -13,7 +13,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use clap::ValueEnum;
 
 pub use format::{count, duration, offset, plural, size, wall};
-pub use progress::Progress;
+pub use progress::{Progress, of_files};
 pub use style::{Paint, Style};
 pub use text::{command_line, fit, home_relative, printable, printable_line, relative, width};
 

@@ -1,8 +1,10 @@
 //! A progress bar on standard error for what takes over a second; nothing where that is not a terminal.
 
 use std::io::{self, IsTerminal};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use agentrec_store::ProgressFn;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Shows itself once a second has passed.
@@ -48,6 +50,14 @@ impl Progress {
         bar.set_message(self.what);
         bar
     }
+}
+
+/// Shows how many files are done, to those who report from any thread; the bar goes when the last of them is gone.
+pub fn of_files(what: &'static str) -> ProgressFn {
+    let progress = Mutex::new(Progress::new(what, 0));
+    ProgressFn(Arc::new(move |files, _bytes| {
+        progress.lock().unwrap_or_else(PoisonError::into_inner).set(files);
+    }))
 }
 
 impl Drop for Progress {
