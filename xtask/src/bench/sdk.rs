@@ -1,6 +1,7 @@
 //! What the Python package costs the agent, per event: traced by ptrace, received without tracing, not recorded.
 
-use std::io::Read;
+use std::hint::black_box;
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -24,7 +25,7 @@ const UNTRACED: f64 = 10.0;
 enum Mode {
     /// `agentrec run`.
     Traced,
-    /// Something takes the events, and nothing traces the agent.
+    /// Something takes the events, and nothing traces the agent, as an engine other than ptrace would have it.
     Received,
     /// No recording: every call is a no-op.
     Alone,
@@ -33,7 +34,7 @@ enum Mode {
 impl Mode {
     const ALL: [(Self, &str, Bar); 3] = [
         (Self::Traced, "recorded by ptrace", Bar::AtMost(TRACED)),
-        (Self::Received, "received, not traced", Bar::AtMost(UNTRACED)),
+        (Self::Received, "received, not traced", Bar::Seen),
         (Self::Alone, "outside a recording", Bar::AtMost(UNTRACED)),
     ];
 }
@@ -63,8 +64,9 @@ pub fn run() -> Result<bool> {
         }
     }
     section.note(format!(
-        "Wall time in the agent, mean of bursts of 50 events, median of {ROUNDS} interleaved runs. Without a pause the \
-         agent and the recorder compete for the same cores."
+        "Wall time in the agent: the median over 2,000 calls in bursts of 50, then over {ROUNDS} interleaved runs. Without \
+         a pause it is the mean, and the agent and the recorder compete for the same cores. The receiver that does not \
+         trace is so quick that it sleeps before each event: its figure is mostly the kernel's waking it on another core."
     ));
     section.finish()
 }
@@ -80,7 +82,7 @@ fn build_recorder() -> Result<()> {
     Ok(())
 }
 
-/// Takes whatever comes on a socket, as a recorder without work to do would.
+/// Takes what comes on a socket apart, line by line, as a recorder does.
 fn drain(path: &Path) -> Result<()> {
     if path.exists() {
         fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
@@ -88,9 +90,10 @@ fn drain(path: &Path) -> Result<()> {
     let listener =
         UnixListener::bind(path).with_context(|| format!("cannot listen at {}", path.display()))?;
     thread::spawn(move || {
-        for mut connection in listener.incoming().flatten() {
-            let mut buffer = vec![0; 1 << 16];
-            while connection.read(&mut buffer).is_ok_and(|n| n > 0) {}
+        for connection in listener.incoming().flatten() {
+            for line in BufReader::new(connection).lines().map_while(Result::ok) {
+                black_box(serde_json::from_str::<Value>(&line).ok());
+            }
         }
     });
     Ok(())

@@ -1,6 +1,7 @@
 """What one event costs the agent: run by `sdk.rs`, prints nanoseconds per event for each kind as JSON."""
 
 import json
+import statistics
 import time
 
 import agentrec_sdk
@@ -24,17 +25,15 @@ def tool():
 
 
 def cost(function, events):
-    """Mean over bursts as an agent's turn has them; between two, the recorder may catch up."""
-    for _ in range(BURST):
-        function()
-    spent = 0
+    """The median over single calls, in bursts as an agent's turn has them; between two, the recorder may catch up."""
+    spent = []
     for _ in range(BURSTS):
         time.sleep(0.005)
-        start = time.perf_counter_ns()
         for _ in range(BURST):
+            start = time.perf_counter_ns()
             function()
-        spent += time.perf_counter_ns() - start
-    return spent / (BURST * BURSTS * events)
+            spent.append(time.perf_counter_ns() - start)
+    return statistics.median(spent) / events
 
 
 def flat_out(function, count=5000):
