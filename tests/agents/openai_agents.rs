@@ -182,12 +182,13 @@ fn snapshot_by_the_agents_shell(trace: &Reader) -> String {
         match event.unwrap().data {
             Data::SessionStart(start) => session = start.session.into_owned(),
             Data::SnapshotCreated(snapshot) => {
-                snapshots.push((snapshot.index.0, snapshot.description.into_owned()));
+                let (trigger, description) = (snapshot.trigger, snapshot.description);
+                snapshots.push((snapshot.index.0, trigger.into_owned(), description.into_owned()));
             }
             _ => {}
         }
     }
-    let second = (2, "after the second tool call".to_owned());
+    let second = (2, "command".to_owned(), "after the second tool call".to_owned());
     assert_eq!(snapshots.get(1), Some(&second), "{snapshots:?}");
     assert_eq!(snapshots.len(), 3, "start, the agent's, end");
     session
