@@ -14,8 +14,11 @@ use crate::{ObjectId, Seq};
 /// How a trace is written.
 #[derive(Clone, Debug)]
 pub struct WriterOptions {
-    /// Compression level of zstd.
+    /// Compression level of zstd for frames that are closed because they are full.
     pub level: i32,
+    /// The level for frames that are closed because they are old. Little happens then, so that there is time; and short
+    /// frames need it more, as each begins without what the one before has seen.
+    pub level_of_short: i32,
     /// A frame is closed when its records are this long, in bytes before compression.
     pub frame_bytes: usize,
     /// A frame is closed when its first record is this old: what a `kill -9` can lose at most.
@@ -28,6 +31,7 @@ impl Default for WriterOptions {
     fn default() -> Self {
         Self {
             level: 3,
+            level_of_short: 9,
             frame_bytes: 256 << 10,
             frame_interval: Duration::from_millis(250),
             wall_clock: system_wall_clock,
@@ -79,6 +83,7 @@ pub struct Writer<W: Write> {
     sink: W,
     options: WriterOptions,
     compressor: Compressor,
+    short_compressor: Compressor,
     events: Pending,
     objects: Pending,
     recipes: Recipes,
@@ -103,6 +108,7 @@ impl<W: Write> Writer<W> {
         Ok(Self {
             sink,
             compressor: Compressor::new(options.level)?,
+            short_compressor: Compressor::new(options.level_of_short)?,
             options,
             events: Pending::default(),
             objects: Pending::default(),
@@ -316,7 +322,9 @@ impl<W: Write> Writer<W> {
             codec::encode_head(&mut records, &head)?;
             records.extend_from_slice(&pending.records);
             let start = out.len();
-            let len = self.compressor.append(&records, &mut out)?;
+            let full = pending.records.len() >= self.options.frame_bytes;
+            let compressor = if full { &mut self.compressor } else { &mut self.short_compressor };
+            let len = compressor.append(&records, &mut out)?;
             prev = *blake3::hash(&out[start..]).as_bytes();
             frames.push((len as u32, records.len() as u32, pending.counts));
             for (total, count) in totals.iter_mut().zip(pending.counts) {
