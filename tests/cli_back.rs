@@ -119,8 +119,45 @@ fn restore_in_place_only_when_asked() {
     assert_eq!(env.read("a").as_deref(), Some("after\n"));
     let ran = env.run(["restore", "--snapshot", "1", "--in-place"]);
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert!(ran.stderr.contains("what was there is saved as tree "), "{ran:?}");
     assert_eq!((env.read("a").as_deref(), env.read("b")), (Some("before"), None));
+}
+
+/// Types what a hint says that begins with `hint: agentrec`.
+fn take_hint(env: &TestEnv, stderr: &str) {
+    let typed = |line: &str| {
+        let (command, _) = line.strip_prefix("hint: agentrec")?.split_once(" brings it back")?;
+        Some(format!("{}{command}", common::AGENTREC))
+    };
+    let command = stderr.lines().find_map(typed).expect("a hint");
+    let status = env.command("sh").args(["-c", &command]).status().expect("sh runs");
+    assert!(status.success(), "{command}");
+}
+
+#[test]
+fn what_a_restore_in_place_replaced_comes_back_by_the_command_it_names() {
+    let env = TestEnv::new();
+    env.write("a", "before");
+    env.record("echo after > a; echo new > b");
+    let ran = env.run(["restore", "s1", "--in-place"]);
+    assert!(ran.stderr.contains("is saved as tree "), "{ran:?}");
+    take_hint(&env, &ran.stderr);
+    let now = ["a", "../work-before/a", "../work-before/b"].map(|name| env.read(name));
+    assert_eq!(now, ["before", "after\n", "new\n"].map(|text| Some(text.to_owned())));
+    let unknown = env.run(["restore", "--tree", &"0".repeat(64)]);
+    assert_eq!(unknown.code, 1);
+    assert!(unknown.stderr.contains("store does not hold it"), "{unknown:?}");
+}
+
+#[test]
+fn what_an_apply_replaced_comes_back_by_the_command_it_names() {
+    let env = TestEnv::new();
+    env.write("a", "home");
+    env.record("true");
+    let resumed = recorded(&env.run(["resume", "s1", "--json", "--", "sh", "-c", "echo copy > a"]));
+    let ran = env.run(["apply", &resumed.id, "--yes"]);
+    take_hint(&env, &ran.stderr);
+    assert_eq!(env.read("a").as_deref(), Some("copy\n"));
+    assert_eq!(env.read("../work-before/a").as_deref(), Some("home"));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::json;
 
 use crate::address::{Address, SessionRef};
+use crate::commands::restore::say_saved;
 use crate::error::with_hint;
 use crate::exit::Exit;
 use crate::output::{Output, Style, json, of_files, plural, printable_line};
@@ -77,7 +78,7 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
                 writeln!(out, "  {name}: {}", missing.reason.as_str())?;
             }
         }
-        eprintln!("agentrec: what was in {} is saved as tree {}", root.home.display(), root.saved);
+        say_saved(&root.home, root.saved);
     }
     out.finish()?;
     Ok(if complete { Exit::OK } else { Exit::FAILURE })

@@ -2,19 +2,21 @@
 
 use std::env;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use agentrec_replay::{
     Only, Restored, Snapshot, Sources, read_snapshot, restore_in_place, restore_new,
 };
-use agentrec_store::{CaptureOptions, Store};
+use agentrec_store::{CaptureOptions, Objects as _, Store};
+use agentrec_trace::ObjectId;
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::json;
 
 use crate::address::Address;
 use crate::error::{WithHint, with_hint};
 use crate::exit::Exit;
-use crate::output::{Output, Style, json, of_files, plural, printable_line, size};
+use crate::output::{Output, Style, command_line, json, of_files, plural, printable_line, size};
 use crate::session::{self, Context, Opened};
 
 /// Arguments of `agentrec restore`.
@@ -31,6 +33,9 @@ pub struct Args {
     /// Turn the original directories back, after saving what they are
     #[arg(long)]
     in_place: bool,
+    /// A saved tree instead of a snapshot's: --in-place and apply print its hash
+    #[arg(long, value_name = "HASH", conflicts_with_all = ["trace", "snapshot", "in_place"])]
+    tree: Option<ObjectId>,
     /// Only what matches; relative to the tree
     #[arg(long, value_name = "GLOB")]
     only: Vec<String>,
@@ -38,11 +43,16 @@ pub struct Args {
 
 /// Carries it out.
 pub fn run(args: &Args, context: Context) -> Result<Exit> {
+    let only = if args.only.is_empty() { None } else { Some(Only::new(&args.only)?) };
+    let mut out = Output::new(context.preferences);
+    if let Some(tree) = args.tree {
+        let complete = saved_tree(&mut out, tree, args.dir.as_deref(), only.as_ref())?;
+        out.finish()?;
+        return Ok(if complete { Exit::OK } else { Exit::FAILURE });
+    }
     let opened = session::open(args.trace.as_ref().unwrap_or(&Address::LAST))?;
     let index = opened.snapshot(args.snapshot)?;
     let snapshot = read_snapshot(&opened.reader, index)?;
-    let only = if args.only.is_empty() { None } else { Some(Only::new(&args.only)?) };
-    let mut out = Output::new(context.preferences);
     let complete = if args.in_place {
         in_place(&mut out, &opened, &snapshot, only.as_ref())?
     } else {
@@ -61,6 +71,42 @@ fn default_dir(opened: &Opened, snapshot: &Snapshot) -> Result<PathBuf> {
         Path::new(&opened.name).file_stem().context("cannot name a directory after this trace")?;
     let here = env::current_dir().context("cannot tell the working directory")?;
     Ok(here.join(format!("{}-{}", stem.to_string_lossy(), snapshot.index)))
+}
+
+/// Restores a tree that was saved in this machine's store.
+fn saved_tree(
+    out: &mut Output,
+    tree: ObjectId,
+    dir: Option<&Path>,
+    only: Option<&Only>,
+) -> Result<bool> {
+    let store = Store::open(&session::home()?)?;
+    if !store.contains(&tree)? {
+        return Err(with_hint(
+            anyhow!("cannot restore tree {tree}: this machine's store does not hold it"),
+            "trees are saved by restore --in-place and by apply, in the data directory of the user who ran it",
+        ));
+    }
+    let target = match dir {
+        Some(dir) => dir.to_owned(),
+        None => PathBuf::from(format!("tree-{}", &tree.to_string()[..8])),
+    };
+    let restored =
+        restore_new(&Sources::store(&store), tree, &target, only, Some(&of_files("restoring")))
+            .with_context(|| format!("cannot restore tree {tree} to {}", target.display()))?;
+    report(out, &target, &target, &restored)
+}
+
+/// Says where the state before is, and what to type to have it back.
+pub fn say_saved(root: &Path, tree: ObjectId) {
+    eprintln!("agentrec: what was in {} is saved as tree {tree}", root.display());
+    let mut dir = root.file_name().unwrap_or_else(|| "root".as_ref()).to_owned();
+    dir.push("-before");
+    let dir = root.with_file_name(dir);
+    let tree = tree.to_string();
+    let dir = dir.as_os_str().as_bytes();
+    let argv = [&b"agentrec"[..], b"restore", b"--tree", tree.as_bytes(), b"--dir", dir];
+    eprintln!("hint: {} brings it back beside", command_line(&argv));
 }
 
 /// Restores into `dir`: the tree itself, or, where there are several roots, each under its own name.
@@ -128,14 +174,13 @@ fn in_place(
         .with_context(|| format!("cannot restore {}", root.path.display()))
         .hint("nothing is lost: the state before was saved first")?;
         complete &= report(out, &root.path, &root.path, &done.restored)?;
-        eprintln!("agentrec: what was there is saved as tree {}", done.saved);
+        say_saved(&root.path, done.saved);
     }
     Ok(complete)
 }
 
 /// Says what was done; whether all of it is there.
 fn report(out: &mut Output, root: &Path, target: &Path, restored: &Restored) -> Result<bool> {
-    use std::os::unix::ffi::OsStrExt;
     let path = |path: &Path| json::bytes(path.as_os_str().as_bytes());
     if out.json {
         let missing: Vec<_> = restored
