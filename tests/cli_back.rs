@@ -122,6 +122,23 @@ fn restore_in_place_only_when_asked() {
     assert_eq!((env.read("a").as_deref(), env.read("b")), (Some("before"), None));
 }
 
+#[test]
+fn restore_in_place_leaves_traces_where_they_are() {
+    let env = TestEnv::new();
+    env.write("a", "before");
+    let first = env.record_with(&["-o", "first.zst"], &["mkdir", "traces"]);
+    env.record_with(
+        &["-o", "traces/second.zst"],
+        &["sh", "-c", "echo after > a; echo x > traces/x"],
+    );
+    let ran = env.run(["restore", "./first.zst@s1", "--in-place"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.contains("kept traces/second.zst: a trace, left where it is"), "{ran:?}");
+    assert!(!ran.stdout.contains("missing"), "the session's own trace is not missed: {ran:?}");
+    assert_eq!((env.read("a").as_deref(), env.read("traces/x")), (Some("before"), None));
+    assert!(first.trace.is_file() && env.work().join("traces/second.zst").is_file());
+}
+
 /// Types what a hint says that begins with `hint: agentrec`.
 fn take_hint(env: &TestEnv, stderr: &str) {
     let typed = |line: &str| {

@@ -198,6 +198,7 @@ fn report(out: &mut Output, root: &Path, target: &Path, restored: &Restored) -> 
         out.json_line(&json!({
             "kind": "restored", "root": path(root), "dir": path(target), "files": restored.files,
             "bytes": restored.bytes, "removed": restored.removed, "missing": missing, "not_set": not_set,
+            "kept": restored.kept.iter().map(|kept| path(kept)).collect::<Vec<_>>(),
         }))?;
         return Ok(restored.missing.is_empty());
     }
@@ -232,6 +233,10 @@ fn report(out: &mut Output, root: &Path, target: &Path, restored: &Restored) -> 
             not_set.what,
             not_set.reason
         )?;
+    }
+    for kept in &restored.kept {
+        let name = printable_line(kept.as_os_str().as_bytes());
+        writeln!(out, "  {} {name}: a trace, left where it is", paint.apply(Style::Warn, "kept"))?;
     }
     Ok(restored.missing.is_empty())
 }

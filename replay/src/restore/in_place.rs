@@ -1,6 +1,7 @@
 //! Turns a directory back into what it was, after saving what it is.
 //!
-//! Only what the saved state holds is ever removed or replaced: what was excluded, unreadable, or changed since stays.
+//! Only what the saved state holds is ever removed or replaced: what was excluded, unreadable, or changed since stays, and so do
+//! traces, which tell of the very work that is being undone.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -43,10 +44,11 @@ pub fn restore_in_place(
     let trusted = sources.is_own(&tree)?;
     let saved = capture_tree(store, root, options, &mut StatCache::in_memory())?.tree;
     let meant = |path: &Path| only.is_none_or(|only| only.matches(path));
-    let changes: Vec<Change> = diff_trees(sources, saved, tree)?
+    let mut changes: Vec<Change> = diff_trees(sources, saved, tree)?
         .into_iter()
         .filter(|change| meant(&change.path))
         .collect();
+    let kept = keep_traces(&mut changes, root);
     let mut applier = Applier::new(root, sources, trusted, progress)?;
     applier.apply(&changes)?;
     let unknown = changes
@@ -63,7 +65,23 @@ pub fn restore_in_place(
         unknown,
     };
     finish.directory(tree, Path::new(""), 0)?;
-    Ok(InPlace { saved, restored: finish.applier.finish() })
+    Ok(InPlace { saved, restored: Restored { kept, ..finish.applier.finish() } })
+}
+
+/// Takes the removal of traces, and of directories that hold some, out of `changes`; returns the traces.
+fn keep_traces(changes: &mut Vec<Change>, root: &Path) -> Vec<PathBuf> {
+    let is_trace = |change: &&Change| {
+        change.kind == ChangeKind::Deleted
+            && change.before.as_ref().is_some_and(|entry| entry.kind == Kind::File)
+            && Reader::open(root.join(&change.path)).is_ok()
+    };
+    let kept: Vec<PathBuf> =
+        changes.iter().filter(is_trace).map(|change| change.path.clone()).collect();
+    changes.retain(|change| {
+        change.kind != ChangeKind::Deleted
+            || !kept.iter().any(|path| path.starts_with(&change.path))
+    });
+    kept
 }
 
 /// What a comparison by content does not see: which names are one file, and the times of directories.

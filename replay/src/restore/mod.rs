@@ -33,6 +33,8 @@ pub struct Restored {
     pub missing: Vec<Missing>,
     /// Attributes that could not be set.
     pub not_set: Vec<NotSet>,
+    /// Traces of other sessions that a restore in place left where they are.
+    pub kept: Vec<PathBuf>,
 }
 
 /// An entry that could not be restored.

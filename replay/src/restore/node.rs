@@ -7,7 +7,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use agentrec_store::{Entry, Error as StoreError, Kind, Meta, Objects, ProgressFn};
+use agentrec_store::{Entry, Error as StoreError, Kind, LeftOut, Meta, Objects, ProgressFn};
 use agentrec_trace::ObjectId;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmod, fchmodat, futimens, utimensat};
@@ -49,6 +49,10 @@ impl<'a> NodeWriter<'a> {
     }
 
     pub(super) fn missing(&mut self, path: &Path, reason: MissingReason) {
+        // The trace and the data directory were never the agent's: nobody misses them.
+        if reason == MissingReason::LeftOut(LeftOut::Recorder) {
+            return;
+        }
         self.report.missing.push(Missing { path: path.to_owned(), reason });
     }
 
