@@ -223,7 +223,7 @@ pub enum Call<'a> {
 pub enum Loss {
     /// Memory that a call pointed to could not be read.
     Memory,
-    /// Output was moved to the terminal inside the kernel.
+    /// Output was moved inside the kernel, from what could not be read again.
     MovedOutput,
     /// io_uring works without system calls.
     IoUring,
@@ -255,7 +255,7 @@ impl Loss {
                 "an argument of a system call could not be read from the process's memory"
             }
             Self::MovedOutput => {
-                "output was moved inside the kernel (splice, sendfile, copy_file_range); its content was not seen"
+                "output was moved inside the kernel (splice, sendfile, copy_file_range) from what can't be read again"
             }
             Self::IoUring => "the process set up io_uring, whose operations are not system calls",
             Self::Tracer => {

@@ -153,9 +153,13 @@ impl Model {
                 protocol = address::protocol(family, kind);
                 if opens.is_some() {
                     description.kind = Kind::Socket { family, kind, ours };
-                    description.has_event = true;
+                    description.has_event = !ours;
                 }
             }
+        }
+        // What the agent tells us is recorded as that; how it got here is our doing, not its own.
+        if ours && opens.is_some() {
+            return;
         }
         let data = NetConnect { fd, protocol: protocol.into(), peer, errno };
         scribe.write_opening(task.process, self.proc(task), data, opens);

@@ -78,10 +78,10 @@ impl<I: From<Report>> Tracer<I> {
                     self.output(tid, stream, buffers, args, count);
                 }
             }
-            (Shape::Move { to, .. }, Ok(count)) => {
-                let stream = self.model.output(tid, args[usize::from(to)] as i32);
-                if count > 0 && stream.is_some() {
-                    self.lost(tid, Loss::MovedOutput);
+            (Shape::Move { from, offset, to }, Ok(count)) if count > 0 => {
+                let arg = |arg: u8| args[usize::from(arg)];
+                if let Some(stream) = self.model.output(tid, arg(to) as i32) {
+                    self.moved_output(tid, stream, arg(from) as i32, arg(offset), count);
                 }
             }
             (Shape::Messages { .. }, Ok(count)) => {
@@ -118,6 +118,31 @@ impl<I: From<Report>> Tracer<I> {
                     break;
                 }
             }
+        }
+        self.scratch = data;
+    }
+
+    /// What the kernel moved to one of the command's outputs: read again from where it came.
+    fn moved_output(&mut self, tid: Tid, stream: i32, from: i32, offset: u64, count: u64) {
+        // A tracee that serves the source's file system may be waiting for us.
+        let source = match self.kernel.serves_files {
+            true => None,
+            false => output::Moved::new(tid, from, offset, count),
+        };
+        let mut data = std::mem::take(&mut self.scratch);
+        let mut left = count;
+        if let Some(mut source) = source {
+            loop {
+                data.clear();
+                match source.next(&mut data) {
+                    Ok(true) => self.observe(tid, Call::Output { stream, data: &data }, Ok(0)),
+                    Ok(false) | Err(_) => break,
+                }
+                left -= data.len() as u64;
+            }
+        }
+        if left > 0 {
+            self.lost(tid, Loss::MovedOutput);
         }
         self.scratch = data;
     }

@@ -176,7 +176,7 @@ impl Entry {
                 let direction = if write { Direction::Write } else { Direction::Read };
                 Call::Transfer { fd: self.fd(0), direction }
             }
-            Shape::Move { from, to } => Call::Move { from: self.fd(from), to: self.fd(to) },
+            Shape::Move { from, to, .. } => Call::Move { from: self.fd(from), to: self.fd(to) },
             Shape::Rename { from, to, flags } => Call::Rename {
                 from: self.at(from, 0)?,
                 to: self.at(to, 1)?,

@@ -1,7 +1,13 @@
-//! What calls wrote and were given: buffers, vectors, message headers and argument lists in a tracee's memory.
+//! What calls wrote and were given: buffers, vectors, message headers and argument lists in a tracee's memory, and files
+//! that the kernel moved to an output.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::RawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 
 use super::memory::{Unreadable, read_block, read_text, read_words};
-use super::proc::MAX_ARGS;
+use super::proc::{self, MAX_ARGS};
 use super::syscalls::Buffers;
 use crate::observation::{ArgList, Tid};
 
@@ -51,6 +57,46 @@ impl Pieces {
             self.left -= now;
         }
         Ok(!data.is_empty())
+    }
+}
+
+/// What a call moved out of a regular file inside the kernel, in pieces of bounded size. The file is read after the call:
+/// who changes it in between changes what is seen.
+#[derive(Debug)]
+pub(super) struct Moved {
+    file: File,
+    offset: u64,
+    left: u64,
+}
+
+impl Moved {
+    /// The last `count` bytes before where the call left off: the value at `offset`, or, where that is null, the position
+    /// of `fd`. None for what is no regular file, can't be opened, or does not hold them (files in /proc have no size).
+    pub(super) fn new(tid: Tid, fd: RawFd, offset: u64, count: u64) -> Option<Self> {
+        let end = match offset {
+            0 => proc::position(tid, fd)?,
+            _ => *read_words(tid, offset, 1).ok()?.first()?,
+        };
+        let path = format!("/proc/{tid}/fd/{fd}");
+        // Looked at before it is opened: to open a pipe or a device may do something to it.
+        let meta = fs::metadata(&path).ok().filter(|meta| meta.is_file() && meta.len() >= end)?;
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).ok()?;
+        // Another thread may have put something else there.
+        let opened = file.metadata().ok()?;
+        let same = (opened.dev(), opened.ino()) == (meta.dev(), meta.ino());
+        same.then_some(Self { file, offset: end.checked_sub(count)?, left: count })
+    }
+
+    /// Appends the next piece to `data`; false when there is none, or the file has become shorter.
+    pub(super) fn next(&mut self, data: &mut Vec<u8>) -> io::Result<bool> {
+        let start = data.len();
+        data.resize(start + self.left.min(MAX_PIECE) as usize, 0);
+        let read = self.file.read_at(&mut data[start..], self.offset);
+        data.truncate(start + *read.as_ref().unwrap_or(&0));
+        let read = read? as u64;
+        self.offset += read;
+        self.left -= read;
+        Ok(read > 0)
     }
 }
 

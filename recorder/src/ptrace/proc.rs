@@ -78,6 +78,11 @@ fn absolute(path: PathBuf) -> Option<Vec<u8>> {
     (path.starts_with(b"/") && !path.starts_with(b"/memfd:")).then_some(path)
 }
 
+/// Where in its file a descriptor stands, in bytes.
+pub(super) fn position(tid: Tid, fd: RawFd) -> Option<u64> {
+    number(&fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).ok()?, "pos:")
+}
+
 /// The file that the kernel mapped for the thread's program.
 pub(super) fn program(tid: Tid) -> Option<Vec<u8>> {
     absolute(fs::read_link(format!("/proc/{tid}/exe")).ok()?)

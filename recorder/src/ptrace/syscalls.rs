@@ -102,8 +102,10 @@ pub(super) enum Shape {
     Messages {
         write: bool,
     },
+    /// Inside the kernel; `offset` points to where in `from` to begin, or is null for its own position.
     Move {
         from: Arg,
+        offset: Arg,
         to: Arg,
     },
     Rename {
@@ -301,9 +303,9 @@ pub(super) const TABLE: &[Row] = rows! {
     pwritev = libc::SYS_pwritev, Always, Shape::Write { buffers: Buffers::Vector(1, 2) };
     preadv2 = libc::SYS_preadv2, Always, Shape::Read;
     pwritev2 = libc::SYS_pwritev2, Always, Shape::Write { buffers: Buffers::Vector(1, 2) };
-    sendfile = libc::SYS_sendfile, Always, Shape::Move { from: 1, to: 0 };
-    splice = libc::SYS_splice, Always, Shape::Move { from: 0, to: 2 };
-    copy_file_range = libc::SYS_copy_file_range, Always, Shape::Move { from: 0, to: 2 };
+    sendfile = libc::SYS_sendfile, Always, Shape::Move { from: 1, offset: 2, to: 0 };
+    splice = libc::SYS_splice, Always, Shape::Move { from: 0, offset: 1, to: 2 };
+    copy_file_range = libc::SYS_copy_file_range, Always, Shape::Move { from: 0, offset: 1, to: 2 };
     #[cfg(target_arch = "x86_64")]
     open = libc::SYS_open, Always, Shape::Open { at: Name(0), flags: 1, mode: 2 };
     #[cfg(target_arch = "x86_64")]

@@ -101,8 +101,7 @@ fn outputs_are_kept_whole_and_by_where_they_go() {
             "p1 output 1 1048576 bytes",
             "p1 output 1 902848 bytes",
             "p1 open file r = 3",
-            "p1 lost output: output was moved inside the kernel (splice, sendfile, copy_file_range); \
-             its content was not seen",
+            "p1 output 1 \"hidden\\n\"",
             "p1 close pipe r0 w3000018",
             "p1 close file r7 w0",
             "p1 close pipe r0 w9",
@@ -115,4 +114,40 @@ fn outputs_are_kept_whole_and_by_where_they_go() {
         );
         assert_eq!(recorded.stderr, b"err\nnine\nswapped\n");
     }
+}
+
+#[test]
+fn output_that_the_kernel_moved_is_read_where_it_came_from() {
+    let lines = |args: &[&str], to_file: bool| {
+        let recording = Recording::tracee("moved_output")
+            .args(args)
+            .with(|dir| fs::write(dir.join("file"), "0123456789").unwrap());
+        let recording = if to_file { recording.stdout("out") } else { recording };
+        recording.run().lines()
+    };
+    let expected = [
+        "p1 exec tracee [tracee] []",
+        "p1 open file r = 3",
+        "p1 output 1 \"2345\"",
+        "p1 output 1 \"789\"",
+        "p1 output 1 \"01234\"",
+        "p1 unlink file",
+        "p1 output 1 \"67\"",
+        "p1 lost output: output was moved inside the kernel (splice, sendfile, copy_file_range) from \
+         what can't be read again",
+        "p1 close pipe r0 w18",
+        "p1 close file r14 w0",
+        "p1 exit 0",
+    ];
+    assert_eq!(lines(&[], false), expected);
+    let expected = [
+        "p1 exec tracee [tracee file] []",
+        "p1 open file r = 3",
+        "p1 output 1 \"2345\"",
+        "p1 output 1 \"789\"",
+        "p1 close out r0 w7",
+        "p1 close file r7 w0",
+        "p1 exit 0",
+    ];
+    assert_eq!(lines(&["file"], true), expected);
 }

@@ -1,7 +1,7 @@
 //! Runs a program under the tracer alone, without a session, and gathers what it reports.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::unix::fs::{PermissionsExt, lchown};
 use std::os::unix::process::CommandExt;
@@ -48,6 +48,7 @@ pub struct Recording {
     args: Vec<OsString>,
     user: User,
     socket: Option<PathBuf>,
+    stdout: Option<PathBuf>,
 }
 
 /// A program that is being recorded.
@@ -75,7 +76,7 @@ impl Recording {
     pub fn program(program: impl Into<PathBuf>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let program = program.into();
-        Self { dir, program, args: Vec::new(), user: User::Same, socket: None }
+        Self { dir, program, args: Vec::new(), user: User::Same, socket: None, stdout: None }
     }
 
     /// The program that `tests/tracees/NAME.c` becomes, in a directory of its own as `tracee`.
@@ -102,6 +103,12 @@ impl Recording {
     /// Where the session's socket is, in the program's directory.
     pub fn socket(mut self, name: &str) -> Self {
         self.socket = Some(self.dir().join(name));
+        self
+    }
+
+    /// Standard output goes to a new file of this name in the program's directory, not to the test.
+    pub fn stdout(mut self, name: &str) -> Self {
+        self.stdout = Some(self.dir().join(name));
         self
     }
 
@@ -135,6 +142,9 @@ impl Recording {
         let mut command = Command::new(&self.program);
         command.args(&self.args).current_dir(&cwd).env_clear().envs(env);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(path) = &self.stdout {
+            command.stdout(File::create_new(path).unwrap());
+        }
         hold_back(&mut command, Filter::new(&config), uid, pid_to, go_from);
         // `spawn` returns only after the exec, which waits for the tracer.
         let command = thread::spawn(move || command.spawn().and_then(output));
@@ -207,7 +217,9 @@ fn output(mut child: Child) -> io::Result<(Vec<u8>, Vec<u8>)> {
         stderr.read_to_end(&mut bytes).map(|_| bytes)
     });
     let mut stdout = Vec::new();
-    child.stdout.take().expect("piped").read_to_end(&mut stdout)?;
+    if let Some(mut piped) = child.stdout.take() {
+        piped.read_to_end(&mut stdout)?;
+    }
     Ok((stdout, stderr.join().expect("the reader ended")?))
 }
 

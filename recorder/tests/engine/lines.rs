@@ -160,7 +160,7 @@ impl Writer {
                 self.opened.get(&id).expect("an open came before its close").clone()
             }
             // Pipes have a number that differs from run to run.
-            (None, Some(path)) => text(path).split(':').next().unwrap_or_default().into(),
+            (None, Some(path)) => self.path(path).split(':').next().unwrap_or_default().into(),
             other => panic!("a close names its open or a path: {other:?}"),
         }
     }
