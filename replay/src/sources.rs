@@ -1,4 +1,4 @@
-//! Where contents come from: this machine's store first, which is at hand, then the trace.
+//! Where contents come from: this machine's store first, which is at hand, then the trace, also for what is damaged there.
 
 use std::io::Write;
 
@@ -30,30 +30,24 @@ impl<'a> Sources<'a> {
 
 impl Objects for Sources<'_> {
     fn copy_to(&self, id: &ObjectId, out: &mut dyn Write) -> agentrec_store::Result<Option<u64>> {
-        if let Some(store) = self.store
-            && store.contains(id)?
-        {
-            return store.copy_to(id, out);
+        let stored = self.store.filter(|store| store.contains(id).unwrap_or(false));
+        match (stored, self.reader) {
+            (Some(store), Some(reader)) if reader.has_object(id).unwrap_or(false) => {
+                // Held back until it is whole: what was written can't be taken back for the trace's copy.
+                let mut content = Vec::new();
+                match store.copy_to(id, &mut content) {
+                    Ok(Some(_)) => write(reader, &content, out).map(Some),
+                    Ok(None) | Err(_) => copy_from(reader, id, out),
+                }
+            }
+            (Some(store), _) => store.copy_to(id, out),
+            (None, Some(reader)) => copy_from(reader, id, out),
+            (None, None) => Ok(None),
         }
-        let Some(reader) = self.reader else { return Ok(None) };
-        let content = match reader.object(id) {
-            Ok(Some(content)) => content,
-            Ok(None) => return Ok(None),
-            // The trace is damaged where the object lies; the rest of it may be sound.
-            Err(_) => return Err(agentrec_store::Error::Corrupt(*id)),
-        };
-        out.write_all(&content).map_err(|source| agentrec_store::Error::Io {
-            action: "copy from",
-            path: reader.path().unwrap_or_else(|| "the trace".as_ref()).to_owned(),
-            source,
-        })?;
-        Ok(Some(content.len() as u64))
     }
 
     fn contains(&self, id: &ObjectId) -> agentrec_store::Result<bool> {
-        if let Some(store) = self.store
-            && store.contains(id)?
-        {
+        if self.is_own(id)? {
             return Ok(true);
         }
         match self.reader.map(|reader| reader.has_object(id)) {
@@ -61,4 +55,26 @@ impl Objects for Sources<'_> {
             Some(found) => found.map_err(|_| agentrec_store::Error::Corrupt(*id)),
         }
     }
+}
+
+fn copy_from(
+    reader: &Reader,
+    id: &ObjectId,
+    out: &mut dyn Write,
+) -> agentrec_store::Result<Option<u64>> {
+    match reader.object(id) {
+        Ok(Some(content)) => write(reader, &content, out).map(Some),
+        Ok(None) => Ok(None),
+        // The trace is damaged where the object lies; the rest of it may be sound.
+        Err(_) => Err(agentrec_store::Error::Corrupt(*id)),
+    }
+}
+
+fn write(reader: &Reader, content: &[u8], out: &mut dyn Write) -> agentrec_store::Result<u64> {
+    out.write_all(content).map_err(|source| agentrec_store::Error::Io {
+        action: "copy from",
+        path: reader.path().unwrap_or_else(|| "the trace".as_ref()).to_owned(),
+        source,
+    })?;
+    Ok(content.len() as u64)
 }

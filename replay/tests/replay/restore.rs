@@ -150,6 +150,28 @@ fn what_can_not_be_restored_is_listed() {
 }
 
 #[test]
+fn what_is_damaged_in_the_store_comes_from_the_trace() {
+    let fixture = Fixture::new();
+    fixture.write("file", "sound");
+    let tree = fixture.capture().tree;
+    let with_contents = TestSession { with_contents: true, ..TestSession::default() };
+    let reader = fixture.trace("trace.zst", &with_contents, &[tree]);
+    for id in [ObjectId::of(b"sound"), tree] {
+        let name = id.to_string();
+        let path = fixture.home.objects().join(&name[..2]).join(&name[2..]);
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+    assert_eq!(fixture.store.check().unwrap().damaged.len(), 2);
+    let target = fixture.path("target");
+    let sources = Sources::new(&reader, Some(&fixture.store));
+    let restored = restore_new(&sources, tree, &target, None, None).unwrap();
+    assert_eq!(missing(&restored), []);
+    assert_eq!(fs::read(target.join("file")).unwrap(), b"sound");
+}
+
+#[test]
 fn a_damaged_object_is_listed_and_its_file_not_made() {
     let fixture = Fixture::new();
     fixture.write("good", "good");
