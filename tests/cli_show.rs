@@ -43,6 +43,36 @@ fn show_groups_by_process_with_files_and_connections() {
 }
 
 #[test]
+fn show_folds_what_changed_nothing_into_one_line() {
+    let env = TestEnv::new();
+    env.write("in", "in");
+    env.record("(:); /bin/true; echo a | cat; /bin/true; /bin/true; cat in; touch made; /bin/true; sh -c 'exit 3'");
+    let shown = env.ok(["show"]);
+    let folded: Vec<_> = shown.lines().filter(|line| line.starts_with("… ")).collect();
+    assert_eq!(folded.len(), 1, "{shown}");
+    assert!(
+        folded[0].contains("  4 that changed nothing  p3 true  p5 cat  p6 true  p7 true"),
+        "{shown}"
+    );
+    // A reader of the tree, a writer, one alone, and one that failed.
+    for stays in ["p8 ", "p9 ", "p10 ", "p11 "] {
+        assert!(shown.lines().any(|line| line.starts_with(stays)), "no {stays}: {shown}");
+    }
+    assert!(env.ok(["ps"]).lines().count() > 10);
+}
+
+#[test]
+fn show_takes_pipes_and_devices_for_no_files() {
+    let env = TestEnv::new();
+    env.record("echo out; echo err >&2; echo x > /dev/null; echo a | cat; cat /proc/self/stat; sh -c 'echo a | cat >&2'");
+    for args in [["show", "--no-pager"].as_slice(), &["ps"], &["show", "--json"]] {
+        let ran = env.run(args);
+        let text = &ran.stdout;
+        assert!(!text.contains("pipe:[") && !text.contains("OUTSIDE"), "{args:?}: {text}");
+    }
+}
+
+#[test]
 fn show_folds_directories_and_marks_what_is_outside_and_secret() {
     let env = TestEnv::new();
     env.write("old/a", "");

@@ -122,15 +122,32 @@ fn reads(files: &Files, procs: &[ProcId]) -> Vec<Read> {
     reads.into_values().collect()
 }
 
-/// Devices and the kernel's own file systems hold no files.
+/// Devices and the kernel's own file systems hold no files, and pipes, sockets and the like (`pipe:[4711]`) are none.
 pub fn is_pseudo(path: &[u8]) -> bool {
-    [b"/dev".as_slice(), b"/proc", b"/sys"].iter().any(|directory| is_below(path, directory))
+    !path.starts_with(b"/")
+        || [b"/dev".as_slice(), b"/proc", b"/sys"].iter().any(|directory| is_below(path, directory))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::Script;
     use super::*;
+
+    #[test]
+    fn only_what_has_a_path_is_a_file() {
+        for path in [
+            "pipe:[402000]",
+            "socket:[7]",
+            "anon_inode:[eventfd]",
+            "/dev/tty",
+            "/dev/pts/3",
+            "/proc/1/mem",
+            "/sys/x",
+        ] {
+            assert!(is_pseudo(path.as_bytes()), "{path}");
+        }
+        assert!(!is_pseudo(b"/devices/a") && !is_pseudo(b"/tmp/pipe:[1]"));
+    }
 
     #[test]
     fn groups_keep_to_themselves() {

@@ -8,7 +8,7 @@ use agentrec_trace::event::Payload;
 use agentrec_trace::{Bytes, ProcId, Reader, Seq, Value};
 
 use crate::digest::{
-    Change, Contact, Digest, Effects, Net, Peer, Process, Read, Row, RowKind, Snapshot,
+    Change, Contact, Digest, Effects, Net, Peer, Process, Read, RowKind, Snapshot,
 };
 use crate::output::{
     Output, Paint, Style, command_line, count, duration, fit, offset, plural, printable_line,
@@ -16,6 +16,7 @@ use crate::output::{
 };
 use crate::view::describe::{peer, process_exit};
 use crate::view::json;
+use crate::view::lines::Line;
 use crate::view::values::{arguments, text_of};
 
 /// How much a row may say.
@@ -31,19 +32,29 @@ pub struct Limits {
     pub snapshots: usize,
     /// Show copies of a process that executed nothing and did nothing.
     pub forks: bool,
+    /// From this many on, neighbours that did nothing to speak of share a row.
+    pub idle: usize,
     /// From this many processes on, neighbours that run the same program quietly share a row.
     pub processes: usize,
 }
 
 impl Limits {
     /// For a screen.
-    pub const SCREEN: Self =
-        Self { changes: 6, reads: 2, contacts: 3, processes: 24, snapshots: 3, forks: false };
+    pub const SCREEN: Self = Self {
+        changes: 6,
+        reads: 2,
+        contacts: 3,
+        idle: 3,
+        processes: 24,
+        snapshots: 3,
+        forks: false,
+    };
     /// Everything.
     pub const NONE: Self = Self {
         changes: usize::MAX,
         reads: usize::MAX,
         contacts: usize::MAX,
+        idle: usize::MAX,
         processes: usize::MAX,
         snapshots: usize::MAX,
         forks: true,
@@ -62,12 +73,6 @@ pub struct Folded<'d> {
     pub limits: Limits,
 }
 
-/// A line of the screen: a step, or neighbours that run the same program quietly, by the first, and how many they are.
-enum Line {
-    Step(Row),
-    Alike(ProcId, u64),
-}
-
 /// Width of the address column.
 const ADDRESS: usize = 6;
 /// Where the text of a row begins.
@@ -76,13 +81,13 @@ const INDENT: usize = ADDRESS + 16;
 impl<'d> Folded<'d> {
     /// Writes all rows.
     pub fn write(&self, out: &mut Output) -> io::Result<()> {
-        let mut rows = self.digest.rows(self.existed);
-        if !self.limits.forks {
-            rows.retain(|row| !self.is_idle_fork(row));
-        }
-        for line in self.join_alike(rows) {
+        for line in self.lines() {
             let row = match line {
                 Line::Step(row) => row,
+                Line::Idle(ids) => {
+                    self.idle(out, &ids)?;
+                    continue;
+                }
                 Line::Alike(first, n) => {
                     self.alike(out, first, n)?;
                     continue;
@@ -133,49 +138,6 @@ impl<'d> Folded<'d> {
         lines
     }
 
-    /// A copy of the command that executed nothing and did nothing to speak of, such as a shell's subshell.
-    fn is_idle_fork(&self, row: &Row) -> bool {
-        let RowKind::Process(id) = row.kind else { return false };
-        let subtree = self.digest.processes.subtree(id);
-        let executed = subtree.iter().any(|(_, process)| !process.execs.is_empty());
-        let is_root = self.digest.processes.get(id).is_some_and(|process| process.parent.is_none());
-        !is_root && !executed && self.is_quiet(row)
-    }
-
-    /// Whether a process ended well, changed nothing, and talked to nobody.
-    fn is_quiet(&self, row: &Row) -> bool {
-        let RowKind::Process(id) = row.kind else { return false };
-        let exit = self.digest.processes.get(id).and_then(|process| process.exit);
-        let failed = exit.is_some_and(|exit| exit.code != Some(0));
-        !failed && row.effects.changes.is_empty() && self.notable_contacts(&row.effects).is_empty()
-    }
-
-    /// Where there are very many processes, neighbours that are quiet and alike become one line.
-    fn join_alike(&self, rows: Vec<Row>) -> Vec<Line> {
-        let processes = rows.iter().filter(|row| matches!(row.kind, RowKind::Process(_))).count();
-        let many = processes > self.limits.processes;
-        let program = |id: ProcId| self.digest.processes.argv(id).first();
-        let mut lines: Vec<Line> = Vec::new();
-        for row in rows {
-            let (RowKind::Process(next), true) = (row.kind, many && self.is_quiet(&row)) else {
-                lines.push(Line::Step(row));
-                continue;
-            };
-            match lines.last_mut() {
-                Some(Line::Alike(first, n)) if program(*first) == program(next) => *n += 1,
-                Some(Line::Step(last)) if self.is_quiet(last) => match last.kind {
-                    RowKind::Process(first) if program(first) == program(next) => {
-                        lines.pop();
-                        lines.push(Line::Alike(first, 2));
-                    }
-                    _ => lines.push(Line::Step(row)),
-                },
-                _ => lines.push(Line::Step(row)),
-            }
-        }
-        lines
-    }
-
     /// Columns for the text of a row that begins `used` columns after the others.
     fn text_columns(&self, out: &Output, used: usize) -> usize {
         out.columns.saturating_sub(INDENT + 10 + used).clamp(20, 100)
@@ -211,6 +173,25 @@ impl<'d> Folded<'d> {
     fn process_text(&self, process: &Process) -> String {
         let argv = command_line(self.digest.processes.argv(process.id));
         if self.digest.processes.executed(process.id) { argv } else { format!("(fork of) {argv}") }
+    }
+
+    /// `… 5 that changed nothing  p2 true  p3 cat  p4 cat  …2`
+    fn idle(&self, out: &mut Output, ids: &[ProcId]) -> io::Result<()> {
+        let started = ids.first().and_then(|id| self.digest.processes.get(*id));
+        let at = offset(self.digest.since_start(started.map_or(0, |process| process.started)));
+        let mut line = format!("{} that changed nothing", count(ids.len() as u64));
+        let mut left = self.text_columns(out, width(&line));
+        for (n, id) in ids.iter().enumerate() {
+            let program = self.digest.processes.argv(*id).get(..1).unwrap_or_default();
+            let named = format!("  {id} {}", fit(&command_line(program), 20));
+            if width(&named) > left {
+                line += &format!("  …{}", count((ids.len() - n) as u64));
+                break;
+            }
+            left -= width(&named);
+            line += &named;
+        }
+        writeln!(out, "{:ADDRESS$} {at:<7}{:6}  {}", "…", "", out.paint.dim(line))
     }
 
     fn alike(&self, out: &mut Output, first: ProcId, n: u64) -> io::Result<()> {
@@ -261,9 +242,7 @@ impl<'d> Folded<'d> {
             let line = out.paint.dim(format!("… {} more {what}", count(n as u64)));
             writeln!(out, "{:INDENT$}{line}", "")
         };
-        // Where the user's shell sent the output is not the agent's doing.
-        let redirected = |change: &Change| change.inherited && !self.digest.in_tree(&change.path);
-        let changes: Vec<_> = effects.changes.iter().filter(|change| !redirected(change)).collect();
+        let changes: Vec<_> = self.notable_changes(effects).collect();
         for change in changes.iter().take(self.limits.changes) {
             self.change(out, change)?;
         }
@@ -311,8 +290,17 @@ impl<'d> Folded<'d> {
         writeln!(out)
     }
 
+    /// All but what the user's shell did: where it sent the output is not the agent's doing.
+    pub(super) fn notable_changes<'e>(
+        &self,
+        effects: &'e Effects,
+    ) -> impl Iterator<Item = &'e Change> {
+        let redirected = |change: &&Change| change.inherited && !self.digest.in_tree(&change.path);
+        effects.changes.iter().filter(move |change| !redirected(change))
+    }
+
     /// Reads inside the tree, and of secrets anywhere, those first.
-    fn notable_reads<'r>(&self, reads: &'r [Read]) -> Vec<(&'r Read, bool)> {
+    pub(super) fn notable_reads<'r>(&self, reads: &'r [Read]) -> Vec<(&'r Read, bool)> {
         let mut notable: Vec<_> = reads
             .iter()
             .map(|read| (read, is_secret_path(Bytes::from(read.path.as_slice()).as_path())))
@@ -335,7 +323,7 @@ impl<'d> Folded<'d> {
     }
 
     /// All but services of this machine that are not there: every C library asks for a few.
-    fn notable_contacts<'e>(&self, effects: &'e Effects) -> Vec<&'e Contact> {
+    pub(super) fn notable_contacts<'e>(&self, effects: &'e Effects) -> Vec<&'e Contact> {
         let absent =
             |contact: &&Contact| contact.made == 0 && matches!(contact.peer, Peer::Unix(_));
         effects.contacts.iter().filter(|contact| self.limits.forks || !absent(contact)).collect()

@@ -11,8 +11,8 @@ use crate::output::{
 };
 use crate::view::describe::exit_text;
 
-/// Columns for the command, where there are more.
-const COMMAND_COLUMNS: usize = 44;
+/// Columns for the command: at least, and at most however wide the screen.
+const COMMAND_COLUMNS: (usize, usize) = (44, 100);
 
 /// The command of the session on one line.
 fn command(digest: &Digest) -> String {
@@ -27,7 +27,7 @@ pub fn header(out: &mut Output, name: &str, reader: &Reader, digest: &Digest) ->
     let paint = out.paint;
     let start = digest.start.as_ref();
     let stop = digest.stop.as_ref();
-    let wanted = out.columns.saturating_sub(60).max(COMMAND_COLUMNS);
+    let wanted = out.columns.saturating_sub(60).clamp(COMMAND_COLUMNS.0, COMMAND_COLUMNS.1);
     let command = fit(&command(digest), wanted);
     let place = fit(&place(digest), wanted);
     let left = (width(name) + 2 + width(&command)).max(width(&place));

@@ -5,6 +5,7 @@ mod describe;
 mod folded;
 mod header;
 pub mod json;
+mod lines;
 mod timeline;
 mod values;
 
