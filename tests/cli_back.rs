@@ -309,6 +309,30 @@ fn apply_brings_the_changes_of_a_copy_home() {
 }
 
 #[test]
+fn apply_deletes_nothing_that_never_got_into_the_copy() {
+    let env = TestEnv::new();
+    env.write(".env", "TOKEN=x");
+    env.write("a", "1\n");
+    env.record_with(&["-o", "../elsewhere.zst"], &["true"]);
+    // Another machine: its store does not hold the secret file.
+    let other = env.outside("home");
+    let run = |args: &[&str]| {
+        let output = env.agentrec(args).env("AGENTREC_HOME", &other).output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    run(&["resume", "../elsewhere.zst@s1", "-q", "--", "sh", "-c", "echo 2 > a"]);
+    // Nor does what goes on from there delete it.
+    run(&["resume", "last@s2", "-q", "--", "sh", "-c", "echo 3 > b"]);
+    let (code, told) = run(&["apply", "--yes"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("unknown .env  was not in the copy"), "{told}");
+    assert_eq!(
+        ["a", "b", ".env"].map(|name| env.read(name).unwrap_or_default()),
+        ["2\n", "3\n", "TOKEN=x"]
+    );
+}
+
+#[test]
 fn apply_leaves_conflicts_alone_unless_told_otherwise() {
     let env = TestEnv::new();
     env.write("both", "0\n");

@@ -35,7 +35,7 @@ pub struct ApplyRoot {
     pub changes: Vec<Change>,
     /// Changes that meet others made at home in the meantime.
     pub conflicts: Vec<Change>,
-    /// Paths whose content was left out on one side, so that nobody can tell.
+    /// Paths whose content was left out on one side or never got into the copy, so that nobody can tell.
     pub unknown: Vec<PathBuf>,
 }
 
@@ -100,7 +100,15 @@ fn plan_root(store: &Store, root: &OriginRoot, excludes: &[String]) -> Result<Ap
         unknown: Vec::new(),
     };
     let mut lookup = Lookup { sources: &sources, budget: TreeBudget::default(), last: None };
+    let never_there = |change: &Change| {
+        change.kind == ChangeKind::Deleted
+            && root.missing.iter().any(|missing| change.path.starts_with(&missing.0))
+    };
     for change in diff_trees(&sources, base, copy)? {
+        if never_there(&change) {
+            plan.unknown.push(change.path);
+            continue;
+        }
         let now = lookup.entry(saved, &change.path)?;
         match judge(&change, now.as_ref()) {
             Verdict::AlreadyThere => {}

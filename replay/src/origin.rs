@@ -34,7 +34,15 @@ pub(crate) struct OriginRoot {
     /// A trace that holds the trees of `base`, where this machine's store does not.
     #[serde(with = "path")]
     pub(crate) base_trace: PathBuf,
+    /// What of `base` could not be restored, relative to the root: that it is not in the copy is not the agent's doing.
+    #[serde(default)]
+    pub(crate) missing: Vec<RelativePath>,
 }
+
+/// A path below a root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct RelativePath(#[serde(with = "path")] pub(crate) PathBuf);
 
 impl Origin {
     /// The note of a session; none where it is no resumed one, or what it left was removed.

@@ -12,7 +12,7 @@ use agentrec_trace::json::from_value;
 use serde_json::{Value as Json, json};
 
 use crate::error::{Context, Error, Result};
-use crate::origin::{Origin, OriginRoot};
+use crate::origin::{Origin, OriginRoot, RelativePath};
 use crate::redacted;
 use crate::restore::{Restored, restore_new};
 use crate::snapshot::{Root, Snapshot};
@@ -104,7 +104,7 @@ pub fn resume_plan(
             _ => work.join(format!("root-{index}")),
         };
         let restored = restore_root(&sources, root, &copy, progress)?;
-        origin.roots.push(origin_root(root, &copy, parent.as_ref(), reader)?);
+        origin.roots.push(origin_root(root, &copy, &restored, parent.as_ref(), reader)?);
         roots.push(RestoredRoot { path: root.path.clone(), copy, restored });
     }
     origin.save(place.home)?;
@@ -143,16 +143,25 @@ pub fn restore_root(
 fn origin_root(
     root: &Root,
     copy: &Path,
+    restored: &Restored,
     parent: Option<&Origin>,
     reader: &Reader,
 ) -> Result<OriginRoot> {
     let (home, copy) = (root.path.clone(), copy.to_owned());
+    let missing = restored.missing.iter().map(|missing| RelativePath(missing.path.clone()));
     if let Some(parent) = parent.and_then(|parent| parent.root(&home)) {
-        return Ok(OriginRoot { home, copy, ..parent.clone() });
+        let missing = parent.missing.iter().cloned().chain(missing).collect();
+        return Ok(OriginRoot { home, copy, missing, ..parent.clone() });
     }
     let trace = reader.path().unwrap_or(Path::new(""));
     let base_trace = std::path::absolute(trace).unwrap_or_else(|_| trace.to_owned());
-    Ok(OriginRoot { home, copy, base: root.tree.to_string(), base_trace })
+    Ok(OriginRoot {
+        home,
+        copy,
+        base: root.tree.to_string(),
+        base_trace,
+        missing: missing.collect(),
+    })
 }
 
 fn resume_state(snapshot: &Snapshot, edits: &Edits) -> Json {

@@ -127,13 +127,15 @@ fn show(out: &mut Output, store: &Store, plan: &ApplyPlan, overwrite: bool) -> R
             }
         }
         for path in &root.unknown {
-            let name = printable_line(path.as_os_str().as_bytes());
-            if !out.json {
-                writeln!(
-                    out,
-                    "{} {name}  left out of a snapshot",
-                    paint.apply(Style::Warn, "unknown")
+            if out.json {
+                let path = json::bytes(path.as_os_str().as_bytes());
+                out.json_line(
+                    &json!({ "kind": "unknown", "root": json::bytes(home), "path": path }),
                 )?;
+            } else {
+                let name = printable_line(path.as_os_str().as_bytes());
+                let mark = paint.apply(Style::Warn, "unknown");
+                writeln!(out, "{mark} {name}  was not in the copy or in a snapshot, left alone")?;
             }
         }
     }
