@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use agentrec_store::{Catalogue, Home, Session, Store};
+use agentrec_store::{Catalogue, Home, MIN_PREFIX, Session, Store};
 use agentrec_trace::{Event, Reader, Seq, SnapshotIndex, Status};
 use anyhow::{Context as _, Result, anyhow, bail};
 
@@ -66,9 +66,14 @@ pub fn find(catalogue: &Catalogue, wanted: Option<&SessionRef>) -> Result<Option
             .find(name)
             .map(Some)
             .with_context(|| format!("cannot find the trace `{name}`"))
-            .hint(format!(
-                "agentrec list shows what there is; for a file of that name write ./{name}"
-            )),
+            .hint(match name.len() {
+                ..MIN_PREFIX => {
+                    format!("ids can be cut short, to no less than {MIN_PREFIX} characters")
+                }
+                _ => format!(
+                    "agentrec list shows what there is; for a file of that name write ./{name}"
+                ),
+            }),
         Some(SessionRef::Last) | None => last_here(catalogue).map(Some),
     }
 }

@@ -32,6 +32,16 @@ fn list_shows_the_latest_first() {
 }
 
 #[test]
+fn an_id_that_is_cut_too_short_is_said_to_be() {
+    let env = TestEnv::new();
+    let recorded = env.record("true");
+    env.ok(["show", &recorded.id[..4]]);
+    let ran = env.run(["show", &recorded.id[..3]]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("hint: ids can be cut short, to no less than 4"), "{ran:?}");
+}
+
+#[test]
 fn list_rescan_makes_the_catalogue_again() {
     let env = TestEnv::new();
     let own = env.record("true");
@@ -83,6 +93,7 @@ fn prune_only_tells_until_it_is_told() {
     let one = env.record("true");
     let two = env.record("true");
     assert_eq!(env.run(["prune"]).code, 2, "without a limit everything or nothing could be meant");
+    assert_eq!(env.run(["prune", "--yes"]).code, 2, "the same where nothing is asked");
     assert_eq!(env.ok(["prune", "--keep-last", "7d", "--max-size", "1G"]), "");
     let would = env.ok(["prune", "--max-size", "0"]);
     assert_eq!(

@@ -93,6 +93,9 @@ fn stop_ends_the_recording_and_not_the_agent() {
     assert_eq!(env.read("after").as_deref(), Some("after\n"));
     let shown = env.ok(["show"]);
     assert!(shown.contains("+ before") && !shown.contains("+ after"), "{shown}");
+    for told in [shown, env.ok(["list"])] {
+        assert!(told.lines().next().is_some_and(|line| line.contains("  stopped ")), "{told}");
+    }
 }
 
 #[test]

@@ -230,9 +230,27 @@ fn show_tells_one_event_or_process() {
     let missing = env.run(["show", "#999999"]);
     assert_eq!(missing.code, 1);
     assert!(missing.stderr.contains("cannot show #999999: the trace has"), "{missing:?}");
+    let nobody = env.run(["show", "p99"]);
+    assert_eq!((nobody.code, nobody.stdout.as_str()), (1, ""));
+    assert!(nobody.stderr.contains("cannot find a process p99"), "{nobody:?}");
+    assert_eq!(
+        env.run(["show", "p2", "--type", "tool.*"]).code,
+        0,
+        "it is there, without such events"
+    );
     let turn = env.run(["show", "t1"]);
     assert_eq!(turn.code, 1);
     assert!(turn.stderr.contains("hint: "), "{turn:?}");
+}
+
+#[test]
+fn show_says_where_a_trace_was_cut_off() {
+    let env = TestEnv::new();
+    let recorded = env.record("true");
+    let whole = std::fs::read(&recorded.trace).expect("a trace");
+    std::fs::write(env.work().join("cut.zst"), &whole[..30]).expect("a file of ours");
+    let shown = env.ok(["show", "./cut.zst"]);
+    assert!(shown.contains("cut off at byte 20: the file ends inside a frame"), "{shown}");
 }
 
 #[test]

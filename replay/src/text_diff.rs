@@ -126,9 +126,17 @@ pub fn content_diff(objects: &dyn Objects, change: &Change) -> Result<ContentDif
     Ok(if is_text(&before) && is_text(&after) { text_diff(&before, &after) } else { binary })
 }
 
-/// As git judges: no NUL byte near the start.
+/// As git judges, no NUL byte near the start; nor, in what is not UTF-8, other control characters: a short compressed file has
+/// no NUL byte either.
 fn is_text(content: &[u8]) -> bool {
-    !content[..content.len().min(8000)].contains(&0)
+    let start = &content[..content.len().min(8000)];
+    let whole = match std::str::from_utf8(start) {
+        Ok(_) => true,
+        // Only the cut went through a character.
+        Err(error) => error.error_len().is_none() && start.len() < content.len(),
+    };
+    let control = |byte: &u8| byte.is_ascii_control() && !b"\t\n\r\x08\x0c\x1b".contains(byte);
+    !start.contains(&0) && (whole || !start.iter().any(control))
 }
 
 fn text_diff(before: &[u8], after: &[u8]) -> ContentDiff {
@@ -170,6 +178,20 @@ fn text_diff(before: &[u8], after: &[u8]) -> ContentDiff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_is_told_from_what_only_lacks_zeros() {
+        for text in
+            [&b"plain\ttext\n"[..], "gr\u{fc}n \u{1}".as_bytes(), b"latin-1 gr\xfcn\r\n", b""]
+        {
+            assert!(is_text(text), "{text:?}");
+        }
+        let long = "\u{e4}\u{1}".repeat(4000);
+        assert!(is_text(long.as_bytes()), "the cut goes through a character");
+        for binary in [&b"a\0b"[..], b"\x1f\x8b\x08\x01\xff\xd4", b"\xa4`\x1c\t\xd4"] {
+            assert!(!is_text(binary), "{binary:?}");
+        }
+    }
 
     #[test]
     fn hunks_are_numbered_as_diff_does() {

@@ -81,6 +81,9 @@ fn row(out: &mut Output, catalogue: &Catalogue, session: &Session) -> Result<()>
     let ended = match session.state {
         State::Recording => format!("{:<9}", paint.apply(Style::Good, "running")),
         State::Incomplete => format!("{:<9}", paint.apply(Style::Bad, "cut off")),
+        State::Complete if session.code.is_none() && session.signal.is_none() => {
+            format!("{:<9}", paint.apply(Style::Warn, "stopped"))
+        }
         State::Complete => exit_text(paint, session.code, session.signal, 9),
     };
     let took = session.duration.map(duration).unwrap_or_default();

@@ -13,10 +13,9 @@ use crate::session::{self, Context};
 
 /// Arguments of `agentrec prune`.
 #[derive(clap::Args)]
-#[group(id = "limits", required = true, multiple = true, args = ["keep_last", "max_size"])]
 pub struct Args {
     /// Remove what began longer ago than this, such as 7d or 12h
-    #[arg(long, value_name = "AGE", value_parser = age)]
+    #[arg(long, value_name = "AGE", value_parser = age, required_unless_present = "max_size")]
     keep_last: Option<Duration>,
     /// Remove the oldest until the rest takes at most this, such as 5G or 500M
     #[arg(long, value_name = "SIZE", value_parser = bytes)]

@@ -51,7 +51,13 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     match opened.place {
         Some(Place::Event(seq)) => one_event(&opened.reader, seq, context.preferences),
         Some(Place::Process(id)) => {
-            timeline(&opened, args.filter.clone().of_process(id), args, context)
+            let filter = args.filter.clone().of_process(id);
+            if timeline(&opened, filter, args, context)? == 0
+                && session::analyse(&opened.reader)?.processes.get(id).is_none()
+            {
+                bail!("cannot find a process {id} in this trace");
+            }
+            Ok(Exit::OK)
         }
         Some(Place::Snapshot(_)) => bail!(with_hint(
             anyhow!("cannot show a snapshot"),
@@ -64,7 +70,10 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
             anyhow!("cannot show t{turn}: this trace has no turns"),
             "turns come from the agent's conversation, which this version does not read from the wire"
         )),
-        None if flat => timeline(&opened, args.filter.clone(), args, context),
+        None if flat => {
+            timeline(&opened, args.filter.clone(), args, context)?;
+            Ok(Exit::OK)
+        }
         None => folded(&opened, args, context),
     }
 }
@@ -125,7 +134,8 @@ fn times(reader: &Reader) -> Result<(Vec<u8>, SessionTimes)> {
     })
 }
 
-fn timeline(opened: &Opened, filter: FilterArgs, args: &Args, context: Context) -> Result<Exit> {
+/// Prints the events that match; returns how many did.
+fn timeline(opened: &Opened, filter: FilterArgs, args: &Args, context: Context) -> Result<u64> {
     let mut reader = session::open_file(&opened.path)?;
     let (cwd, times) = times(&reader)?;
     let filter = filter.build(&cwd, &times)?;
@@ -135,8 +145,12 @@ fn timeline(opened: &Opened, filter: FilterArgs, args: &Args, context: Context) 
     } else {
         Output::paged(context.preferences)
     };
-    let mut printer =
-        Printer { timeline: Timeline::default(), filter, preferences: context.preferences };
+    let mut printer = Printer {
+        timeline: Timeline::default(),
+        filter,
+        preferences: context.preferences,
+        printed: 0,
+    };
     let mut next = Seq(1);
     if let Some(tail) = args.tail {
         next = printer.tail(&mut out, &reader, tail)?;
@@ -152,13 +166,14 @@ fn timeline(opened: &Opened, filter: FilterArgs, args: &Args, context: Context) 
         }
     }
     out.finish()?;
-    Ok(Exit::OK)
+    Ok(printer.printed)
 }
 
 struct Printer {
     timeline: Timeline,
     filter: Filter,
     preferences: Preferences,
+    printed: u64,
 }
 
 impl Printer {
@@ -216,11 +231,12 @@ impl Printer {
     }
 
     fn print(
-        &self,
+        &mut self,
         out: &mut Output,
         reader: &Reader,
         event: &agentrec_trace::Event<'_>,
     ) -> Result<()> {
+        self.printed += 1;
         if self.preferences.json {
             out.json_line(&JsonEvent(event))?;
         } else {

@@ -33,7 +33,11 @@ pub fn header(out: &mut Output, name: &str, reader: &Reader, digest: &Digest) ->
     let left = (width(name) + 2 + width(&command)).max(width(&place));
     let status = stop.map_or_else(
         || format!("{:<8}", running_or_cut(reader)),
-        |stop| exit_text(paint, stop.code, stop.signal, 8),
+        |stop| match (stop.code, stop.signal) {
+            // The recording ended before the command.
+            (None, None) => format!("{:<8}", paint.apply(Style::Warn, "stopped")),
+            (code, signal) => exit_text(paint, code, signal, 8),
+        },
     );
     let took = duration(stop.map_or(digest.since_start(digest.last_ts), |stop| stop.duration));
     let began = start.map(|start| {
@@ -67,6 +71,10 @@ pub fn header(out: &mut Output, name: &str, reader: &Reader, digest: &Digest) ->
         size(reader.file_len().unwrap_or_default()),
         paint.apply(lost_style, format_args!("{} lost", count(lost)))
     )?;
+    if let Status::Incomplete { offset, reason } = reader.status() {
+        let reason = printable_line(reason.as_bytes());
+        writeln!(out, "{} at byte {offset}: {reason}", paint.apply(Style::Bad, "cut off"))?;
+    }
     if let Some(parent) = start.and_then(|start| start.parent.as_ref()) {
         let edits: Vec<_> =
             parent.edits.iter().map(|edit| printable_line(edit.as_bytes())).collect();
