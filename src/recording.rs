@@ -15,7 +15,7 @@ use clap::ValueEnum;
 use serde_json::json;
 
 use crate::exit::Exit;
-use crate::output::{Paint, Preferences, Progress, Style, count, duration, json, plural};
+use crate::output::{Paint, Preferences, Progress, Style, count, duration, json, plural, width};
 use crate::{live, sdk, session};
 
 /// How to record.
@@ -216,9 +216,13 @@ fn close(outcome: &Outcome, parent: Option<&str>, preferences: Preferences) -> i
         &format!("  {}", paint.apply(lost_style, format_args!("lost {}", count(recording.lost))));
     match &recording.seal {
         Some(seal) => {
-            line += &paint
-                .dim(format_args!("  seal {}", seal.get(..SEAL_SHOWN).unwrap_or(seal)))
-                .to_string()
+            let seal = format!("seal {}", seal.get(..SEAL_SHOWN).unwrap_or(seal));
+            // On a line of its own rather than broken in the middle.
+            let fits = terminal_size::terminal_size_of(io::stderr()).is_none_or(|(columns, _)| {
+                plain_width(&line) + 2 + width(&seal) <= columns.0.into()
+            });
+            let between = if fits { "  " } else { "\nagentrec: " };
+            line += &format!("{between}{}", paint.dim(seal));
         }
         None => line += &format!("  {}", paint.apply(Style::Bad, "not sealed")),
     }
@@ -239,6 +243,13 @@ fn close(outcome: &Outcome, parent: Option<&str>, preferences: Preferences) -> i
         None => "agentrec show | agentrec diff | agentrec info".to_owned(),
     };
     writeln!(stderr, "agentrec: {}  {next}", paint.dim("next"))
+}
+
+/// Columns that `line` takes, whose styles take none.
+fn plain_width(line: &str) -> usize {
+    let mut parts = line.split('\x1b');
+    let first = parts.next().map_or(0, width);
+    first + parts.map(|part| part.split_once('m').map_or(0, |(_, text)| width(text))).sum::<usize>()
 }
 
 /// The prefix that names the session; four characters where the catalogue can't tell.

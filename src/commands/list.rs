@@ -28,7 +28,7 @@ pub struct Args {
 }
 
 /// Columns of a row before the directory and the command.
-const FIXED_COLUMNS: usize = 65;
+const FIXED_COLUMNS: usize = 63;
 
 /// Carries it out.
 pub fn run(args: &Args, context: Context) -> Result<Exit> {
@@ -102,12 +102,15 @@ fn row(out: &mut Output, catalogue: &Catalogue, session: &Session) -> Result<()>
     let room = out.columns.saturating_sub(FIXED_COLUMNS).max(24);
     let place = fit(&home_relative(session.cwd.as_os_str().as_bytes()), room / 3);
     let said = format!("{}{}{parent}", command_line(&session.argv), name.unwrap_or_default());
-    let said = fit(&said, room - width(&place));
+    // One column for the directories, where it is known how wide it may be.
+    let pad = if room > 200 { 0 } else { (room / 3).saturating_sub(width(&place)) };
+    let said = fit(&said, room - width(&place) - pad);
     writeln!(
         out,
-        "{}  {fixed}  {}  {said}",
+        "{}  {fixed}  {}{:pad$}  {said}",
         paint.address(format_args!("{id:<4}")),
-        paint.dim(place)
+        paint.dim(place),
+        ""
     )?;
     Ok(())
 }

@@ -105,7 +105,7 @@ fn row(
         true => argv,
         false => format!("(fork of) {argv}"),
     };
-    let used = 7 + 66 + width(&indent);
+    let used = 7 + 68 + width(&indent);
     let text = fit(&text, out.columns.saturating_sub(used).max(20));
     let style = match process.exit.map(|exit| exit.code) {
         Some(Some(0)) | None => Style::Strong,

@@ -7,7 +7,7 @@ use agentrec_trace::{Data, Event, Reader, Seq};
 
 use crate::digest::{Naming, Peer};
 use crate::output::{
-    Output, Style, command_line, duration, fit, plural, printable_line, relative, size,
+    Output, Style, command_line, duration, fit, plural, printable_line, relative, size, width,
 };
 use crate::view::describe::peer;
 use crate::view::values::{arguments, text_of};
@@ -51,6 +51,8 @@ impl Timeline {
             format!("{proc} {program}")
         });
         let (what, errno) = self.what(reader, &event.data);
+        let errno = errno.map(errno_name);
+        let used = 55 + errno.as_ref().map_or(0, |name| 2 + width(name));
         write!(
             out,
             "{} {} {:<16} {} {}",
@@ -58,10 +60,10 @@ impl Timeline {
             paint.dim(format_args!("{at:>11}")),
             fit(&who, 16),
             paint.strong(format_args!("{:<16}", printable_line(event.data.type_name().as_bytes()))),
-            fit(&what, out.columns.saturating_sub(55).max(40)),
+            fit(&what, out.columns.saturating_sub(used).max(30)),
         )?;
         if let Some(errno) = errno {
-            write!(out, "  {}", paint.apply(Style::Bad, errno_name(errno)))?;
+            write!(out, "  {}", paint.apply(Style::Bad, errno))?;
         }
         writeln!(out)
     }
