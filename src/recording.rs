@@ -154,6 +154,14 @@ pub fn environment() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
 /// Characters of the seal that the closing line shows: 128 bits can be kept elsewhere and compared.
 const SEAL_SHOWN: usize = 32;
 
+/// How a recording ended.
+pub struct Ended {
+    /// With what the command ended.
+    pub exit: Exit,
+    /// Whether it was started at all.
+    pub ran: bool,
+}
+
 /// Records, says how it went, and gives back the status of the command. `parent` is the address that a resumed run
 /// continues.
 pub fn record(
@@ -161,7 +169,7 @@ pub fn record(
     quiet: bool,
     parent: Option<&str>,
     preferences: Preferences,
-) -> Result<Exit> {
+) -> Result<Ended> {
     let outcome = match agentrec_recorder::run(options) {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -171,7 +179,7 @@ pub fn record(
                 _ => return Err(error.into()),
             };
             crate::error::report(&error.into());
-            return Ok(exit);
+            return Ok(Ended { exit, ran: false });
         }
     };
     show_progress(None);
@@ -179,10 +187,11 @@ pub fn record(
         // Where standard error is gone there is nobody to tell, and the command's status matters more.
         let _ = close(&outcome, parent, preferences);
     }
-    Ok(match outcome.status {
+    let exit = match outcome.status {
         ExitStatus::Code(code) => Exit::child_code(code),
         ExitStatus::Signal { signal, .. } => Exit::child_signal(signal),
-    })
+    };
+    Ok(Ended { exit, ran: true })
 }
 
 fn close(outcome: &Outcome, parent: Option<&str>, preferences: Preferences) -> io::Result<()> {

@@ -185,6 +185,10 @@ fn restore_takes_only_what_is_asked_for() {
     env.record("true");
     env.ok(["restore", "s1", "--only", "src", "--dir", "back"]);
     assert_eq!((env.read("back/src/a").as_deref(), env.read("back/b")), (Some("a"), None));
+    let nothing = env.run(["restore", "s1", "--only", "nothing", "--dir", "nowhere"]);
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (1, ""), "{nothing:?}");
+    assert!(nothing.stderr.contains("is meant by --only"), "{nothing:?}");
+    assert!(!env.work().join("nowhere").exists());
 }
 
 #[test]
@@ -252,6 +256,10 @@ fn resume_sets_variables_and_takes_another_command() {
         "echo $GREETING; exit 5",
     ]);
     assert_eq!((ran.code, ran.stdout.as_str()), (5, "hi there\n"), "{ran:?}");
+    let copies = || fs::read_dir(env.home().join("work")).expect("there").count();
+    let before = copies();
+    assert_eq!(env.run(["resume", "s1", "-q", "--", "./not-there"]).code, 127);
+    assert_eq!(copies(), before, "nothing ran, so no copy is left");
     let bad = env.run(["resume", "s1", "--env", "=x"]);
     assert_eq!(bad.code, 125);
     assert!(bad.stderr.contains("write NAME=VALUE"), "{bad:?}");

@@ -1,6 +1,7 @@
 //! `agentrec restore`: the files of a snapshot, in a new directory or, when asked, in place.
 
 use std::env;
+use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -141,6 +142,12 @@ fn anew(
                 .with_context(|| {
                     format!("cannot restore {} to {}", root.path.display(), target.display())
                 })?;
+        if only.is_some() && restored.missing.is_empty() && fs::remove_dir(&target).is_ok() {
+            eprintln!("agentrec: nothing in {} is meant by --only", root.path.display());
+            eprintln!("hint: globs are relative to the tree: src/*.rs, docs, **/*.md");
+            complete = false;
+            continue;
+        }
         complete &= report(out, &root.path, &target, &restored)?;
     }
     Ok(complete)

@@ -74,12 +74,12 @@ pub fn run(args: Args, context: Context) -> Result<Exit> {
     options.session = Some(id);
     options.lineage = Some(Lineage { session: parent_id, at, edits });
     options.resume_state = Some(state);
-    let result = recording::record(options, quiet, Some(&parent), context.preferences);
-    if result.is_err() {
+    let ended = recording::record(options, quiet, Some(&parent), context.preferences);
+    if !ended.as_ref().is_ok_and(|ended| ended.ran) {
         // Nothing ran, so nothing worked in the copy. What can't be removed is found by `agentrec rm`.
         let _ = std::fs::remove_dir_all(work);
     }
-    result
+    Ok(ended?.exit)
 }
 
 fn variable(text: OsString) -> Result<(OsString, OsString)> {

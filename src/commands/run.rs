@@ -26,5 +26,5 @@ pub fn run(args: Args, context: Context) -> Result<Exit> {
     let plan = Plan { argv: args.command, env: recording::environment(), cwd, mounts: Vec::new() };
     let quiet = args.recording.quiet();
     let options = args.recording.options(plan, session::home()?)?;
-    recording::record(options, quiet, None, context.preferences)
+    Ok(recording::record(options, quiet, None, context.preferences)?.exit)
 }
