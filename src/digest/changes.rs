@@ -114,10 +114,14 @@ impl Fold {
     }
 
     fn take(&mut self, action: &Action) {
-        self.exists = !matches!(
-            action.kind,
-            ActionKind::Deleted | ActionKind::DirectoryDeleted | ActionKind::RenamedTo(_)
-        );
+        match action.kind {
+            ActionKind::Deleted | ActionKind::DirectoryDeleted | ActionKind::RenamedTo(_) => {
+                self.exists = false;
+            }
+            // Told at the close, when the file may long be gone from this name.
+            ActionKind::Written { .. } => {}
+            _ => self.exists = true,
+        }
         match action.kind {
             ActionKind::DirectoryCreated | ActionKind::DirectoryDeleted => {
                 self.change.directory = true
@@ -205,6 +209,17 @@ mod tests {
         script.create(1, "/w/tmp").unlink(1, "/w/tmp");
         script.unlink(1, "/w/old").create(1, "/w/old");
         assert_eq!(net(&script, &[]), [('~', "/w/old".into())]);
+    }
+
+    #[test]
+    fn a_close_after_the_name_is_gone_does_not_bring_it_back() {
+        let mut script = Script::new("/w");
+        let flags = libc::O_WRONLY | libc::O_CREAT;
+        let temp = script.open(1, "/w/.f.tmp", flags, true);
+        script.rename(1, "/w/.f.tmp", "/w/f").close(1, temp, 0, 5);
+        let shared = script.open(1, "/w/shm", flags, true);
+        script.unlink(1, "/w/shm").close(1, shared, 0, 5);
+        assert_eq!(net(&script, &[]), [('+', "/w/f".into())]);
     }
 
     #[test]
