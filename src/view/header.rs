@@ -12,7 +12,9 @@ use crate::output::{
 use crate::view::describe::exit_text;
 
 /// Columns for the command: at least, and at most however wide the screen.
-const COMMAND_COLUMNS: (usize, usize) = (44, 100);
+const COMMAND_COLUMNS: (usize, usize) = (20, 100);
+/// Columns of the rest of the first line but for the name.
+const REST_COLUMNS: usize = 52;
 
 /// The command of the session on one line.
 fn command(digest: &Digest) -> String {
@@ -27,7 +29,8 @@ pub fn header(out: &mut Output, name: &str, reader: &Reader, digest: &Digest) ->
     let paint = out.paint;
     let start = digest.start.as_ref();
     let stop = digest.stop.as_ref();
-    let wanted = out.columns.saturating_sub(60).clamp(COMMAND_COLUMNS.0, COMMAND_COLUMNS.1);
+    let rest = REST_COLUMNS + width(name);
+    let wanted = out.columns.saturating_sub(rest).clamp(COMMAND_COLUMNS.0, COMMAND_COLUMNS.1);
     let command = fit(&command(digest), wanted);
     let place = fit(&place(digest), wanted);
     let left = (width(name) + 2 + width(&command)).max(width(&place));
