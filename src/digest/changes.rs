@@ -6,6 +6,7 @@ use agentrec_trace::{ProcId, Seq};
 
 use super::effects::is_pseudo;
 use super::files::{Action, ActionKind, Files};
+use super::paths::is_below;
 
 /// What became of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,10 +72,19 @@ impl Files {
             let Some(group) = group(action.proc, action.ts).filter(|_| !is_pseudo(path)) else {
                 continue;
             };
+            let moved = match action.kind {
+                ActionKind::RenamedFrom(from) => move_away(&mut folds, group, self.path(from)),
+                _ => None,
+            };
             let fold = folds.entry((group, path)).or_insert_with(|| {
                 Fold::new(path, action, existed_before(action.kind).or_else(|| existed(path)))
             });
             fold.take(action);
+            if let Some((inside, written)) = moved {
+                fold.change.directory = true;
+                fold.change.inside = inside;
+                fold.change.written = written;
+            }
         }
         let mut changes: BTreeMap<G, Vec<Change>> = BTreeMap::new();
         for ((group, _), fold) in folds {
@@ -82,6 +92,34 @@ impl Files {
         }
         changes
     }
+}
+
+/// What a group did below `directory` is there no more once that has another name. Returns how many files that were, and the
+/// bytes written to them; none where there is nothing.
+fn move_away<'p, G: Ord + Copy>(
+    folds: &mut BTreeMap<(G, &'p [u8]), Fold>,
+    group: G,
+    directory: &'p [u8],
+) -> Option<(u64, u64)> {
+    let mut moved = None;
+    let from = folds.range_mut((group, directory)..);
+    for ((_, path), fold) in
+        from.take_while(|((g, path), _)| *g == group && path.starts_with(directory))
+    {
+        if *path == directory || !is_below(path, directory) || !fold.exists {
+            continue;
+        }
+        fold.exists = false;
+        let (inside, written) = moved.get_or_insert((0, 0));
+        *inside += u64::from(!fold.change.directory);
+        *written = fold.change.written.saturating_add(*written);
+    }
+    if moved.is_some()
+        && let Some(fold) = folds.get_mut(&(group, directory))
+    {
+        fold.change.directory = true;
+    }
+    moved
 }
 
 /// Whether a path was there before its first act; none where the act does not tell.
@@ -220,6 +258,15 @@ mod tests {
         let shared = script.open(1, "/w/shm", flags, true);
         script.unlink(1, "/w/shm").close(1, shared, 0, 5);
         assert_eq!(net(&script, &[]), [('+', "/w/f".into())]);
+    }
+
+    #[test]
+    fn what_lies_in_a_directory_goes_where_that_goes() {
+        let mut script = Script::new("/w");
+        script.mkdir(1, "/w/d").create(1, "/w/d/x").create(1, "/w/d-not").rename(1, "/w/d", "/w/e");
+        assert_eq!(net(&script, &[]), [('+', "/w/d-not".into()), ('+', "/w/e".into())]);
+        let changes = all(&script.digest().files, |_| None);
+        assert_eq!((changes[1].directory, changes[1].inside), (true, 1));
     }
 
     #[test]
