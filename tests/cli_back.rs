@@ -129,13 +129,14 @@ fn restore_in_place_leaves_traces_where_they_are() {
     let first = env.record_with(&["-o", "first.zst"], &["mkdir", "traces"]);
     env.record_with(
         &["-o", "traces/second.zst"],
-        &["sh", "-c", "echo after > a; echo x > traces/x"],
+        &["sh", "-c", "echo after > a; echo x > traces/x; : > traces/empty"],
     );
     let ran = env.run(["restore", "./first.zst@s1", "--in-place"]);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.stdout.contains("kept traces/second.zst: a trace, left where it is"), "{ran:?}");
     assert!(!ran.stdout.contains("missing"), "the session's own trace is not missed: {ran:?}");
     assert_eq!((env.read("a").as_deref(), env.read("traces/x")), (Some("before"), None));
+    assert_eq!(env.read("traces/empty"), None, "no trace");
     assert!(first.trace.is_file() && env.work().join("traces/second.zst").is_file());
 }
 

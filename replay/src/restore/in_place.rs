@@ -73,7 +73,8 @@ fn keep_traces(changes: &mut Vec<Change>, root: &Path) -> Vec<PathBuf> {
     let is_trace = |change: &&Change| {
         change.kind == ChangeKind::Deleted
             && change.before.as_ref().is_some_and(|entry| entry.kind == Kind::File)
-            && Reader::open(root.join(&change.path)).is_ok()
+            // An empty file can be opened as one that was cut at once.
+            && Reader::open(root.join(&change.path)).is_ok_and(|reader| !reader.is_empty())
     };
     let kept: Vec<PathBuf> =
         changes.iter().filter(is_trace).map(|change| change.path.clone()).collect();
