@@ -42,11 +42,25 @@ pub fn run(args: &Args) -> Result<bool> {
     }
     let venv = Venv::prepare()?;
     let mut tally = Tally::default();
-    tally += cargo_test(args, &venv, args.filter.as_deref().as_slice())?;
+    let everything = ["--workspace"];
+    let who = if args.unprivileged { User::Ordinary } else { User::Caller };
+    tally += cargo_test(args, &venv, who, &everything, args.filter.as_deref().as_slice())?;
     // A root that can't do what they need fails them: nothing is skipped in silence.
     for (wanted, prefix) in [(are_root && !args.unprivileged, "root_"), (args.long, "long_")] {
         if wanted {
-            tally += cargo_test(args, &venv, &["--ignored", prefix])?;
+            tally += cargo_test(args, &venv, who, &everything, &["--ignored", prefix])?;
+        }
+    }
+    if are_root && !args.unprivileged && args.filter.is_none() {
+        // Most users are not root: what they type is tested as one of them too.
+        match test_user::can_reach(&workspace::target()) {
+            Ok(()) => {
+                let commands = ["--package", "agentrec", "--test", "cli_*"];
+                tally += cargo_test(args, &venv, User::Ordinary, &commands, &[])?;
+            }
+            Err(error) => {
+                eprintln!("warning: no command was tested as an ordinary user: {error:#}")
+            }
         }
     }
     if args.filter.is_none() {
@@ -56,16 +70,31 @@ pub fn run(args: &Args) -> Result<bool> {
     Ok(tally.failed == 0 && tally.passed > 0)
 }
 
-/// `cargo test` for the workspace, with arguments for the test binaries.
-fn cargo_test(args: &Args, venv: &Venv, binary_args: &[&str]) -> Result<Tally> {
+/// Who runs the test binaries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum User {
+    /// Whoever called.
+    Caller,
+    /// The user that [`test_user`] makes.
+    Ordinary,
+}
+
+/// `cargo test` for some packages and targets, with arguments for the test binaries.
+fn cargo_test(
+    args: &Args,
+    venv: &Venv,
+    user: User,
+    selection: &[&str],
+    binary_args: &[&str],
+) -> Result<Tally> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["test", "--workspace", "--no-fail-fast"]).arg("--").args(binary_args);
+    command.args(["test", "--no-fail-fast"]).args(selection).arg("--").args(binary_args);
     command.current_dir(workspace::root()).env("AGENTREC_TEST_PYTHON", venv.python());
     if args.long {
         command.env("AGENTREC_LONG", "1");
     }
-    if args.unprivileged {
-        test_user::can_reach(workspace::root())?;
+    if user == User::Ordinary {
+        test_user::can_reach(&workspace::target())?;
         // cargo starts every test binary through this program.
         let host = format!("{}_unknown_linux_gnu", env::consts::ARCH).to_uppercase();
         command.env(format!("CARGO_TARGET_{host}_RUNNER"), test_user::wrapper()?.join(" "));
