@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use agentrec_recorder::Recording;
 use agentrec_trace::{Data, Event, ProcId, Reader};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{self, SigHandler, Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
@@ -18,6 +18,11 @@ use tempfile::TempDir;
 pub fn recorder() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
+        // Whoever starts the tests in the background or under nohup has signals ignored, and a command inherits that.
+        for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
+            // SAFETY: the default disposition runs no code of ours.
+            unsafe { signal::signal(signal, SigHandler::SigDfl) }.unwrap();
+        }
         let built = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "-p", env!("CARGO_PKG_NAME"), "--example", "record"])
             .status()
