@@ -8,6 +8,7 @@ mod error;
 mod front;
 mod gate;
 mod link;
+pub mod mailbox;
 pub mod model;
 mod nested;
 pub mod observation;

@@ -6,7 +6,6 @@
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +17,7 @@ use crate::error::{Error, Result, chain};
 use crate::front;
 use crate::gate::RecorderGate;
 use crate::link::{FromFront, FromRecorder, Link};
+use crate::mailbox::{Outbox, mailbox};
 use crate::options::Progress;
 use crate::ptrace::Tracer;
 use crate::runtime::failure;
@@ -25,10 +25,6 @@ use crate::session::{End, Input, Session};
 use crate::setup::Setup;
 use crate::socket::Listener;
 use crate::source::Config;
-
-/// Inputs that wait for the session. When there are more, whoever sends waits: the tracer, and with it the tracee;
-/// or the socket, and with it the kernel's buffers of its clients, who then drop and count.
-const CHANNEL: usize = 1024;
 
 /// The recorder's end of the line.
 type FrontLink = Link<FromRecorder, FromFront>;
@@ -64,7 +60,9 @@ fn record(setup: Setup, link: &FrontLink, gate: RecorderGate) -> Result<()> {
     let standard_fds = front::standard_fds();
     front::detach(&[link.as_raw_fd(), gate.as_raw_fd()])?;
 
-    let (inputs, receiver) = sync_channel(CHANNEL);
+    // When it is full, whoever sends waits: the tracer, and with it the tracee; or the socket, and with it the kernel's
+    // buffers of its clients, who then drop and count.
+    let (inputs, receiver) = mailbox();
     let listener = Listener::bind(&setup.socket)?;
     let unfinished = Arc::new(Mutex::new(Some(vec![setup.socket.clone()])));
     watch_front(link, inputs.clone(), Arc::clone(&unfinished))?;
@@ -131,7 +129,7 @@ fn show_progress(link: &FrontLink) -> Result<ProgressFn> {
 }
 
 /// Traces the command from its gate to the end of its last descendant.
-fn tracer_thread(gate: RecorderGate, config: &Config, inputs: &SyncSender<Input>) {
+fn tracer_thread(gate: RecorderGate, config: &Config, inputs: &Outbox<Input>) {
     // A closed channel means that the session is gone, and with it who could be told.
     let tell = |input| inputs.send(input).unwrap_or_default();
     let traced = catch_unwind(AssertUnwindSafe(|| {
@@ -152,7 +150,7 @@ fn tracer_thread(gate: RecorderGate, config: &Config, inputs: &SyncSender<Input>
 }
 
 /// Hands the front's messages to the session, and tells when it is gone.
-fn watch_front(link: &FrontLink, inputs: SyncSender<Input>, unfinished: Unfinished) -> Result<()> {
+fn watch_front(link: &FrontLink, inputs: Outbox<Input>, unfinished: Unfinished) -> Result<()> {
     let failed = |e| Error::io("watch the front", e);
     let mut link = link.try_clone().map_err(failed)?;
     let watch = move || {

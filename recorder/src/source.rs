@@ -4,8 +4,8 @@
 //! channel is full the source waits, and with ptrace the tracee waits with it: slower, never lossy. The session
 //! talks back through a [`Control`]; its calls return at once, so they can't deadlock with a full channel.
 //!
-//! A source sends into a `SyncSender<I>` where `I: From<Report>`, so that the session can mix its reports with
-//! messages of its own in one channel. The ptrace source's life:
+//! A source sends into an [`Outbox<I>`](crate::mailbox::Outbox) where `I: From<Report>`, so that the session can mix its
+//! reports with messages of its own in one channel. The ptrace source's life:
 //!
 //! 1. The session prepares `ptrace::Filter::new(&config)` and forks the command's process, which waits on a pipe
 //!    (after `ptrace::permit_tracer(recorder_pid)`, where the recorder is not its ancestor).

@@ -148,6 +148,13 @@ impl Model {
         }
     }
 
+    /// The path of what a descriptor leads to, where it is followed and has one.
+    pub fn file(&self, tid: Tid, fd: RawFd) -> Option<&[u8]> {
+        let task = self.tasks.get(&tid)?;
+        let description = self.files.get(task.files).get(fd)?;
+        Some(&self.descriptions.get(description).path)
+    }
+
     /// Folds one observation in and adds what comes of it to `out`. Observations of threads that the model does
     /// not know are ignored, except that a child of such a one is known by what the kernel says of it.
     pub fn observe(

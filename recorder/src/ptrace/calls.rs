@@ -8,7 +8,7 @@ use super::{Tracer, filter, memory, output};
 use crate::observation::{Call, Loss, Tid};
 use crate::source::Report;
 
-impl<I: From<Report>> Tracer<I> {
+impl<I: From<Report> + Send + 'static> Tracer<I> {
     /// A covered call begins.
     pub(super) fn entry(&mut self, stopped: Stopped) -> Result<(), Vanished> {
         let tid = stopped.tid();
@@ -23,6 +23,17 @@ impl<I: From<Report>> Tracer<I> {
             return stopped.resume(0);
         }
         let Some(row) = syscalls::row(data, number) else { return stopped.resume(0) };
+        match row.shape {
+            Shape::Affinity => {
+                self.lending.give_back();
+                return stopped.resume(0);
+            }
+            Shape::Exec { .. } => self.lending.give_back(),
+            Shape::Read | Shape::Move { .. } if self.lending.is_out() => {
+                self.lend_unseen(tid, row.shape, &args);
+            }
+            _ => {}
+        }
         match row.shape {
             Shape::Clone | Shape::Clone3 => return self.cloning(stopped, row, args),
             _ if self.silent || pointless(row.shape, &args) => return stopped.resume(0),
@@ -42,6 +53,17 @@ impl<I: From<Report>> Tracer<I> {
         }
         self.spare.push(entry);
         stopped.resume(0)
+    }
+
+    /// proc(5) shows a thread's CPUs in `status`; it is made when it is read, whenever it was opened.
+    fn lend_unseen(&mut self, tid: Tid, shape: Shape, args: &[u64; 6]) {
+        let from = match shape {
+            Shape::Move { from, .. } => args[usize::from(from)],
+            _ => args[0],
+        };
+        if self.model.file(tid, from as i32).is_some_and(|path| path.ends_with(b"/status")) {
+            self.lending.give_back();
+        }
     }
 
     /// A covered call ends.

@@ -241,7 +241,11 @@ impl Entry {
             Shape::Ptrace => Call::Lost { loss: Loss::Tracer },
             Shape::IoUring if result.is_ok() => Call::Lost { loss: Loss::IoUring },
             // The tracer's own business.
-            Shape::IoUring | Shape::Exec { .. } | Shape::Clone | Shape::Clone3 => return Ok(None),
+            Shape::IoUring
+            | Shape::Exec { .. }
+            | Shape::Clone
+            | Shape::Clone3
+            | Shape::Affinity => return Ok(None),
         }))
     }
 

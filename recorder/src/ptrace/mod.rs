@@ -7,23 +7,28 @@ mod calls;
 mod decode;
 mod doorbell;
 mod filter;
+mod lending;
 mod memory;
 mod output;
 mod proc;
+mod pulse;
 mod syscalls;
 mod threads;
 mod tracee;
 
 use std::io;
-use std::sync::mpsc::SyncSender;
+use std::sync::Arc;
 
+use crate::mailbox::Outbox;
 use crate::model::Model;
 use crate::observation::{At, Call, Loss, Observation, Tid, Usage};
 use crate::source::{Captured, Config, Control, ExitStatus, Report, Request};
 use decode::Entry;
 use doorbell::Doorbell;
 pub use filter::{Filter, NoNewPrivs, permit_tracer};
+use lending::Lending;
 use proc::Proc;
+use pulse::Pulse;
 use syscalls::Shape;
 use threads::{Orphan, Thread, Threads, Undo};
 use tracee::{Stop, Stopped, Vanished, Waited};
@@ -43,6 +48,9 @@ pub enum Error {
     /// The process that other threads wake the tracer by could not be started.
     #[error("cannot start the tracer's doorbell process")]
     Doorbell(#[source] io::Error),
+    /// The thread beside the tracer could not be started.
+    #[error("cannot start the tracer's pulse")]
+    Pulse(#[source] io::Error),
     /// waitpid(2) failed other than for want of tracees.
     #[error("cannot wait for traced processes")]
     Wait(#[source] io::Error),
@@ -59,9 +67,11 @@ pub struct Tracer<I> {
     threads: Threads,
     model: Model,
     kernel: Proc,
-    reports: SyncSender<I>,
+    reports: Outbox<I>,
     control: Control,
     bell: Option<Doorbell>,
+    lending: Lending,
+    pulse: Pulse,
     /// No events any more.
     silent: bool,
     /// Everything of the tree is to end.
@@ -72,18 +82,17 @@ pub struct Tracer<I> {
     scratch: Vec<u8>,
 }
 
-impl<I: From<Report>> Tracer<I> {
+impl<I: From<Report> + Send + 'static> Tracer<I> {
     /// Makes the calling thread the tracer of `pid`, which must not have started anything yet and is to install the
     /// [`Filter`] before its exec. If this program ends, however it ends, so does the tree.
     ///
     /// # Errors
     /// Where the kernel refuses, see [`Error`].
-    pub fn seize(
-        pid: Tid,
-        config: &Config,
-        reports: SyncSender<I>,
-    ) -> Result<(Self, Control), Error> {
+    pub fn seize(pid: Tid, config: &Config, reports: Outbox<I>) -> Result<(Self, Control), Error> {
         let bell = Doorbell::new().map_err(Error::Doorbell)?;
+        let lending = Lending::new();
+        let desk = Arc::clone(lending.desk());
+        let pulse = Pulse::start(reports.clone(), desk).map_err(Error::Pulse)?;
         tracee::seize(pid).map_err(|source| Error::Seize { pid, source })?;
         let control = Control::default();
         let bell_tid = bell.tid();
@@ -96,6 +105,8 @@ impl<I: From<Report>> Tracer<I> {
             reports,
             control: control.clone(),
             bell: Some(bell),
+            lending,
+            pulse,
             silent: false,
             killing: false,
             spare: Vec::new(),
@@ -144,6 +155,10 @@ impl<I: From<Report>> Tracer<I> {
 
     fn stopped(&mut self, stopped: Stopped, stop: Stop) -> Result<(), Vanished> {
         let tid = stopped.tid();
+        self.pulse.stopped();
+        if !self.silent {
+            self.lending.stopped(tid);
+        }
         if !self.threads.started(tid) && matches!(stop, Stop::Trap | Stop::Group(_)) {
             return self.first_stop(stopped, stop);
         }
@@ -176,6 +191,7 @@ impl<I: From<Report>> Tracer<I> {
     fn forked(&mut self, stopped: Stopped) -> Result<(), Vanished> {
         let tid = stopped.tid();
         let child = stopped.event_message()? as Tid;
+        self.lending.born(tid, child);
         let thread = self.threads.get(tid);
         let flags = threads::clone_flags(&stopped, thread, child)?;
         let undo = thread.and_then(|thread| thread.undo);
@@ -285,6 +301,7 @@ impl<I: From<Report>> Tracer<I> {
 
     fn ended(&mut self, tid: Tid, status: ExitStatus) {
         self.threads.early.remove(&tid);
+        self.lending.ended(tid);
         if let Some(thread) = self.threads.get(tid) {
             let process = thread.process;
             if !thread.exiting {
@@ -315,24 +332,32 @@ impl<I: From<Report>> Tracer<I> {
         let mut captured = std::mem::take(&mut self.captured);
         self.model.observe(&seen, &mut self.kernel, &mut captured);
         for captured in captured.drain(..) {
-            if !self.silent {
-                self.report(Report::Event(captured));
+            if !self.silent && self.reports.defer(Report::Event(captured)).is_err() {
+                self.deserted();
             }
         }
         self.captured = captured;
     }
 
     fn report(&mut self, report: Report) {
-        if self.reports.send(report.into()).is_err() {
-            // The session is gone; the tree's filter is not.
-            self.silent = true;
+        if self.reports.send(report).is_err() {
+            self.deserted();
         }
+    }
+
+    /// The session is gone; the tree's filter is not.
+    fn deserted(&mut self) {
+        self.silent = true;
     }
 
     fn answer_requests(&mut self) -> Result<(), Error> {
         for request in self.control.take() {
             match request {
-                Request::Silence => self.silent = true,
+                Request::Silence => {
+                    self.silent = true;
+                    self.lending.give_back();
+                }
+
                 Request::Kill => {
                     self.killing = true;
                     self.threads.processes().for_each(kill);

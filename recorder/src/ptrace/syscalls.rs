@@ -187,6 +187,8 @@ pub(super) enum Shape {
     },
     Clone,
     Clone3,
+    /// No event: what the thread sees must not be a loan.
+    Affinity,
     Ptrace,
     IoUring,
 }
@@ -194,7 +196,10 @@ pub(super) enum Shape {
 impl Shape {
     /// Whether the call's result decides what it meant.
     pub(super) fn needs_result(self) -> bool {
-        !matches!(self, Self::Close | Self::CloseRange | Self::Clone | Self::Clone3)
+        !matches!(
+            self,
+            Self::Close | Self::CloseRange | Self::Clone | Self::Clone3 | Self::Affinity
+        )
     }
 
     /// Arguments that are names, in the order of the decoder.
@@ -384,6 +389,8 @@ pub(super) const TABLE: &[Row] = rows! {
     execveat = libc::SYS_execveat, Always, Shape::Exec { at: at_or_fd(0, 1, 4), argv: 2 };
     clone = libc::SYS_clone, Has(0, libc::CLONE_UNTRACED as u32), Shape::Clone;
     clone3 = libc::SYS_clone3, Always, Shape::Clone3;
+    sched_getaffinity = libc::SYS_sched_getaffinity, Always, Shape::Affinity;
+    sched_setaffinity = libc::SYS_sched_setaffinity, Always, Shape::Affinity;
     ptrace = libc::SYS_ptrace, Is(0, TRACE_REQUESTS), Shape::Ptrace;
     io_uring_setup = libc::SYS_io_uring_setup, Always, Shape::IoUring;
 };

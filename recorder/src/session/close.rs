@@ -1,6 +1,5 @@
 //! A session's last steps: the last snapshot, `session.stop`, the seal, the catalogue; and the survivors.
 
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use agentrec_store::{ChangeKind, Kind, State as SessionState, diff_trees};
@@ -11,6 +10,7 @@ use serde_json::json;
 
 use super::snapshot::Wanted;
 use super::{End, Input, Session, boottime};
+use crate::mailbox::Inbox;
 use crate::options::{FileCounts, Recording};
 use crate::socket::{Server, State};
 use crate::source::{Control, ExitStatus, Report};
@@ -24,8 +24,8 @@ pub(crate) struct Survivors {
 
 impl Survivors {
     /// Stays their tracer until the last of them has ended.
-    pub(crate) fn wait(mut self, inputs: &Receiver<Input>) {
-        for input in inputs {
+    pub(crate) fn wait(mut self, inputs: &Inbox<Input>) {
+        for input in inputs.iter() {
             match input {
                 Input::Source(Report::CommandExited(_)) => self.command_ended = true,
                 Input::Source(Report::TreeEnded) | Input::SourceFailed(_) => return,
@@ -43,7 +43,7 @@ impl Session {
         &mut self,
         end: End,
         socket: Server,
-        inputs: &Receiver<Input>,
+        inputs: &Inbox<Input>,
     ) -> (Recording, Option<Survivors>) {
         // A front that was stopped along with the command has to hear that it ended.
         if self.status.is_some() && getppid() == self.setup.front {

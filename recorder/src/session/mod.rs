@@ -17,7 +17,7 @@ mod writing;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use agentrec_store::Store;
@@ -31,6 +31,7 @@ use self::processes::Processes;
 use self::snapshot::Snapshots;
 use self::terminal::Terminal;
 use self::writing::Output;
+use crate::mailbox::Inbox;
 use crate::redact::Redactor;
 use crate::setup::Setup;
 use crate::socket::{Connection, Incoming};
@@ -153,7 +154,7 @@ fn clock(id: ClockId) -> i64 {
 
 impl Session {
     /// Records until the session ends.
-    pub(crate) fn run(&mut self, inputs: &Receiver<Input>) -> End {
+    pub(crate) fn run(&mut self, inputs: &Inbox<Input>) -> End {
         loop {
             self.step(inputs, None);
             if let Some(end) = self.end.take() {
@@ -164,7 +165,7 @@ impl Session {
     }
 
     /// Handles the next input; does what is due meanwhile. Returns at `deadline` where nothing comes.
-    fn step(&mut self, inputs: &Receiver<Input>, deadline: Option<Instant>) {
+    fn step(&mut self, inputs: &Inbox<Input>, deadline: Option<Instant>) {
         let now = Instant::now();
         let due = self.has_open_work().then_some(TICK);
         let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
@@ -236,7 +237,7 @@ impl Session {
     }
 
     /// Ends the tree and waits, for a while, until it is gone.
-    pub(crate) fn kill(&mut self, inputs: &Receiver<Input>) {
+    pub(crate) fn kill(&mut self, inputs: &Inbox<Input>) {
         if let Some(control) = &self.control {
             control.kill();
         }
@@ -247,7 +248,7 @@ impl Session {
     }
 
     /// Asks the source for all that happened until now, and handles what comes.
-    fn fence(&mut self, inputs: &Receiver<Input>) {
+    fn fence(&mut self, inputs: &Inbox<Input>) {
         let Some(control) = self.control.clone() else { return };
         self.next_fence += 1;
         control.fence(self.next_fence);

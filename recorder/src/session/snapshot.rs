@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Receiver;
 
 use agentrec_launch::PathMap;
 use agentrec_store::{
@@ -20,6 +19,7 @@ use serde_json::json;
 
 use super::{Input, Reply, Session, boottime, wall_clock};
 use crate::error::chain;
+use crate::mailbox::Inbox;
 use crate::setup::Setup;
 use crate::socket::State;
 use crate::source::OpenId;
@@ -203,14 +203,14 @@ impl Snapshots {
 
 impl Session {
     /// Takes the snapshots that were asked for.
-    pub(super) fn take_wanted(&mut self, inputs: &Receiver<Input>) {
+    pub(super) fn take_wanted(&mut self, inputs: &Inbox<Input>) {
         while let Some(wanted) = self.snapshots.next() {
             self.take_snapshot(wanted, inputs);
         }
     }
 
     /// Reads the roots between two fences of the source, and writes the snapshot.
-    pub(super) fn take_snapshot(&mut self, wanted: Wanted, inputs: &Receiver<Input>) {
+    pub(super) fn take_snapshot(&mut self, wanted: Wanted, inputs: &Inbox<Input>) {
         self.fence(inputs);
         // Reading may take its time: what is there already is safe before.
         let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);

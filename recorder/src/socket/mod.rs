@@ -11,7 +11,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,6 +21,7 @@ pub(crate) use self::connection::Connection;
 use self::connection::Reader;
 pub(crate) use self::line::{Line, Message, Refusal, Request, State, Trigger};
 use crate::error::{Error, Result};
+use crate::mailbox::Outbox;
 use crate::session::Input;
 
 /// Connections at a time; more wait in the listener's queue.
@@ -62,7 +62,7 @@ impl Listener {
     }
 
     /// Starts to listen, on a thread of its own.
-    pub(crate) fn serve(self, inputs: SyncSender<Input>) -> Result<Server> {
+    pub(crate) fn serve(self, inputs: Outbox<Input>) -> Result<Server> {
         let failed = |e| Error::io("serve the local socket", e);
         let (alive, watched) = UnixStream::pair().map_err(failed)?;
         let Self { listener, path } = self;
@@ -88,7 +88,7 @@ impl Drop for Server {
     }
 }
 
-fn serve(listener: &UnixListener, alive: &UnixStream, inputs: &SyncSender<Input>) {
+fn serve(listener: &UnixListener, alive: &UnixStream, inputs: &Outbox<Input>) {
     let mut readers: Vec<Reader> = Vec::new();
     loop {
         let Some(Ready { ended, accept, readable }) = wait(listener, alive, &readers) else {

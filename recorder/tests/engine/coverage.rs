@@ -68,6 +68,7 @@ const TRACEES: &[(&str, &[&str])] = &[
     ("exec", &["execve", "execveat"]),
     ("untraced", &["clone", "clone3"]),
     ("unshare", &["unshare"]),
+    ("affinity", &["sched_getaffinity", "sched_setaffinity"]),
     ("losses", &["ptrace", "io_uring_setup"]),
 ];
 

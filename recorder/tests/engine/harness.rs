@@ -8,9 +8,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 
+use agentrec_recorder::mailbox::{Inbox, mailbox};
 use agentrec_recorder::ptrace::{Error, Filter, Tracer};
 use agentrec_recorder::source::{Captured, Config, Control, ExitStatus, Report};
 use agentrec_trace::Data;
@@ -54,7 +55,7 @@ pub struct Recording {
 /// A program that is being recorded.
 pub struct Running {
     dir: TempDir,
-    reports: Receiver<Report>,
+    reports: Inbox<Report>,
     seen: Vec<Report>,
     control: Control,
     command: JoinHandle<io::Result<(Vec<u8>, Vec<u8>)>>,
@@ -151,7 +152,7 @@ impl Recording {
         let mut pid = [0; 4];
         pid_from.read_exact(&mut pid).unwrap();
         let pid = i32::from_ne_bytes(pid);
-        let (send, reports) = sync_channel(64);
+        let (send, reports) = mailbox();
         let (control_to, control_from) = sync_channel(1);
         let tracer = thread::spawn(move || {
             if let Some(uid) = uid {

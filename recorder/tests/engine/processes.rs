@@ -43,6 +43,14 @@ fn every_way_to_start_a_process() {
 }
 
 #[test]
+fn nobody_sees_that_the_tracer_lends_its_cpu() {
+    for user in User::all() {
+        let lines = Recording::tracee("affinity").user(user).run().lines();
+        assert_eq!(lines.last().map(String::as_str), Some("p1 exit 0"));
+    }
+}
+
+#[test]
 fn children_that_ask_not_to_be_traced_are() {
     let expected = [
         "p1 fork p2 0x800011",
