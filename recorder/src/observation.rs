@@ -229,7 +229,7 @@ pub enum Loss {
     IoUring,
     /// A process traces, or tried to trace, another.
     Tracer,
-    /// A system call of another architecture (32-bit or x32) was not decoded.
+    /// A system call of an architecture that has no table (32-bit on aarch64) was not decoded.
     ForeignArch,
     /// The reserved descriptor holds something else than the session's socket.
     ReservedDescriptor,
@@ -262,7 +262,7 @@ impl Loss {
                 "the process tried to trace another process, which a recorded process cannot be"
             }
             Self::ForeignArch => {
-                "the process made system calls of another architecture (32-bit or x32), which are not decoded"
+                "the process made system calls of another architecture, which are not decoded"
             }
             Self::ReservedDescriptor => {
                 "the descriptor that is kept for the session's socket, and not watched, holds something else"

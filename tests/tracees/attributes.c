@@ -9,7 +9,7 @@ int main(void)
 	int file = must(open("file", O_RDWR | O_CREAT, 0600));
 	must(syscall(SYS_truncate, "file", 100));
 	must(syscall(SYS_ftruncate, file, 50));
-	must(syscall(SYS_fallocate, file, 0, 10, 90));
+	must(syscall(SYS_fallocate, file, 0, LONG(10), LONG(90)));
 	fails(syscall(SYS_truncate, "none", 1), ENOENT);
 	must(syscall(SYS_chmod, "file", 0640));
 	must(syscall(SYS_fchmod, file, 0644));

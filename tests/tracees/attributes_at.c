@@ -19,7 +19,7 @@ int main(void)
 	struct {
 		uint64_t value;
 		uint32_t size, flags;
-	} args = { (uint64_t)"four", 4, 0 };
+	} args = { (uintptr_t)"four", 4, 0 };
 	syscall(SYS_setxattrat, AT_FDCWD, "file", 0, "user.a", &args, sizeof args);
 	syscall(SYS_removexattrat, AT_FDCWD, "file", 0, "user.a");
 	return 0;

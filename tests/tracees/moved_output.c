@@ -7,8 +7,8 @@ int main(int argc, char **argv)
 	(void)argv;
 	int file = must(open("file", O_RDONLY));
 	must(lseek(file, 2, SEEK_SET));
-	off_t from = 7;
 	if (argc > 1) {
+		loff_t from = 7;
 		/* Standard output is a regular file. */
 		must(syscall(SYS_copy_file_range, file, NULL, 1, NULL, 4, 0));
 		must(syscall(SYS_copy_file_range, file, &from, 1, NULL, 3, 0));
@@ -16,10 +16,11 @@ int main(int argc, char **argv)
 		must(syscall(SYS_copy_file_range, file, &from, 1, NULL, 3, 0));
 		return 0;
 	}
+	off_t from = 7;
 	must(sendfile(1, file, NULL, 4));
 	must(sendfile(1, file, &from, 3));
-	from = 0;
-	must(splice(file, &from, 1, NULL, 5, 0));
+	loff_t start = 0;
+	must(splice(file, &start, 1, NULL, 5, 0));
 	/* A name is not needed. */
 	must(unlink("file"));
 	must(splice(file, NULL, 1, NULL, 2, 0));

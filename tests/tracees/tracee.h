@@ -44,6 +44,13 @@ static inline void fails_at(long result, int error, int line)
 /* The call fails with this error. */
 #define fails(call, error) fails_at((long)(call), error, __LINE__)
 
+/* An argument of 64 bits: 32-bit programs hand it over in two. */
+#ifdef __i386__
+#define LONG(value) (value), 0
+#else
+#define LONG(value) (value)
+#endif
+
 /* Waits for a child, which must have ended with code 0. */
 static inline void reap_at(pid_t child, int line)
 {

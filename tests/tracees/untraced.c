@@ -15,6 +15,14 @@ static long clone_keeps(unsigned long flags, unsigned long *after)
 			 : "a"(SYS_clone), "S"(0), "d"(0), "r"(r10), "r"(r8)
 			 : "rcx", "r11", "memory");
 	return result;
+#elif defined(__i386__)
+	long result;
+	*after = flags;
+	__asm__ volatile("int $0x80"
+			 : "=a"(result), "+b"(*after)
+			 : "a"(SYS_clone), "c"(0), "d"(0), "S"(0), "D"(0)
+			 : "memory");
+	return result;
 #else
 	*after = flags;
 	return syscall(SYS_clone, flags, 0, 0, 0, 0);

@@ -1,10 +1,12 @@
 //! Covered calls from their entry to their exit.
 
+use super::abi::Abi;
 use super::decode::Entry;
-use super::syscalls::{self, Row, Shape};
+use super::memory::Word;
+use super::syscalls::{Row, Shape};
 use super::threads::Undo;
 use super::tracee::{Stopped, SyscallInfo, Vanished};
-use super::{Tracer, filter, memory, output};
+use super::{Tracer, memory, output};
 use crate::observation::{Call, Loss, Tid};
 use crate::source::Report;
 
@@ -15,14 +17,12 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         let SyscallInfo::Seccomp { arch, number, args, data } = stopped.syscall_info()? else {
             return stopped.resume(0);
         };
-        if arch != filter::NATIVE_ARCH || data == filter::FOREIGN {
-            // Calls of no architecture end here too: x32 numbers and -1, which is nothing.
-            if number as u32 != u32::MAX {
-                self.lost(tid, Loss::ForeignArch);
-            }
+        let Some(abi) = Abi::of(arch, number) else {
+            self.lost(tid, Loss::ForeignArch);
             return stopped.resume(0);
-        }
-        let Some(row) = syscalls::row(data, number) else { return stopped.resume(0) };
+        };
+        let called = abi.row(data, number).and_then(|row| row.called(tid, args, self.reserved_fd));
+        let Some((row, args)) = called else { return stopped.resume(0) };
         match row.shape {
             Shape::Affinity => {
                 self.lending.give_back();
@@ -35,7 +35,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             _ => {}
         }
         match row.shape {
-            Shape::Clone | Shape::Clone3 => return self.cloning(stopped, row, args),
+            Shape::Clone | Shape::Clone3 => return self.cloning(stopped, abi, row, args),
             _ if self.silent || pointless(row.shape, &args) => return stopped.resume(0),
             _ => {}
         }
@@ -92,22 +92,29 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         match (row.shape, result) {
             (Shape::Exec { at, argv }, Err(_)) => {
                 let Ok(at) = entry.at(at, 0) else { return };
-                let argv = output::arguments(tid, args[usize::from(argv)]);
+                let argv = output::arguments(tid, row.word, args[usize::from(argv)]);
                 return self.observe(tid, Call::ExecFailed { at, argv: &argv }, result);
             }
             (Shape::Write { buffers }, Ok(count)) if count > 0 => {
                 if let Some(stream) = self.model.output(tid, args[0] as i32) {
-                    self.output(tid, stream, buffers, args, count);
+                    let pieces = output::Pieces::new(tid, row.word, buffers, args, count);
+                    self.output(tid, stream, pieces);
                 }
             }
             (Shape::Move { from, offset, to }, Ok(count)) if count > 0 => {
                 let arg = |arg: u8| args[usize::from(arg)];
                 if let Some(stream) = self.model.output(tid, arg(to) as i32) {
-                    self.moved_output(tid, stream, arg(from) as i32, arg(offset), count);
+                    // A tracee that serves the source's file system may be waiting for us.
+                    let (from, offset) = (arg(from) as i32, arg(offset));
+                    let source = match self.kernel.serves_files {
+                        true => None,
+                        false => output::Moved::new(tid, row.word, from, offset, count),
+                    };
+                    self.moved_output(tid, stream, source, count);
                 }
             }
             (Shape::Messages { .. }, Ok(count)) => {
-                match output::message_bytes(tid, args[1], count) {
+                match output::message_bytes(tid, row.word, args[1], count) {
                     Ok(bytes) => result = Ok(bytes),
                     Err(memory::Unreadable) => return self.lost(tid, Loss::Memory),
                 }
@@ -120,16 +127,8 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     }
 
     /// What a write to one of the command's outputs wrote.
-    fn output(
-        &mut self,
-        tid: Tid,
-        stream: i32,
-        buffers: syscalls::Buffers,
-        args: &[u64; 6],
-        count: u64,
-    ) {
+    fn output(&mut self, tid: Tid, stream: i32, mut pieces: output::Pieces) {
         let mut data = std::mem::take(&mut self.scratch);
-        let mut pieces = output::Pieces::new(tid, buffers, args, count);
         loop {
             data.clear();
             match pieces.next(&mut data) {
@@ -145,12 +144,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     }
 
     /// What the kernel moved to one of the command's outputs: read again from where it came.
-    fn moved_output(&mut self, tid: Tid, stream: i32, from: i32, offset: u64, count: u64) {
-        // A tracee that serves the source's file system may be waiting for us.
-        let source = match self.kernel.serves_files {
-            true => None,
-            false => output::Moved::new(tid, from, offset, count),
-        };
+    fn moved_output(&mut self, tid: Tid, stream: i32, source: Option<output::Moved>, count: u64) {
         let mut data = std::mem::take(&mut self.scratch);
         let mut left = count;
         if let Some(mut source) = source {
@@ -170,13 +164,19 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     }
 
     /// clone(2) with CLONE_UNTRACED, or clone3(2), whose flags stand in memory: no child escapes.
-    fn cloning(&mut self, stopped: Stopped, row: &Row, args: [u64; 6]) -> Result<(), Vanished> {
+    fn cloning(
+        &mut self,
+        stopped: Stopped,
+        abi: Abi,
+        row: &Row,
+        args: [u64; 6],
+    ) -> Result<(), Vanished> {
         let tid = stopped.tid();
         const UNTRACED: u64 = libc::CLONE_UNTRACED as u64;
         let flags = match row.shape {
             Shape::Clone => args[0],
             _ => {
-                let Ok(flags) = memory::read_words(tid, args[0], 1) else {
+                let Ok(flags) = memory::read_words(tid, Word::Eight, args[0], 1) else {
                     return stopped.resume(0);
                 };
                 flags[0]
@@ -185,7 +185,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         let undo = if flags & UNTRACED == 0 {
             None
         } else if matches!(row.shape, Shape::Clone) {
-            Some(Undo::first_argument(&stopped, flags & !UNTRACED)?)
+            Some(Undo::first_argument(&stopped, abi, flags & !UNTRACED)?)
         } else {
             stopped.poke(args[0], flags & !UNTRACED)?;
             Some(Undo::Memory { address: args[0], value: flags })

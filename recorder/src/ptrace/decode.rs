@@ -5,7 +5,7 @@
 
 use std::os::fd::RawFd;
 
-use super::memory::{Piece, Unreadable, read_pieces};
+use super::memory::{Piece, Unreadable, Word, read_pieces, words};
 use super::proc::Proc;
 use super::syscalls::{Arg, Place, Row, Shape, Times};
 use crate::observation::{At, Call, Direction, Loss, Tid};
@@ -53,7 +53,7 @@ impl Entry {
                 count += 1;
             }
         }
-        if let Some((address, len)) = row.shape.block(&args) {
+        if let Some((address, len)) = row.shape.block(&args, row.word) {
             pieces[count] = Piece::Block { address, len };
             slots[count] = 2;
             count += 1;
@@ -272,20 +272,24 @@ impl Entry {
         if matches!(self.block, Text::Absent) {
             return Ok([Some(now()); 2]);
         }
-        self.block()?;
-        let nanoseconds = |seconds: u64, rest: i64| {
-            Some((seconds as i64).saturating_mul(1_000_000_000).saturating_add(rest))
+        let word = self.row.map_or(Word::Eight, |row| row.word);
+        let mut values = [0; 4];
+        for (value, found) in values.iter_mut().zip(words(word, self.block()?)) {
+            *value = word.signed(found);
+        }
+        let nanoseconds = |seconds: i64, rest: i64| {
+            Some(seconds.saturating_mul(1_000_000_000).saturating_add(rest))
         };
         Ok([0, 1].map(|which| match form {
-            Times::Seconds => nanoseconds(self.word(which), 0),
+            Times::Seconds => nanoseconds(values[which], 0),
             Times::Microseconds => {
-                let rest = (self.word(2 * which + 1) as i64).saturating_mul(1000);
-                nanoseconds(self.word(2 * which), rest)
+                nanoseconds(values[2 * which], values[2 * which + 1].saturating_mul(1000))
             }
-            Times::Nanoseconds => match self.word(2 * which + 1) as i64 {
+            // Programs of 32 bits leave the upper half of these undefined (kernel/time/time.c, get_timespec64).
+            Times::Nanoseconds => match values[2 * which + 1] & 0xffff_ffff {
                 libc::UTIME_NOW => Some(now()),
                 libc::UTIME_OMIT => None,
-                rest => nanoseconds(self.word(2 * which), rest),
+                rest => nanoseconds(values[2 * which], rest),
             },
         }))
     }
@@ -328,10 +332,10 @@ impl Entry {
         }
     }
 
-    /// A machine word of the block; 0 behind its end.
+    /// Eight bytes of the block; 0 behind its end. (Structures made for all ABIs have fields of that size.)
     pub(super) fn word(&self, index: usize) -> u64 {
         let block = self.block().unwrap_or_default();
-        super::memory::words(block).nth(index).unwrap_or(0)
+        words(Word::Eight, block).nth(index).unwrap_or(0)
     }
 
     fn arg(&self, arg: Arg) -> u64 {

@@ -9,22 +9,12 @@ use std::os::fd::RawFd;
 
 use libc::{c_int, sock_filter, sock_fprog};
 
-use super::syscalls::{Arg, TABLE, When};
+use super::abi::{Abi, NATIVE_ARCH};
+use super::syscalls::{Arg, When};
 use crate::source::Config;
 
-/// What the filter reports for calls of another architecture than this program's.
+/// What the filter reports for calls that no table knows: of another ABI than those in [`Abi`].
 pub(super) const FOREIGN: u32 = 0xffff;
-
-/// The architecture that this program is compiled for, as audit calls it.
-#[cfg(target_arch = "x86_64")]
-pub(super) const NATIVE_ARCH: u32 = 0xc000_003e;
-/// The architecture that this program is compiled for, as audit calls it.
-#[cfg(target_arch = "aarch64")]
-pub(super) const NATIVE_ARCH: u32 = 0xc000_00b7;
-
-/// x32 calls have the architecture of x86-64 and this bit in their number.
-#[cfg(target_arch = "x86_64")]
-pub(super) const X32_BIT: u32 = 0x4000_0000;
 
 /// A filter that is ready to be installed.
 #[derive(Clone, Debug)]
@@ -102,15 +92,51 @@ const fn low_word(arg: Arg) -> u32 {
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 
 fn assemble(reserved_fd: Option<RawFd>) -> Vec<sock_filter> {
-    let mut program = vec![
-        load(ARCH),
-        jump(libc::BPF_JEQ, NATIVE_ARCH, 1, 0),
-        ret(libc::SECCOMP_RET_TRACE | FOREIGN),
-        load(NUMBER),
-    ];
+    let mut program = vec![load(ARCH)];
+    let mut architecture = |arch, calls: Vec<sock_filter>| {
+        program.extend([jump(libc::BPF_JEQ, arch, 1, 0), skip(calls.len())]);
+        program.extend(calls);
+    };
+    architecture(NATIVE_ARCH, native(reserved_fd));
     #[cfg(target_arch = "x86_64")]
-    program.extend([jump(libc::BPF_JGE, X32_BIT, 0, 1), ret(libc::SECCOMP_RET_TRACE | FOREIGN)]);
-    for (index, row) in TABLE.iter().enumerate() {
+    architecture(
+        super::abi::I386_ARCH,
+        [vec![load(NUMBER)], calls(Abi::I386, reserved_fd)].concat(),
+    );
+    program.push(ret(libc::SECCOMP_RET_TRACE | FOREIGN));
+    program
+}
+
+/// Calls of this program's architecture.
+#[cfg(target_arch = "x86_64")]
+fn native(reserved_fd: Option<RawFd>) -> Vec<sock_filter> {
+    use super::abi::{X32_BIT, X32_OWN};
+    // Last: they cost the common calls nothing.
+    let ill_numbered = [
+        jump(libc::BPF_JGE, *X32_OWN.start(), 0, 2),
+        jump(libc::BPF_JGT, *X32_OWN.end(), 1, 0),
+        ret(libc::SECCOMP_RET_TRACE | FOREIGN),
+        ret(ALLOW),
+    ];
+    let mut native = calls(Abi::Native, reserved_fd);
+    native.pop();
+    native.extend(ill_numbered);
+    let mut program = vec![load(NUMBER), jump(libc::BPF_JGE, X32_BIT, 0, 1), skip(native.len())];
+    program.extend(native);
+    program.extend(calls(Abi::X32, reserved_fd));
+    program
+}
+
+/// Calls of this program's architecture.
+#[cfg(not(target_arch = "x86_64"))]
+fn native(reserved_fd: Option<RawFd>) -> Vec<sock_filter> {
+    [vec![load(NUMBER)], calls(Abi::Native, reserved_fd)].concat()
+}
+
+/// Stops the covered calls of one ABI by their number, and lets the others through.
+fn calls(abi: Abi, reserved_fd: Option<RawFd>) -> Vec<sock_filter> {
+    let mut program = Vec::new();
+    for (index, row) in abi.table().iter().enumerate() {
         let block = block(row.when, libc::SECCOMP_RET_TRACE | index as u32, reserved_fd);
         program.push(jump(libc::BPF_JEQ, row.number as u32, 0, block.len() as u8));
         program.extend(block);
@@ -149,6 +175,10 @@ fn jump(test: u32, value: u32, if_true: u8, if_false: u8) -> sock_filter {
     instruction(libc::BPF_JMP | test | libc::BPF_K, value, if_true, if_false)
 }
 
+fn skip(instructions: usize) -> sock_filter {
+    instruction(libc::BPF_JMP | libc::BPF_JA, instructions as u32, 0, 0)
+}
+
 fn ret(action: u32) -> sock_filter {
     instruction(libc::BPF_RET | libc::BPF_K, action, 0, 0)
 }
@@ -160,6 +190,14 @@ fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ABIS: &[(u32, Abi)] = &[
+        (NATIVE_ARCH, Abi::Native),
+        #[cfg(target_arch = "x86_64")]
+        (super::super::abi::I386_ARCH, Abi::I386),
+        #[cfg(target_arch = "x86_64")]
+        (NATIVE_ARCH, Abi::X32),
+    ];
 
     /// What the kernel would answer, for the instructions that the filter is made of.
     fn run(program: &[sock_filter], arch: u32, number: u32, args: [u64; 6]) -> u32 {
@@ -178,10 +216,12 @@ mod tests {
                     let word = &data[k as usize..k as usize + 4];
                     accumulator = u32::from_ne_bytes(word.try_into().unwrap());
                 }
+                libc::BPF_JMP if code & 0xf0 == libc::BPF_JA => at += k as usize,
                 libc::BPF_JMP => {
                     let holds = match code & 0xf0 {
                         libc::BPF_JEQ => accumulator == k,
                         libc::BPF_JGE => accumulator >= k,
+                        libc::BPF_JGT => accumulator > k,
                         libc::BPF_JSET => accumulator & k != 0,
                         other => panic!("jump {other:#x}"),
                     };
@@ -203,16 +243,19 @@ mod tests {
     #[test]
     fn reports_the_row_of_every_covered_call() {
         let program = assemble(Some(1000));
-        for (index, row) in TABLE.iter().enumerate() {
-            let mut args = [0; 6];
-            match row.when {
-                When::Has(arg, bits) => args[usize::from(arg)] = u64::from(bits),
-                When::Is(arg, values) => args[usize::from(arg)] = u64::from(values[0]),
-                When::Always | When::NotReserved(_) => {}
+        for (arch, abi) in ABIS {
+            for (index, row) in abi.table().iter().enumerate() {
+                let mut args = [0; 6];
+                match row.when {
+                    When::Has(arg, bits) => args[usize::from(arg)] = u64::from(bits),
+                    When::Is(arg, values) => args[usize::from(arg)] = u64::from(values[0]),
+                    When::Always | When::NotReserved(_) => {}
+                }
+                let answer = run(&program, *arch, row.number as u32, args);
+                assert_eq!(answer, libc::SECCOMP_RET_TRACE | index as u32, "{abi:?} {}", row.name);
             }
-            let answer = run(&program, NATIVE_ARCH, row.number as u32, args);
-            assert_eq!(answer, libc::SECCOMP_RET_TRACE | index as u32, "{}", row.name);
         }
+        assert!(program.len() < 4096, "the kernel takes no longer one (BPF_MAXINSNS)");
     }
 
     #[test]
@@ -241,12 +284,32 @@ mod tests {
         assert!(!stops(libc::SYS_getppid, [0; 6]));
         assert!(!stops(libc::SYS_futex, [0; 6]));
         let program = assemble(None);
-        const I386: u32 = 0x4000_0003;
-        assert_eq!(run(&program, I386, 5, [0; 6]), libc::SECCOMP_RET_TRACE | FOREIGN);
-        #[cfg(target_arch = "x86_64")]
-        assert_eq!(
-            run(&program, NATIVE_ARCH, X32_BIT | 1, [0; 6]),
-            libc::SECCOMP_RET_TRACE | FOREIGN
-        );
+        let answer = |arch, number| run(&program, arch, number, [0; 6]);
+        // AUDIT_ARCH_ARM, as aarch64 machines may have it.
+        assert_eq!(answer(0x4000_0028, 5), libc::SECCOMP_RET_TRACE | FOREIGN);
+        assert_eq!(answer(NATIVE_ARCH, u32::MAX), ALLOW);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn tells_abis_apart() {
+        use super::super::abi::{I386_ARCH, X32_BIT};
+        let program = assemble(None);
+        let name = |abi: Abi, arch, number| match run(&program, arch, number, [0; 6]) {
+            ALLOW => None,
+            stop => Some(abi.row(stop & 0xffff, u64::from(number)).unwrap().name),
+        };
+        assert_eq!(name(Abi::Native, NATIVE_ARCH, 59), Some("execve"));
+        assert_eq!(name(Abi::I386, I386_ARCH, 11), Some("execve"));
+        assert_eq!(name(Abi::X32, NATIVE_ARCH, X32_BIT | 520), Some("execve"));
+        // munmap(2), time(2), brk(2)
+        assert_eq!(name(Abi::Native, NATIVE_ARCH, 11), None);
+        assert_eq!(name(Abi::I386, I386_ARCH, 13), None);
+        assert_eq!(name(Abi::X32, NATIVE_ARCH, X32_BIT | 12), None);
+        // execve(2) of x32 without its bit.
+        let answer = |number| run(&program, NATIVE_ARCH, number, [0; 6]);
+        assert_eq!(answer(520), libc::SECCOMP_RET_TRACE | FOREIGN);
+        assert_eq!((answer(511), answer(548)), (ALLOW, ALLOW));
+        assert_eq!(Abi::of(NATIVE_ARCH, 520), None);
     }
 }

@@ -10,6 +10,34 @@ use crate::observation::Tid;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unreadable;
 
+/// The size of a pointer and of a `long` in a tracee's memory: what a call points to is laid out by its ABI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    #[cfg(target_arch = "x86_64")]
+    Four,
+    Eight,
+}
+
+impl Word {
+    /// In bytes.
+    pub(super) const fn size(self) -> u64 {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Four => 4,
+            Self::Eight => 8,
+        }
+    }
+
+    /// One of these as a signed number.
+    pub(super) fn signed(self, value: u64) -> i64 {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Four => i64::from(value as i32),
+            Self::Eight => value as i64,
+        }
+    }
+}
+
 /// Linux's smallest page: memory is readable or not in units of at least this.
 const PAGE: u64 = 4096;
 /// Most names are shorter.
@@ -147,16 +175,24 @@ pub(super) fn read_block(
     Err(Unreadable)
 }
 
-/// One machine word each, from an array.
-pub(super) fn read_words(tid: Tid, address: u64, count: usize) -> Result<Vec<u64>, Unreadable> {
+/// Words of an array.
+pub(super) fn read_words(
+    tid: Tid,
+    word: Word,
+    address: u64,
+    count: usize,
+) -> Result<Vec<u64>, Unreadable> {
     let mut bytes = Vec::new();
-    read_block(tid, address, count * 8, &mut bytes)?;
-    Ok(words(&bytes).collect())
+    read_block(tid, address, count * word.size() as usize, &mut bytes)?;
+    Ok(words(word, &bytes).collect())
 }
 
-/// The machine words of a block.
-pub(super) fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
-    bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("8 bytes")))
+/// The words of a block.
+pub(super) fn words(word: Word, bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes.chunks_exact(word.size() as usize).map(|bytes| match bytes {
+        &[a, b, c, d] => u64::from(u32::from_ne_bytes([a, b, c, d])),
+        bytes => u64::from_ne_bytes(bytes.try_into().expect("8 bytes")),
+    })
 }
 
 fn process_vm_read(tid: Tid, remote: &[libc::iovec], local: &mut [u8]) -> io::Result<usize> {

@@ -3,6 +3,7 @@
 //! One thread does it all, since the kernel lets nobody else touch a tracee: it waits for a stop, reads what it has to,
 //! tells the [model](crate::model), and resumes. Everything here needs no privilege beyond tracing one's own processes.
 
+mod abi;
 mod calls;
 mod decode;
 mod doorbell;
@@ -12,11 +13,13 @@ mod memory;
 mod output;
 mod proc;
 mod pulse;
+mod registers;
 mod syscalls;
 mod threads;
 mod tracee;
 
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use crate::mailbox::Outbox;
@@ -69,6 +72,7 @@ pub struct Tracer<I> {
     kernel: Proc,
     reports: Outbox<I>,
     control: Control,
+    reserved_fd: Option<RawFd>,
     bell: Option<Doorbell>,
     lending: Lending,
     pulse: Pulse,
@@ -104,6 +108,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             kernel: Proc::default(),
             reports,
             control: control.clone(),
+            reserved_fd: config.reserved_fd,
             bell: Some(bell),
             lending,
             pulse,

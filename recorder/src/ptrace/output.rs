@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 
-use super::memory::{Unreadable, read_block, read_text, read_words};
+use super::memory::{Unreadable, Word, read_block, read_text, read_words};
 use super::proc::{self, MAX_ARGS};
 use super::syscalls::Buffers;
 use crate::observation::{ArgList, Tid};
@@ -15,7 +15,7 @@ use crate::observation::{ArgList, Tid};
 const MAX_PIECE: u64 = 1 << 20;
 /// What the kernel allows at most (UIO_MAXIOV).
 const MAX_VECTOR: u64 = 1024;
-/// `sizeof(struct mmsghdr)`, and where in it the length stands, in words.
+/// `sizeof(struct mmsghdr)`, and where in it the length stands, in words: with either size of word.
 const MMSGHDR_WORDS: usize = 8;
 const MSG_LEN: usize = 7;
 
@@ -30,14 +30,14 @@ pub(super) struct Pieces {
 
 impl Pieces {
     /// The first `count` bytes of what the call's `args` point to.
-    pub(super) fn new(tid: Tid, buffers: Buffers, args: &[u64; 6], count: u64) -> Self {
+    pub(super) fn new(tid: Tid, word: Word, buffers: Buffers, args: &[u64; 6], count: u64) -> Self {
         let arg = |arg: u8| args[usize::from(arg)];
         let buffers = match buffers {
             Buffers::Flat(address) => Ok(vec![(arg(address), count)]),
-            Buffers::Vector(address, length) => vector(tid, arg(address), arg(length)),
+            Buffers::Vector(address, length) => vector(tid, word, arg(address), arg(length)),
             // struct msghdr: name and its length, then the vector and its length.
-            Buffers::Message(address) => read_words(tid, arg(address), 4)
-                .and_then(|header| vector(tid, header[2], header[3])),
+            Buffers::Message(address) => read_words(tid, word, arg(address), 4)
+                .and_then(|header| vector(tid, word, header[2], header[3])),
         };
         Self { tid, buffers, left: count }
     }
@@ -72,10 +72,10 @@ pub(super) struct Moved {
 impl Moved {
     /// The last `count` bytes before where the call left off: the value at `offset`, or, where that is null, the position
     /// of `fd`. None for what is no regular file, can't be opened, or does not hold them (files in /proc have no size).
-    pub(super) fn new(tid: Tid, fd: RawFd, offset: u64, count: u64) -> Option<Self> {
+    pub(super) fn new(tid: Tid, word: Word, fd: RawFd, offset: u64, count: u64) -> Option<Self> {
         let end = match offset {
             0 => proc::position(tid, fd)?,
-            _ => *read_words(tid, offset, 1).ok()?.first()?,
+            _ => *read_words(tid, word, offset, 1).ok()?.first()?,
         };
         let path = format!("/proc/{tid}/fd/{fd}");
         // Looked at before it is opened: to open a pipe or a device may do something to it.
@@ -100,19 +100,24 @@ impl Moved {
     }
 }
 
-fn vector(tid: Tid, address: u64, count: u64) -> Result<Vec<(u64, u64)>, Unreadable> {
-    let words = read_words(tid, address, 2 * count.min(MAX_VECTOR) as usize)?;
+fn vector(tid: Tid, word: Word, address: u64, count: u64) -> Result<Vec<(u64, u64)>, Unreadable> {
+    let words = read_words(tid, word, address, 2 * count.min(MAX_VECTOR) as usize)?;
     Ok(words.chunks_exact(2).rev().map(|pair| (pair[0], pair[1])).collect())
 }
 
 /// How many bytes went with the first `count` messages of an array of `struct mmsghdr`.
-pub(super) fn message_bytes(tid: Tid, address: u64, count: u64) -> Result<u64, Unreadable> {
-    let words = read_words(tid, address, MMSGHDR_WORDS * count.min(MAX_VECTOR) as usize)?;
+pub(super) fn message_bytes(
+    tid: Tid,
+    word: Word,
+    address: u64,
+    count: u64,
+) -> Result<u64, Unreadable> {
+    let words = read_words(tid, word, address, MMSGHDR_WORDS * count.min(MAX_VECTOR) as usize)?;
     Ok(words.chunks_exact(MMSGHDR_WORDS).map(|header| u64::from(header[MSG_LEN] as u32)).sum())
 }
 
 /// The argument list of an exec that failed. What can't be read ends it: the kernel saw no more either.
-pub(super) fn arguments(tid: Tid, array: u64) -> ArgList {
+pub(super) fn arguments(tid: Tid, word: Word, array: u64) -> ArgList {
     /// Pointers read at once: from an aligned array, these never reach over a page's end.
     const POINTERS: u64 = 16;
     let mut list = ArgList::default();
@@ -120,9 +125,9 @@ pub(super) fn arguments(tid: Tid, array: u64) -> ArgList {
     let mut string = Vec::new();
     let mut at = array;
     'all: loop {
-        let until_block_end = POINTERS - at / 8 % POINTERS;
-        let Ok(pointers) = read_words(tid, at, until_block_end as usize) else { break };
-        at += 8 * until_block_end;
+        let until_block_end = POINTERS - at / word.size() % POINTERS;
+        let Ok(pointers) = read_words(tid, word, at, until_block_end as usize) else { break };
+        at += word.size() * until_block_end;
         for pointer in pointers {
             string.clear();
             // MAX_ARG_STRLEN: the kernel takes no longer string.

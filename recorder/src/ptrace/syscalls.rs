@@ -1,9 +1,15 @@
 //! The covered system calls: one table from which the filter, the decoder and the tests are made.
 //!
 //! A row says when the filter stops the call, where its arguments are, and whether its result is needed (an exit
-//! stop costs as much as the entry). To add a call, add a row here and its tracee to `tests/engine.rs`.
+//! stop costs as much as the entry). To add a call, add a row here, its number to the tables in `abi/` (their tests
+//! say which), and its tracee to `tests/engine/coverage.rs`.
+
+use std::os::fd::RawFd;
 
 use libc::c_long;
+
+use super::abi::Given;
+use super::memory::Word;
 
 /// Position of an argument, from 0.
 pub(super) type Arg = u8;
@@ -15,6 +21,10 @@ pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) when: When,
     pub(super) shape: Shape,
+    /// How its registers become the arguments that the shape speaks of.
+    pub(super) given: Given,
+    /// Pointers and longs in what it points to.
+    pub(super) word: Word,
 }
 
 /// Which calls the filter stops.
@@ -28,6 +38,19 @@ pub(super) enum When {
     Is(Arg, &'static [u32]),
     /// Those whose argument has one of these bits.
     Has(Arg, u32),
+}
+
+impl When {
+    /// Whether a call with these arguments is one of them: for calls whose arguments the filter doesn't see.
+    pub(super) fn admits(self, args: &[u64; 6], reserved_fd: Option<RawFd>) -> bool {
+        let low = |arg: Arg| args[usize::from(arg)] as u32;
+        match self {
+            Self::Always => true,
+            Self::NotReserved(arg) => reserved_fd != Some(low(arg) as RawFd),
+            Self::Is(arg, values) => values.contains(&low(arg)),
+            Self::Has(arg, bits) => low(arg) & bits != 0,
+        }
+    }
 }
 
 /// Where a call says what it means to touch.
@@ -229,7 +252,7 @@ impl Shape {
     }
 
     /// A structure to read at entry: its address and size.
-    pub(super) fn block(self, args: &[u64; 6]) -> Option<(u64, usize)> {
+    pub(super) fn block(self, args: &[u64; 6], word: Word) -> Option<(u64, usize)> {
         let arg = |arg: Arg| args[usize::from(arg)];
         let (address, size) = match self {
             // `struct open_how` can only grow, and its fields of today come first.
@@ -237,7 +260,8 @@ impl Shape {
             Self::Ioctl if arg(1) as u32 == libc::FICLONERANGE as u32 => (arg(2), 8),
             Self::Connect => (arg(1), (arg(2) as u32 as u64).min(128)),
             Self::Utime { times, form, .. } => {
-                (arg(times), if form == Times::Seconds { 16 } else { 32 })
+                let words = if form == Times::Seconds { 2 } else { 4 };
+                (arg(times), words * word.size())
             }
             Self::SetXattrAt { args, .. } => (arg(args), 16),
             Self::Clone3 => (arg(0), 8),
@@ -273,6 +297,8 @@ macro_rules! rows {
             name: stringify!($name),
             when: $when,
             shape: $shape,
+            given: Given::Whole,
+            word: Word::Eight,
         } ),*]
     };
 }
@@ -399,25 +425,3 @@ pub(super) const TABLE: &[Row] = rows! {
 const SYS_FCHMODAT2: c_long = 452;
 const SYS_SETXATTRAT: c_long = 463;
 const SYS_REMOVEXATTRAT: c_long = 466;
-
-/// The row that the filter means by `data`, if it is one for this call: a tracee's own filter may say anything.
-pub(super) fn row(data: u32, number: u64) -> Option<&'static Row> {
-    let is = |row: &&Row| row.number as u64 == number;
-    TABLE.get(data as usize).filter(is).or_else(|| TABLE.iter().find(is))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_call_has_one_row() {
-        for (index, row) in TABLE.iter().enumerate() {
-            let found = super::row(index as u32, row.number as u64).unwrap();
-            assert_eq!(found.name, row.name);
-            let others = TABLE.iter().filter(|other| other.number == row.number);
-            assert_eq!(others.count(), 1, "{}", row.name);
-        }
-        assert!(super::row(0, 100_000).is_none());
-    }
-}

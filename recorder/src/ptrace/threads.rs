@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::abi::Abi;
 use super::decode::Entry;
 use super::proc;
+use super::registers::{self, Start};
 use super::tracee::{Stop, Stopped, Vanished};
 use crate::observation::{Tid, Usage};
 use crate::source::ExitStatus;
@@ -43,58 +45,32 @@ impl Thread {
 /// What the tracer changed in a tracee for the length of one call.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Undo {
-    /// The register of the first argument, which the kernel preserves across calls.
-    FirstArgument(u64),
-    /// A word of memory.
+    /// The register of the first argument, which x86 preserves across calls.
+    FirstArgument { abi: Abi, value: u64 },
+    /// Eight bytes of memory.
     Memory { address: u64, value: u64 },
 }
 
 impl Undo {
     /// Changes the first argument of the call that `stopped` goes into.
-    pub(super) fn first_argument(stopped: &Stopped, value: u64) -> Result<Self, Vanished> {
-        let mut registers = stopped.registers()?;
-        let old = std::mem::replace(first_argument(&mut registers), value);
-        stopped.set_registers(registers)?;
-        Ok(Self::FirstArgument(old))
+    pub(super) fn first_argument(
+        stopped: &Stopped,
+        abi: Abi,
+        value: u64,
+    ) -> Result<Self, Vanished> {
+        let value = registers::replace_first_argument(stopped, abi, value)?;
+        Ok(Self::FirstArgument { abi, value })
     }
 
     /// Puts it back.
     pub(super) fn apply(self, stopped: &Stopped) -> Result<(), Vanished> {
         match self {
-            // In the parent on aarch64 the register holds the result by now.
-            #[cfg(target_arch = "aarch64")]
-            Self::FirstArgument(_) => Ok(()),
-            #[cfg(target_arch = "x86_64")]
-            Self::FirstArgument(value) => {
-                let mut registers = stopped.registers()?;
-                *first_argument(&mut registers) = value;
-                stopped.set_registers(registers)
+            Self::FirstArgument { abi, value } => {
+                registers::restore_first_argument(stopped, abi, value)
             }
             Self::Memory { address, value } => stopped.poke(address, value),
         }
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn first_argument(registers: &mut libc::user_regs_struct) -> &mut u64 {
-    &mut registers.rdi
-}
-
-#[cfg(target_arch = "aarch64")]
-fn first_argument(registers: &mut libc::user_regs_struct) -> &mut u64 {
-    &mut registers.regs[0]
-}
-
-/// The call that a thread is in; None where it is not of this architecture.
-#[cfg(target_arch = "x86_64")]
-fn current_call(registers: &libc::user_regs_struct) -> Option<libc::c_long> {
-    // The code segment of 64-bit user code (arch/x86/include/asm/segment.h, __USER_CS).
-    (registers.cs == 0x33).then_some(registers.orig_rax as libc::c_long)
-}
-
-#[cfg(target_arch = "aarch64")]
-fn current_call(registers: &libc::user_regs_struct) -> Option<libc::c_long> {
-    Some(registers.regs[8] as libc::c_long)
 }
 
 /// The flags with which `stopped`, at its fork stop, started `child`.
@@ -103,19 +79,18 @@ pub(super) fn clone_flags(
     thread: Option<&Thread>,
     child: Tid,
 ) -> Result<u64, Vanished> {
-    let mut registers = stopped.registers()?;
-    Ok(match current_call(&registers) {
-        Some(libc::SYS_clone3) => thread.map_or(0, |thread| thread.clone3_flags),
-        Some(libc::SYS_clone) => match thread.and_then(|thread| thread.undo) {
-            Some(Undo::FirstArgument(flags)) => flags,
-            _ => *first_argument(&mut registers),
+    Ok(match registers::start(stopped)? {
+        Some(Start::Clone3) => thread.map_or(0, |thread| thread.clone3_flags),
+        Some(Start::Clone(flags)) => match thread.and_then(|thread| thread.undo) {
+            Some(Undo::FirstArgument { .. }) => flags | libc::CLONE_UNTRACED as u64,
+            _ => flags,
         },
         #[cfg(target_arch = "x86_64")]
-        Some(libc::SYS_fork) => 0,
+        Some(Start::Fork) => 0,
         #[cfg(target_arch = "x86_64")]
-        Some(libc::SYS_vfork) => (libc::CLONE_VFORK | libc::CLONE_VM) as u64,
-        // A 32-bit program: all that matters is whether this is a thread.
-        _ => match proc::family(child) {
+        Some(Start::Vfork) => (libc::CLONE_VFORK | libc::CLONE_VM) as u64,
+        // All that matters is whether this is a thread.
+        None => match proc::family(child) {
             Some((process, _)) if process != child => THREAD_FLAGS,
             _ => 0,
         },

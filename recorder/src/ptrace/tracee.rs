@@ -5,7 +5,6 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::ptr;
 
 use libc::{c_int, c_uint, c_void};
 
@@ -155,10 +154,7 @@ impl Stopped {
 
     /// The call that it goes into or comes out of.
     pub(super) fn syscall_info(&self) -> Result<SyscallInfo, Vanished> {
-        // SAFETY: the structure is plain numbers, for which zero is a value.
-        let mut info: libc::ptrace_syscall_info = unsafe { std::mem::zeroed() };
-        let size = size_of_val(&info);
-        self.request(libc::PTRACE_GET_SYSCALL_INFO, size, &raw mut info as usize)?;
+        let info = self.info()?;
         Ok(match info.op {
             libc::PTRACE_SYSCALL_INFO_SECCOMP => {
                 // SAFETY: `op` says which member the kernel filled in, and any bits are numbers.
@@ -183,22 +179,52 @@ impl Stopped {
         })
     }
 
-    /// The general registers.
+    /// The architecture of the call that it is in, at any stop.
+    pub(super) fn arch(&self) -> Result<u32, Vanished> {
+        self.info().map(|info| info.arch)
+    }
+
+    fn info(&self) -> Result<libc::ptrace_syscall_info, Vanished> {
+        // SAFETY: the structure is plain numbers, for which zero is a value.
+        let mut info: libc::ptrace_syscall_info = unsafe { std::mem::zeroed() };
+        let size = size_of_val(&info);
+        self.request(libc::PTRACE_GET_SYSCALL_INFO, size, &raw mut info as usize)?;
+        Ok(info)
+    }
+
+    /// The general registers, by their names in 64-bit code for 32-bit tracees too (PTRACE_GETREGSET would have theirs).
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn registers(&self) -> Result<libc::user_regs_struct, Vanished> {
+        // SAFETY: the structure is plain numbers, for which zero is a value.
+        let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
+        self.request(libc::PTRACE_GETREGS, 0, &raw mut registers as usize)?;
+        Ok(registers)
+    }
+
+    /// Changes one general register: the one at this offset in `user_regs_struct`, with which `struct user` begins.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn set_register(&self, offset: usize, value: u64) -> Result<(), Vanished> {
+        self.request(libc::PTRACE_POKEUSER, offset, value as usize)
+    }
+
+    /// The general registers. Not of a 32-bit tracee, which has others.
+    #[cfg(target_arch = "aarch64")]
     pub(super) fn registers(&self) -> Result<libc::user_regs_struct, Vanished> {
         // SAFETY: the structure is plain numbers, for which zero is a value.
         let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
         let mut area = io_vec(&mut registers);
-        self.request(PTRACE_GETREGSET, NT_PRSTATUS, &raw mut area as usize)?;
+        self.request(libc::PTRACE_GETREGSET, NT_PRSTATUS, &raw mut area as usize)?;
         Ok(registers)
     }
 
     /// Changes the general registers.
+    #[cfg(target_arch = "aarch64")]
     pub(super) fn set_registers(
         &self,
         mut registers: libc::user_regs_struct,
     ) -> Result<(), Vanished> {
         let mut area = io_vec(&mut registers);
-        self.request(PTRACE_SETREGSET, NT_PRSTATUS, &raw mut area as usize)
+        self.request(libc::PTRACE_SETREGSET, NT_PRSTATUS, &raw mut area as usize)
     }
 
     /// Changes 8 bytes of its memory.
@@ -216,12 +242,12 @@ impl Stopped {
     }
 }
 
-const PTRACE_GETREGSET: c_uint = 0x4204;
-const PTRACE_SETREGSET: c_uint = 0x4205;
+#[cfg(target_arch = "aarch64")]
 const NT_PRSTATUS: usize = 1;
 
+#[cfg(target_arch = "aarch64")]
 fn io_vec<T>(value: &mut T) -> libc::iovec {
-    libc::iovec { iov_base: ptr::from_mut(value).cast(), iov_len: size_of::<T>() }
+    libc::iovec { iov_base: std::ptr::from_mut(value).cast(), iov_len: size_of::<T>() }
 }
 
 fn request(what: c_uint, tid: Tid, address: usize, data: usize) -> io::Result<()> {

@@ -88,6 +88,7 @@ fn every_covered_call_has_a_tracee() {
 #[test]
 fn every_tracee_makes_its_calls_and_has_a_test() {
     let tests = [
+        include_str!("abis.rs"),
         include_str!("descriptors.rs"),
         include_str!("files.rs"),
         include_str!("losses.rs"),

@@ -7,8 +7,8 @@ use std::os::unix::fs::{PermissionsExt, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
+use std::sync::{LazyLock, Mutex};
 use std::thread::{self, JoinHandle};
 
 use agentrec_recorder::mailbox::{Inbox, mailbox};
@@ -39,6 +39,52 @@ impl User {
         // SAFETY: reads an id.
         let root = unsafe { libc::geteuid() } == 0;
         if root { vec![Self::Same, Self::Nobody] } else { vec![Self::Same] }
+    }
+}
+
+/// What a tracee is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abi {
+    /// What the tests are compiled for.
+    Native,
+    /// 32-bit x86.
+    I386,
+}
+
+impl Abi {
+    /// All that programs can be compiled for here. That i386 is not missing by accident is a test of its own.
+    pub fn all() -> Vec<Self> {
+        if Self::can_compile_i386() { vec![Self::Native, Self::I386] } else { vec![Self::Native] }
+    }
+
+    /// Whether the C compiler makes 32-bit programs, and they run.
+    pub fn can_compile_i386() -> bool {
+        static CAN: LazyLock<bool> = LazyLock::new(|| {
+            let dir = tempfile::tempdir().unwrap();
+            let (source, program) = (dir.path().join("empty.c"), dir.path().join("empty"));
+            fs::write(&source, "#include <stdlib.h>\nint main(void) { exit(0); }\n").unwrap();
+            let compiled = Command::new("cc")
+                .args(["-m32", "-static", "-o"])
+                .args([&program, &source])
+                .stderr(Stdio::null())
+                .status();
+            compiled.is_ok_and(|status| status.success())
+                && Command::new(&program).status().is_ok_and(|status| status.success())
+        });
+        cfg!(target_arch = "x86_64") && *CAN
+    }
+
+    /// The compiler's option.
+    fn option(self) -> Option<&'static str> {
+        (self == Self::I386).then_some("-m32")
+    }
+
+    /// Where programs of this ABI are kept.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Native => "tracees",
+            Self::I386 => "tracees-i386",
+        }
     }
 }
 
@@ -82,12 +128,14 @@ impl Recording {
 
     /// The program that `tests/tracees/NAME.c` becomes, in a directory of its own as `tracee`.
     pub fn tracee(name: &str) -> Self {
+        Self::tracee_for(Abi::Native, name)
+    }
+
+    /// The same, compiled for this ABI.
+    pub fn tracee_for(abi: Abi, name: &str) -> Self {
         let recording = Self::program("");
         let program = recording.dir.path().join("tracee");
-        // By another process: what this one has open for writing, a child of another test may have too, for a
-        // moment, and then it can't be executed (ETXTBSY).
-        let copied = Command::new("cp").arg(compiled(name)).arg(&program).status().unwrap();
-        assert!(copied.success());
+        copy_tracee(abi, name, &program);
         Self { program, ..recording }
     }
 
@@ -174,12 +222,20 @@ impl Recording {
     }
 }
 
+/// Puts the program that `tests/tracees/NAME.c` becomes where it can be executed.
+pub fn copy_tracee(abi: Abi, name: &str, to: &Path) {
+    // By another process: what this one has open for writing, a child of another test may have too, for a moment, and
+    // then it can't be executed (ETXTBSY).
+    let copied = Command::new("cp").arg(compiled(abi, name)).arg(to).status().unwrap();
+    assert!(copied.success());
+}
+
 /// Compiles a tracee, once for all tests.
-fn compiled(name: &str) -> PathBuf {
+fn compiled(abi: Abi, name: &str) -> PathBuf {
     static COMPILING: Mutex<()> = Mutex::new(());
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tracees");
     let source = sources.join(name).with_extension("c");
-    let into = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tracees");
+    let into = Path::new(env!("CARGO_TARGET_TMPDIR")).join(abi.folder());
     let program = into.join(name);
     let _one_at_a_time = COMPILING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let modified = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified());
@@ -191,7 +247,9 @@ fn compiled(name: &str) -> PathBuf {
     // Static: a dynamic linker opens files of its own. Renamed: tests may run in several processes.
     let fresh = into.join(format!("{name}.{}", std::process::id()));
     let status = Command::new("cc")
-        .args(["-static", "-O1", "-pthread", "-Wall", "-Werror", "-Wno-nonnull", "-o"])
+        .args(["-static", "-O1", "-pthread", "-Wall", "-Werror", "-Wno-nonnull"])
+        .args(abi.option())
+        .arg("-o")
         .args([&fresh, &source])
         .status()
         .expect("a C compiler is there");
@@ -336,15 +394,23 @@ impl Recorded {
     }
 }
 
-/// Runs a tracee as everybody and compares all its events but the first exec and the last exit, which is with code 0.
+/// Runs a tracee for every ABI, as everybody, and compares all its events but the first exec and the last exit, which
+/// is with code 0.
 pub fn expect(name: &str, prepare: impl Fn(&Path), expected: &[&str]) {
+    for abi in Abi::all() {
+        expect_for(abi, name, &prepare, expected);
+    }
+}
+
+/// The same for one ABI.
+pub fn expect_for(abi: Abi, name: &str, prepare: impl Fn(&Path), expected: &[&str]) {
     for user in User::all() {
-        let recorded = Recording::tracee(name).with(&prepare).user(user).run();
+        let recorded = Recording::tracee_for(abi, name).with(&prepare).user(user).run();
         let lines = recorded.lines();
         let shown = lines.join("\n");
         let [first, between @ .., last] = &lines[..] else { panic!("too few events:\n{shown}") };
-        assert_eq!(first, "p1 exec tracee [tracee] []", "as {user:?}:\n{shown}");
-        assert_eq!(last, "p1 exit 0", "as {user:?}:\n{shown}");
-        assert!(between == expected, "as {user:?}: events:\n{shown}");
+        assert_eq!(first, "p1 exec tracee [tracee] []", "{abi:?} as {user:?}:\n{shown}");
+        assert_eq!(last, "p1 exit 0", "{abi:?} as {user:?}:\n{shown}");
+        assert!(between == expected, "{abi:?} as {user:?}: events:\n{shown}");
     }
 }

@@ -1,6 +1,6 @@
 //! Where the tracer can't follow, it says so.
 
-use super::harness::{Recording, User, expect};
+use super::harness::{Recording, User};
 
 #[test]
 fn tracers_and_io_uring() {
@@ -20,16 +20,4 @@ fn tracers_and_io_uring() {
         ];
         assert_eq!(lines, expected);
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[test]
-fn calls_of_another_architecture() {
-    let expected = [
-        "p1 lost process: the process made system calls of another architecture (32-bit or x32), \
-         which are not decoded",
-        "p1 open after w|creat 600 = 3 created",
-        "p1 close after r0 w0",
-    ];
-    expect("foreign", |_| (), &expected);
 }

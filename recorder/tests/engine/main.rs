@@ -2,6 +2,7 @@
 //!
 //! Run as root, most tests run twice: as root, and with tracer and tracee as a user without any right.
 
+mod abis;
 mod coverage;
 mod descriptors;
 mod files;
