@@ -142,7 +142,11 @@ impl Front<'_> {
                     match info.signal {
                         libc::SIGCHLD => self.reap(),
                         // The link closes with this process's end, and the recorder throws away what it has.
-                        libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT => {
+                        libc::SIGINT
+                        | libc::SIGTERM
+                        | libc::SIGHUP
+                        | libc::SIGQUIT
+                        | libc::SIGALRM => {
                             return Ok(Some(info.signal));
                         }
                         _ => {}
@@ -248,8 +252,8 @@ impl Front<'_> {
             match (info.signal, self.state.agent_status) {
                 (libc::SIGCHLD, _) => self.reap(),
                 // The terminal sent it to the whole foreground group: the agent has it already.
-                _ if info.from_kernel => {}
-                (signal, None) => signals::send(agent, signal),
+                _ if info.from_terminal => {}
+                (_, None) => signals::forward(agent, &info),
                 // Only descendants are left, and somebody is tired of waiting for them.
                 (libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT, Some(_)) => {
                     self.link.send(&FromFront::Close).ok();

@@ -22,9 +22,28 @@ pub(super) struct Signals {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Info {
     pub(super) signal: i32,
-    /// Sent by the kernel, such as by the terminal for Ctrl-C, not by a process.
-    pub(super) from_kernel: bool,
+    /// The terminal sent it to the job, which the command is part of, such as for Ctrl-C.
+    pub(super) from_terminal: bool,
+    /// What sigqueue(3) sent along, and who it was.
+    queued: Option<Queued>,
 }
+
+/// The kernel's siginfo_t as sigqueue(3) fills it in (include/uapi/asm-generic/siginfo.h, 64-bit).
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Queued {
+    signal: i32,
+    errno: i32,
+    code: i32,
+    padding: i32,
+    pid: u32,
+    uid: u32,
+    value: u64,
+    rest: [u64; 12],
+}
+
+/// What the kernel sends of which the command hears nothing: timers of this process, which survive its exec (alarm(2)).
+const TIMERS: [i32; 3] = [libc::SIGALRM, libc::SIGVTALRM, libc::SIGPROF];
 
 /// What is left as it is: what can't be blocked, and what the processor raises.
 const LEFT_ALONE: [i32; 9] = [
@@ -69,7 +88,19 @@ impl Signals {
     /// The next signal that waits.
     pub(super) fn read(&self) -> Option<Info> {
         let info = self.fd.read_signal().ok().flatten()?;
-        Some(Info { signal: info.ssi_signo as i32, from_kernel: info.ssi_code == libc::SI_KERNEL })
+        let signal = info.ssi_signo as i32;
+        let queued = (info.ssi_code == libc::SI_QUEUE).then_some(Queued {
+            signal,
+            errno: 0,
+            code: libc::SI_QUEUE,
+            padding: 0,
+            pid: info.ssi_pid,
+            uid: info.ssi_uid,
+            value: info.ssi_ptr,
+            rest: [0; 12],
+        });
+        let from_terminal = info.ssi_code == libc::SI_KERNEL && !TIMERS.contains(&signal);
+        Some(Info { signal, from_terminal, queued })
     }
 
     /// Forgets `signal` where it waits.
@@ -119,6 +150,18 @@ pub(super) fn send(pid: Pid, signal: i32) {
     // SAFETY: kill(2) takes no pointer.
     unsafe {
         libc::kill(pid.as_raw(), signal);
+    }
+}
+
+/// Sends on what arrived here, with its payload.
+pub(super) fn forward(pid: Pid, info: &Info) {
+    let Some(queued) = info.queued else { return send(pid, info.signal) };
+    // SAFETY: the kernel reads a siginfo_t, which `queued` is as long as. A full queue is the sender's error elsewhere.
+    let done = unsafe {
+        libc::syscall(libc::SYS_rt_sigqueueinfo, pid.as_raw(), info.signal, &raw const queued)
+    };
+    if done != 0 {
+        send(pid, info.signal);
     }
 }
 
