@@ -200,6 +200,62 @@ pub enum Call<'a> {
     Chdir {
         at: At<'a>,
     },
+    /// `source` is a path only where the flags say so (MS_BIND, MS_MOVE).
+    Mount {
+        source: Option<&'a [u8]>,
+        target: At<'a>,
+        fstype: &'a [u8],
+        flags: u64,
+    },
+    Umount {
+        target: At<'a>,
+        flags: u64,
+    },
+    PivotRoot {
+        new: At<'a>,
+        old: At<'a>,
+    },
+    Chroot {
+        at: At<'a>,
+    },
+    SetNs {
+        fd: RawFd,
+        flags: u32,
+    },
+    /// open_tree(2), fspick(2): the result is a descriptor for what is mounted there.
+    OpenTree {
+        at: At<'a>,
+        cloexec: bool,
+    },
+    /// The result is a descriptor for a file system of this type to be.
+    FsOpen {
+        fstype: &'a [u8],
+        cloexec: bool,
+    },
+    /// fsconfig(2) named what is to be mounted.
+    FsSource {
+        fd: RawFd,
+        source: &'a [u8],
+    },
+    /// The result is a descriptor for a mount that is nowhere yet.
+    FsMount {
+        fd: RawFd,
+        cloexec: bool,
+    },
+    MoveMount {
+        from: At<'a>,
+        to: At<'a>,
+        flags: u64,
+    },
+    /// fsconfig(2) changed the options of what is mounted.
+    Reconfigure {
+        fd: RawFd,
+    },
+    /// `flags` are those that were set.
+    MountSetAttr {
+        at: At<'a>,
+        flags: u64,
+    },
     /// The result is the new descriptor.
     Socket {
         family: i32,

@@ -803,17 +803,19 @@ events! {
         /// Error number of a failed call.
         errno: Option<i32>,
     }
-    /// The mount table changed for a process.
+    /// The mount table changed, or another part of it is what a process sees.
     Sys "mount" Mount<'a> {
-        /// `mount`, `umount`, `pivot_root`, `move_mount`, `chroot`, `unshare` or `setns`.
+        /// The call: `mount`, `umount`, `pivot_root`, `move_mount`, `mount_setattr`, `fsconfig` (FSCONFIG_CMD_RECONFIGURE),
+        /// `chroot`, `unshare` or `setns`.
         #[serde(borrow)] op: Cow<'a, str>,
-        /// What is mounted.
+        /// What is mounted: a path with MS_BIND and MS_MOVE, else as it was given; the new root of `pivot_root`; the
+        /// namespace of `setns`.
         #[serde(borrow)] source: Bytes<'a>,
-        /// Where.
+        /// Where; where the old root went to of `pivot_root`.
         #[serde(borrow)] target: Bytes<'a>,
         /// File system type.
         #[serde(borrow)] fstype: Bytes<'a>,
-        /// Flags of the call.
+        /// Flags of the call; those that were set of `mount_setattr`.
         flags: u64,
         /// Error number of a failed call.
         errno: Option<i32>,

@@ -97,7 +97,7 @@ impl Model {
                 let path = named!(at);
                 if errno.is_none() {
                     let physical = kernel.working_directory(tid).unwrap_or_else(|| path.to_vec());
-                    self.dirs.get_mut(task.dir).path = physical;
+                    self.fs.get_mut(task.fs).cwd = physical;
                 }
                 event!(DirChange { path: path });
             }
@@ -115,7 +115,7 @@ impl Model {
                     path: path,
                     argv: argv.iter().map(|arg| arg.to_vec().into()).collect(),
                     argv_len: argv.cut,
-                    cwd: self.dirs.get(task.dir).path.clone().into(),
+                    cwd: self.fs.get(task.fs).cwd.clone().into(),
                     env: Vec::new(),
                     exe: None,
                     pid: task.process as u32,
@@ -184,19 +184,13 @@ impl Model {
             },
             // ENOENT, and no file: nothing to make absolute.
             At::Path { path: b"", .. } => Some(Vec::new()),
-            At::Path { path, .. } if path[0] == b'/' => {
-                Some(paths::absolute(b"", path, |name| kernel.is_symlink(tid, name)))
-            }
-            At::Path { dir: None, path } => {
-                let base = &self.dirs.get(task.dir).path;
-                Some(paths::absolute(base, path, |name| kernel.is_symlink(tid, name)))
-            }
-            At::Path { dir: Some(fd), path } => {
+            At::Path { dir: Some(fd), path } if path[0] != b'/' => {
                 let Some(base) = self.base(tid, task, fd, kernel) else {
                     return Some(path.to_vec());
                 };
-                Some(paths::absolute(&base, path, |name| kernel.is_symlink(tid, name)))
+                Some(self.fs.get(task.fs).absolute(tid, Some(&base), path, kernel))
             }
+            At::Path { path, .. } => Some(self.fs.get(task.fs).absolute(tid, None, path, kernel)),
         }
     }
 
@@ -230,7 +224,10 @@ impl Model {
                 *path = new;
             }
         };
-        self.dirs.iter_mut().for_each(|dir| fix(&mut dir.path));
+        self.fs.iter_mut().for_each(|fs| {
+            fix(&mut fs.cwd);
+            fix(&mut fs.root);
+        });
         for description in self.descriptions.iter_mut() {
             fix(&mut description.path);
             description.base.as_mut().map(fix);

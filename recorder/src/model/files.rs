@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
 
+use super::mounts::MountFd;
 use crate::observation::Direction;
 
 /// A number in the slab of descriptions; [`OpenId`](crate::source::OpenId) outside of the model.
@@ -17,6 +18,8 @@ pub(super) struct Description {
     /// What the kernel calls it: asked once a name is resolved against it, renames followed.
     pub(super) base: Option<Vec<u8>>,
     pub(super) kind: Kind,
+    /// For descriptors of the mount calls.
+    pub(super) mount: Option<Box<MountFd>>,
     /// An event says how it began.
     pub(super) has_event: bool,
     /// Tables that hold it.
@@ -38,7 +41,7 @@ pub(super) enum Kind {
 
 impl Description {
     pub(super) fn new(path: Vec<u8>, kind: Kind, has_event: bool) -> Self {
-        Self { path, base: None, kind, has_event, tables: 0 }
+        Self { path, base: None, kind, mount: None, has_event, tables: 0 }
     }
 }
 

@@ -8,6 +8,7 @@
 mod address;
 mod describe;
 mod files;
+mod mounts;
 mod paths;
 mod slab;
 mod tables;
@@ -25,6 +26,7 @@ use agentrec_trace::{Event, ProcId, Source};
 use crate::observation::{ArgList, At, Call, Direction, Loss, Observation, Tid, Usage, split_nul};
 use crate::source::{Captured, Config, ExitStatus, OpenId};
 use files::{Description, DescriptionId, FileTable, Kind};
+use mounts::Fs;
 use slab::Slab;
 
 /// What a model may ask about a thread that stands still. An engine that can't answer says None, and the model
@@ -34,7 +36,11 @@ pub trait Kernel {
     fn working_directory(&mut self, tid: Tid) -> Option<Vec<u8>>;
     /// The absolute path of what a descriptor names; None for what has none.
     fn descriptor(&mut self, tid: Tid, fd: RawFd) -> Option<Vec<u8>>;
-    /// Whether an absolute path of the thread's is a symbolic link.
+    /// The thread's root directory; `/` where that is no other than the recorder's.
+    fn root(&mut self, tid: Tid) -> Option<Vec<u8>>;
+    /// The number of the thread's mount namespace.
+    fn mount_namespace(&mut self, tid: Tid) -> Option<u64>;
+    /// Whether an absolute path, taken from the thread's root, is a symbolic link.
     fn is_symlink(&mut self, tid: Tid, path: &[u8]) -> bool;
     /// All open descriptors with what they name, as /proc/PID/fd says.
     fn descriptors(&mut self, tid: Tid) -> Vec<(RawFd, Vec<u8>)>;
@@ -45,7 +51,8 @@ pub trait Kernel {
 struct Task {
     process: Tid,
     files: u32,
-    dir: u32,
+    /// Root and working directory.
+    fs: u32,
 }
 
 #[derive(Debug)]
@@ -58,20 +65,13 @@ struct Process {
     lost: BTreeSet<Loss>,
 }
 
-/// A working directory, physical; shared by tasks with CLONE_FS.
-#[derive(Debug)]
-struct WorkDir {
-    path: Vec<u8>,
-    users: u32,
-}
-
 /// The state of the tree. Pure: asks the kernel only through [`Kernel`].
 #[derive(Debug)]
 pub struct Model {
     tasks: HashMap<Tid, Task>,
     processes: HashMap<Tid, Process>,
     files: Slab<FileTable>,
-    dirs: Slab<WorkDir>,
+    fs: Slab<Fs>,
     descriptions: Slab<Description>,
     last_proc: u32,
     root: Tid,
@@ -118,16 +118,15 @@ impl Model {
             env.push(0);
         }
         let mut files = Slab::new();
-        let mut dirs = Slab::new();
+        let mut fs_slab = Slab::new();
         let table = files.insert(FileTable::default().inherit());
-        let dir =
-            dirs.insert(WorkDir { path: config.cwd.as_os_str().as_bytes().to_vec(), users: 1 });
+        let fs = fs_slab.insert(Fs::new(config.cwd.as_os_str().as_bytes().to_vec()));
         let process = Process { id: ProcId(1), env: env.into(), tasks: 1, lost: BTreeSet::new() };
         Self {
-            tasks: HashMap::from([(root, Task { process: root, files: table, dir })]),
+            tasks: HashMap::from([(root, Task { process: root, files: table, fs })]),
             processes: HashMap::from([(root, process)]),
             files,
-            dirs,
+            fs: fs_slab,
             descriptions: Slab::new(),
             last_proc: 1,
             root,
@@ -181,7 +180,7 @@ impl Model {
             return;
         };
         match seen.call {
-            Call::Fork { child, flags } => self.fork(task, child, flags, &mut scribe),
+            Call::Fork { child, flags } => self.fork(task, child, flags, kernel, &mut scribe),
             Call::Exec { at, argv, env, exe, .. } => {
                 self.exec(task, at, argv, env, exe, kernel, &mut scribe)
             }
@@ -208,6 +207,11 @@ impl Model {
                 if seen.result.is_ok() {
                     self.unshare(seen.tid, flags);
                 }
+                if flags & libc::CLONE_NEWNS as u64 != 0
+                    && let Some(&task) = self.tasks.get(&seen.tid)
+                {
+                    self.mounts(task, seen, kernel, &mut scribe);
+                }
             }
             Call::Transfer { fd, direction } => {
                 if let Ok(bytes) = seen.result {
@@ -229,6 +233,18 @@ impl Model {
                 scribe.write(task.process, self.proc(task), data);
             }
             Call::Lost { loss } => self.lost(task, loss, &mut scribe),
+            Call::Mount { .. }
+            | Call::Umount { .. }
+            | Call::PivotRoot { .. }
+            | Call::Chroot { .. }
+            | Call::SetNs { .. }
+            | Call::OpenTree { .. }
+            | Call::FsOpen { .. }
+            | Call::FsSource { .. }
+            | Call::FsMount { .. }
+            | Call::MoveMount { .. }
+            | Call::Reconfigure { .. }
+            | Call::MountSetAttr { .. } => self.mounts(task, seen, kernel, &mut scribe),
             _ => self.describe(task, seen, kernel, &mut scribe),
         }
     }
@@ -237,7 +253,14 @@ impl Model {
         self.processes.get(&task.process).map_or(ProcId(0), |process| process.id)
     }
 
-    fn fork(&mut self, parent: Task, child: Tid, flags: u64, scribe: &mut Scribe<'_>) {
+    fn fork(
+        &mut self,
+        parent: Task,
+        child: Tid,
+        flags: u64,
+        kernel: &mut impl Kernel,
+        scribe: &mut Scribe<'_>,
+    ) {
         if self.tasks.contains_key(&child) {
             return;
         }
@@ -248,21 +271,24 @@ impl Model {
         } else {
             self.copy_files(parent.files)
         };
-        let dir = if has(libc::CLONE_FS) {
-            self.dirs.get_mut(parent.dir).users += 1;
-            parent.dir
+        let fs = if has(libc::CLONE_FS) {
+            self.fs.get_mut(parent.fs).users += 1;
+            parent.fs
         } else {
-            let path = self.dirs.get(parent.dir).path.clone();
-            self.dirs.insert(WorkDir { path, users: 1 })
+            let mut fs = self.fs.get(parent.fs).copy();
+            if has(libc::CLONE_NEWNS) {
+                fs.namespace = kernel.mount_namespace(child);
+            }
+            self.fs.insert(fs)
         };
         if has(libc::CLONE_THREAD) {
-            self.tasks.insert(child, Task { process: parent.process, files, dir });
+            self.tasks.insert(child, Task { process: parent.process, files, fs });
             if let Some(process) = self.processes.get_mut(&parent.process) {
                 process.tasks += 1;
             }
             return;
         }
-        self.tasks.insert(child, Task { process: child, files, dir });
+        self.tasks.insert(child, Task { process: child, files, fs });
         self.last_proc += 1;
         let id = ProcId(self.last_proc);
         let env = match self.processes.get(&parent.process) {
@@ -281,8 +307,11 @@ impl Model {
         }
         let files = self.files.insert(FileTable::default().inherit());
         let path = kernel.working_directory(child).unwrap_or_else(|| b"/".to_vec());
-        let dir = self.dirs.insert(WorkDir { path, users: 1 });
-        let task = Task { process: child, files, dir };
+        let mut fs = Fs::new(path);
+        fs.namespace = kernel.mount_namespace(child);
+        fs.set_root(kernel.root(child).unwrap_or_default());
+        let fs = self.fs.insert(fs);
+        let task = Task { process: child, files, fs };
         self.tasks.insert(child, task);
         self.last_proc += 1;
         let id = ProcId(self.last_proc);
@@ -340,8 +369,11 @@ impl Model {
         } else if task.process == self.root {
             self.root_started = true;
             self.adopt_descriptors(task, kernel.descriptors(tid));
+            let fs = self.fs.get_mut(task.fs);
+            fs.namespace = kernel.mount_namespace(tid);
+            fs.set_root(kernel.root(tid).unwrap_or_default());
         }
-        let cwd = self.dirs.get(task.dir).path.clone();
+        let cwd = self.fs.get(task.fs).cwd.clone();
         let Some(process) = self.processes.get_mut(&task.process) else { return };
         let changes = describe::env_changes(&process.env, env);
         if !changes.is_empty() {
@@ -390,7 +422,7 @@ impl Model {
     fn leave(&mut self, tid: Tid, scribe: &mut Scribe<'_>) {
         let Some(task) = self.tasks.remove(&tid) else { return };
         self.drop_files(task, scribe);
-        self.drop_dir(task.dir);
+        self.drop_fs(task.fs);
         if let Some(process) = self.processes.get_mut(&task.process) {
             process.tasks -= 1;
         }

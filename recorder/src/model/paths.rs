@@ -4,18 +4,17 @@
 //! symbolic link: the base is physical, so leading ones always are. After a name that is a link, `..` is kept:
 //! the kernel follows the link first, so `link/../x` names another file than `x`.
 
-/// `path` as seen from the directory `base`, which is absolute and physical. `is_symlink` is asked about names
-/// of `path` that a `..` follows.
+/// `path` as seen from the directory `base` by who has `root` as root (empty where that is the recorder's); both are
+/// absolute and physical. `is_symlink` is asked about names of `path` that a `..` follows.
 pub(super) fn absolute(
+    root: &[u8],
     base: &[u8],
     path: &[u8],
     mut is_symlink: impl FnMut(&[u8]) -> bool,
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(base.len() + path.len() + 1);
-    if path.first() != Some(&b'/') {
-        out.extend_from_slice(base);
-        trim_slash(&mut out);
-    }
+    out.extend_from_slice(if path.first() == Some(&b'/') { root } else { base });
+    trim_slash(&mut out);
     // What came from `base` needs no question.
     let mut physical = out.len();
     for name in path.split(|&byte| byte == b'/') {
@@ -23,7 +22,9 @@ pub(super) fn absolute(
             b"" | b"." => {}
             b".." => {
                 let kept = out.len() > physical && (last_name(&out) == b".." || is_symlink(&out));
-                if kept {
+                if out == root {
+                    // The root's parent is the root itself (path_resolution(7)).
+                } else if kept {
                     out.extend_from_slice(b"/..");
                 } else {
                     out.truncate(out.iter().rposition(|&byte| byte == b'/').unwrap_or(0));
@@ -71,7 +72,7 @@ mod tests {
 
     fn clean(base: &str, path: &str, links: &[&str]) -> String {
         let is_link = |name: &[u8]| links.iter().any(|link| link.as_bytes() == name);
-        String::from_utf8(absolute(base.as_bytes(), path.as_bytes(), is_link)).unwrap()
+        String::from_utf8(absolute(b"", base.as_bytes(), path.as_bytes(), is_link)).unwrap()
     }
 
     #[test]
@@ -97,6 +98,19 @@ mod tests {
         assert_eq!(clean("/w", "link/../../x", &["/w/link"]), "/w/link/../../x");
         // Back into a part that came from `path` after having left the base.
         assert_eq!(clean("/a/b", "../link/../x", &["/a/link"]), "/a/link/../x");
+    }
+
+    #[test]
+    fn another_root_stands_in_front_and_is_its_own_parent() {
+        let clean = |base: &[u8], path: &[u8]| {
+            String::from_utf8(absolute(b"/jail", base, path, |_| false)).unwrap()
+        };
+        assert_eq!(clean(b"/jail/w", b"/etc/passwd"), "/jail/etc/passwd");
+        assert_eq!(clean(b"/jail/w", b"/../../x"), "/jail/x");
+        assert_eq!(clean(b"/jail/w", b"../../x"), "/jail/x");
+        assert_eq!(clean(b"/jail/w", b"/"), "/jail");
+        // A working directory outside (chroot(2) doesn't change it).
+        assert_eq!(clean(b"/home", b"../x"), "/x");
     }
 
     #[test]

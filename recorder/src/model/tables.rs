@@ -6,7 +6,7 @@ use agentrec_trace::Seq;
 use agentrec_trace::event::{FileClose, NetClose};
 
 use super::files::{Description, DescriptionId, Kind, Released};
-use super::{Model, Scribe, Task, WorkDir};
+use super::{Model, Scribe, Task};
 use crate::observation::{Loss, Tid};
 
 pub(super) const CLOSE_RANGE_UNSHARE: u32 = 1 << 1;
@@ -23,11 +23,11 @@ impl Model {
         }
     }
 
-    pub(super) fn drop_dir(&mut self, dir: u32) {
-        let work_dir = self.dirs.get_mut(dir);
-        work_dir.users -= 1;
-        if work_dir.users == 0 {
-            self.dirs.remove(dir);
+    pub(super) fn drop_fs(&mut self, index: u32) {
+        let fs = self.fs.get_mut(index);
+        fs.users -= 1;
+        if fs.users == 0 {
+            self.fs.remove(index);
         }
     }
 
@@ -59,13 +59,13 @@ impl Model {
             self.tasks.insert(tid, Task { files: copy, ..task });
         }
         // A new mount or user namespace implies a working directory of one's own (unshare(2)).
-        let own_dir = has(libc::CLONE_FS) || has(libc::CLONE_NEWNS) || has(libc::CLONE_NEWUSER);
-        if own_dir && self.dirs.get(task.dir).users > 1 {
-            let path = self.dirs.get(task.dir).path.clone();
-            self.dirs.get_mut(task.dir).users -= 1;
-            let dir = self.dirs.insert(WorkDir { path, users: 1 });
+        let own_fs = has(libc::CLONE_FS) || has(libc::CLONE_NEWNS) || has(libc::CLONE_NEWUSER);
+        if own_fs && self.fs.get(task.fs).users > 1 {
+            let copy = self.fs.get(task.fs).copy();
+            self.fs.get_mut(task.fs).users -= 1;
+            let fs = self.fs.insert(copy);
             if let Some(task) = self.tasks.get_mut(&tid) {
-                task.dir = dir;
+                task.fs = fs;
             }
         }
     }

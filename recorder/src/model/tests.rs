@@ -24,6 +24,14 @@ impl Kernel for Blind {
         None
     }
 
+    fn root(&mut self, _: Tid) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn mount_namespace(&mut self, _: Tid) -> Option<u64> {
+        None
+    }
+
     fn is_symlink(&mut self, _: Tid, _: &[u8]) -> bool {
         false
     }
@@ -351,7 +359,7 @@ proptest! {
         }
         prop_assert_eq!(naive.model.descriptions.len(), 0);
         prop_assert_eq!(naive.model.files.len(), 0);
-        prop_assert_eq!(naive.model.dirs.len(), 0);
+        prop_assert_eq!(naive.model.fs.len(), 0);
         prop_assert!(naive.model.tasks.is_empty() && naive.model.processes.is_empty());
     }
 }

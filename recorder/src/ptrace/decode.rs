@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 
 use super::memory::{Piece, Unreadable, Word, read_pieces, words};
 use super::proc::Proc;
-use super::syscalls::{Arg, Place, Row, Shape, Times};
+use super::syscalls::{Arg, FSCONFIG_CMD_RECONFIGURE, Place, Row, Shape, Times};
 use crate::observation::{At, Call, Direction, Loss, Tid};
 
 /// A call between its entry and its exit. The buffer is used again for the next one.
@@ -16,7 +16,7 @@ pub(super) struct Entry {
     row: Option<&'static Row>,
     args: [u64; 6],
     buffer: Vec<u8>,
-    names: [Text; 2],
+    names: [Text; 3],
     block: Text,
     existed: bool,
 }
@@ -34,13 +34,16 @@ enum Text {
 /// What the kernel restarts by itself or turns into EINTR; the program never sees these (include/linux/errno.h).
 const RESTARTS: std::ops::RangeInclusive<i32> = 512..=516;
 
+/// The slot of the structure, behind those of the names.
+const BLOCK: usize = 3;
+
 impl Entry {
     /// Reads what the call points to.
     pub(super) fn read(&mut self, tid: Tid, row: &'static Row, args: [u64; 6], kernel: &Proc) {
         self.row = Some(row);
         self.args = args;
         self.buffer.clear();
-        self.names = [Text::Absent; 2];
+        self.names = [Text::Absent; 3];
         self.block = Text::Absent;
         let mut pieces = [Piece::Block { address: 0, len: 0 }; 3];
         let mut slots = [0; 3];
@@ -55,16 +58,16 @@ impl Entry {
         }
         if let Some((address, len)) = row.shape.block(&args, row.word) {
             pieces[count] = Piece::Block { address, len };
-            slots[count] = 2;
+            slots[count] = BLOCK;
             count += 1;
         }
         if count > 0 {
             let found = read_pieces(tid, &pieces[..count], &mut self.buffer);
             for (slot, found) in slots[..count].iter().zip(found) {
                 let text = found.map_or(Text::Unreadable, |(start, end)| Text::Read(start, end));
-                match slot {
-                    2 => self.block = text,
-                    name => self.names[*name] = text,
+                match *slot {
+                    BLOCK => self.block = text,
+                    name => self.names[name] = text,
                 }
             }
         }
@@ -232,6 +235,44 @@ impl Entry {
             }
             Shape::Mmap => Call::Mmap { fd: self.fd(4), offset: self.arg(5), length: self.arg(1) },
             Shape::Chdir { at } => Call::Chdir { at: self.at(at, 0)? },
+            Shape::Mount => Call::Mount {
+                source: self.optional_name(1)?,
+                target: self.at(Place::Name(1), 0)?,
+                fstype: self.optional_name(2)?.unwrap_or_default(),
+                flags: self.arg(3),
+            },
+            Shape::Umount { at } => Call::Umount { target: self.at(at, 0)?, flags: self.arg(1) },
+            Shape::PivotRoot => Call::PivotRoot {
+                new: self.at(Place::Name(0), 0)?,
+                old: self.at(Place::Name(1), 1)?,
+            },
+            Shape::Chroot { at } => Call::Chroot { at: self.at(at, 0)? },
+            Shape::SetNs => Call::SetNs { fd: self.fd(0), flags: self.arg(1) as u32 },
+            Shape::OpenTree { at } => {
+                let cloexec = self.arg(2) as i32 & libc::O_CLOEXEC != 0;
+                Call::OpenTree { at: self.at(at, 0)?, cloexec }
+            }
+            Shape::MoveMount { from, to } => {
+                Call::MoveMount { from: self.at(from, 0)?, to: self.at(to, 1)?, flags: self.arg(4) }
+            }
+            // FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC and FSPICK_CLOEXEC are 1 (include/uapi/linux/mount.h).
+            Shape::FsOpen => Call::FsOpen { fstype: self.name(0)?, cloexec: self.arg(1) & 1 != 0 },
+            Shape::FsMount => Call::FsMount { fd: self.fd(0), cloexec: self.arg(1) & 1 != 0 },
+            Shape::FsPick { at } => {
+                Call::OpenTree { at: self.at(at, 0)?, cloexec: self.arg(2) & 1 != 0 }
+            }
+            Shape::FsConfig if self.arg(1) as u32 == FSCONFIG_CMD_RECONFIGURE => {
+                Call::Reconfigure { fd: self.fd(0) }
+            }
+            // The source is the one parameter that says what is mounted.
+            Shape::FsConfig if self.name(0)? == b"source" => {
+                Call::FsSource { fd: self.fd(0), source: self.name(1)? }
+            }
+            Shape::FsConfig => return Ok(None),
+            Shape::MountSetAttr { at, .. } => {
+                self.block()?;
+                Call::MountSetAttr { at: self.at(at, 0)?, flags: self.word(0) }
+            }
             Shape::Socket => Call::Socket {
                 family: self.arg(0) as i32,
                 kind: self.arg(1) as i32,
@@ -301,9 +342,8 @@ impl Entry {
             Place::Fd(fd) => At::Descriptor(self.fd(fd)),
             Place::Name(_) => At::Path { dir: None, path: self.name(index)? },
             Place::NameAt { dir, .. } => At::Path { dir: directory(dir), path: self.name(index)? },
-            Place::NameOrFd { dir, flags, .. } => {
-                let empty =
-                    flags.is_some_and(|arg| self.arg(arg) as i32 & libc::AT_EMPTY_PATH != 0);
+            Place::NameOrFd { dir, empty, .. } => {
+                let empty = empty.is_some_and(|(arg, bit)| self.arg(arg) as u32 & bit != 0);
                 let itself = match self.names[index] {
                     Text::Absent => true,
                     _ => empty && self.name(index)?.is_empty(),
@@ -321,6 +361,14 @@ impl Entry {
         match self.names[index] {
             Text::Read(start, end) => Ok(&self.buffer[start..end]),
             Text::Absent | Text::Unreadable => Err(Unreadable),
+        }
+    }
+
+    /// A name that may be a null pointer.
+    fn optional_name(&self, index: usize) -> Result<Option<&[u8]>, Unreadable> {
+        match self.names[index] {
+            Text::Absent => Ok(None),
+            _ => self.name(index).map(Some),
         }
     }
 

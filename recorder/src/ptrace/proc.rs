@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::Kernel;
@@ -30,6 +31,14 @@ impl Kernel for Proc {
 
     fn descriptor(&mut self, tid: Tid, fd: RawFd) -> Option<Vec<u8>> {
         absolute(fs::read_link(format!("/proc/{tid}/fd/{fd}")).ok()?)
+    }
+
+    fn root(&mut self, tid: Tid) -> Option<Vec<u8>> {
+        absolute(fs::read_link(format!("/proc/{tid}/root")).ok()?)
+    }
+
+    fn mount_namespace(&mut self, tid: Tid) -> Option<u64> {
+        Some(fs::metadata(format!("/proc/{tid}/ns/mnt")).ok()?.ino())
     }
 
     fn is_symlink(&mut self, tid: Tid, path: &[u8]) -> bool {

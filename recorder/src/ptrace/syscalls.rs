@@ -60,8 +60,8 @@ pub(super) enum Place {
     Name(Arg),
     /// A name, relative to a directory descriptor.
     NameAt { dir: Arg, name: Arg },
-    /// The same, or the descriptor itself, where the name is absent, or empty with AT_EMPTY_PATH.
-    NameOrFd { dir: Arg, name: Arg, flags: Option<Arg> },
+    /// The same, or the descriptor itself, where the name is absent, or empty with this bit in this argument.
+    NameOrFd { dir: Arg, name: Arg, empty: Option<(Arg, u32)> },
     /// What a descriptor names.
     Fd(Arg),
 }
@@ -202,6 +202,34 @@ pub(super) enum Shape {
     Chdir {
         at: Place,
     },
+    Mount,
+    Umount {
+        at: Place,
+    },
+    PivotRoot,
+    Chroot {
+        at: Place,
+    },
+    SetNs,
+    /// open_tree(2), open_tree_attr(2)
+    OpenTree {
+        at: Place,
+    },
+    MoveMount {
+        from: Place,
+        to: Place,
+    },
+    FsOpen,
+    FsConfig,
+    FsMount,
+    FsPick {
+        at: Place,
+    },
+    /// mount_setattr(2): the new flags stand first in a `struct mount_attr`.
+    MountSetAttr {
+        at: Place,
+        attr: Arg,
+    },
     Socket,
     Connect,
     Exec {
@@ -226,7 +254,7 @@ impl Shape {
     }
 
     /// Arguments that are names, in the order of the decoder.
-    pub(super) fn names(self) -> [Option<Arg>; 2] {
+    pub(super) fn names(self) -> [Option<Arg>; 3] {
         match self {
             Self::Open { at, .. }
             | Self::Creat { at, .. }
@@ -241,13 +269,24 @@ impl Shape {
             | Self::Chown { at, .. }
             | Self::Utime { at, .. }
             | Self::Chdir { at }
-            | Self::Exec { at, .. } => [at.name(), None],
-            Self::Rename { from, to, .. } | Self::Link { from, to } => [from.name(), to.name()],
-            Self::Symlink { target, at } => [at.name(), Some(target)],
+            | Self::Chroot { at }
+            | Self::Umount { at }
+            | Self::OpenTree { at }
+            | Self::FsPick { at }
+            | Self::MountSetAttr { at, .. }
+            | Self::Exec { at, .. } => [at.name(), None, None],
+            Self::Rename { from, to, .. }
+            | Self::Link { from, to }
+            | Self::MoveMount { from, to } => [from.name(), to.name(), None],
+            Self::Symlink { target, at } => [at.name(), Some(target), None],
             Self::SetXattr { at, name, .. }
             | Self::SetXattrAt { at, name, .. }
-            | Self::RemoveXattr { at, name } => [at.name(), Some(name)],
-            _ => [None, None],
+            | Self::RemoveXattr { at, name } => [at.name(), Some(name), None],
+            Self::Mount => [Some(1), Some(0), Some(2)],
+            Self::PivotRoot => [Some(0), Some(1), None],
+            Self::FsOpen => [Some(0), None, None],
+            Self::FsConfig => [Some(2), Some(3), None],
+            _ => [None, None, None],
         }
     }
 
@@ -264,6 +303,7 @@ impl Shape {
                 (arg(times), words * word.size())
             }
             Self::SetXattrAt { args, .. } => (arg(args), 16),
+            Self::MountSetAttr { attr, .. } => (arg(attr), 8),
             Self::Clone3 => (arg(0), 8),
             _ => return None,
         };
@@ -287,7 +327,7 @@ const fn at(dir: Arg, name: Arg) -> Place {
 }
 
 const fn at_or_fd(dir: Arg, name: Arg, flags: Arg) -> Place {
-    Place::NameOrFd { dir, name, flags: Some(flags) }
+    Place::NameOrFd { dir, name, empty: Some((flags, libc::AT_EMPTY_PATH as u32)) }
 }
 
 macro_rules! rows {
@@ -317,6 +357,13 @@ const IOCTLS: &[u32] =
 /// What unshare(2) can take apart of what the model keeps.
 const UNSHARED: u32 =
     (libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_NEWNS | libc::CLONE_NEWUSER) as u32;
+/// Commands of fsconfig(2) that say what is mounted, or change what is (include/uapi/linux/mount.h).
+const CONFIG_COMMANDS: &[u32] = &[FSCONFIG_SET_STRING, FSCONFIG_CMD_RECONFIGURE];
+const FSCONFIG_SET_STRING: u32 = 1;
+pub(super) const FSCONFIG_CMD_RECONFIGURE: u32 = 7;
+const MOVE_MOUNT_F_EMPTY_PATH: u32 = 0x04;
+const MOVE_MOUNT_T_EMPTY_PATH: u32 = 0x40;
+const FSPICK_EMPTY_PATH: u32 = 0x08;
 /// MAP_SHARED and MAP_SHARED_VALIDATE have this bit, MAP_PRIVATE has not.
 const MAP_SHARED_BIT: u32 = 1;
 
@@ -390,7 +437,7 @@ pub(super) const TABLE: &[Row] = rows! {
     #[cfg(target_arch = "x86_64")]
     utimes = libc::SYS_utimes, Always, Shape::Utime { at: Name(0), times: 1, form: Times::Microseconds };
     #[cfg(target_arch = "x86_64")]
-    futimesat = libc::SYS_futimesat, Always, Shape::Utime { at: Place::NameOrFd { dir: 0, name: 1, flags: None }, times: 2, form: Times::Microseconds };
+    futimesat = libc::SYS_futimesat, Always, Shape::Utime { at: Place::NameOrFd { dir: 0, name: 1, empty: None }, times: 2, form: Times::Microseconds };
     utimensat = libc::SYS_utimensat, Always, Shape::Utime { at: at_or_fd(0, 1, 3), times: 2, form: Times::Nanoseconds };
     setxattr = libc::SYS_setxattr, Always, Shape::SetXattr { at: Name(0), name: 1, size: 3 };
     lsetxattr = libc::SYS_lsetxattr, Always, Shape::SetXattr { at: Name(0), name: 1, size: 3 };
@@ -403,6 +450,24 @@ pub(super) const TABLE: &[Row] = rows! {
     mmap = libc::SYS_mmap, Has(3, MAP_SHARED_BIT), Shape::Mmap;
     chdir = libc::SYS_chdir, Always, Shape::Chdir { at: Name(0) };
     fchdir = libc::SYS_fchdir, Always, Shape::Chdir { at: Fd(0) };
+    mount = libc::SYS_mount, Always, Shape::Mount;
+    umount2 = libc::SYS_umount2, Always, Shape::Umount { at: Name(0) };
+    pivot_root = libc::SYS_pivot_root, Always, Shape::PivotRoot;
+    chroot = libc::SYS_chroot, Always, Shape::Chroot { at: Name(0) };
+    setns = libc::SYS_setns, Always, Shape::SetNs;
+    open_tree = libc::SYS_open_tree, Always, Shape::OpenTree { at: at_or_fd(0, 1, 2) };
+    open_tree_attr = SYS_OPEN_TREE_ATTR, Always, Shape::OpenTree { at: at_or_fd(0, 1, 2) };
+    move_mount = libc::SYS_move_mount, Always, Shape::MoveMount {
+        from: Place::NameOrFd { dir: 0, name: 1, empty: Some((4, MOVE_MOUNT_F_EMPTY_PATH)) },
+        to: Place::NameOrFd { dir: 2, name: 3, empty: Some((4, MOVE_MOUNT_T_EMPTY_PATH)) },
+    };
+    fsopen = libc::SYS_fsopen, Always, Shape::FsOpen;
+    fsconfig = libc::SYS_fsconfig, Is(1, CONFIG_COMMANDS), Shape::FsConfig;
+    fsmount = libc::SYS_fsmount, Always, Shape::FsMount;
+    fspick = libc::SYS_fspick, Always, Shape::FsPick {
+        at: Place::NameOrFd { dir: 0, name: 1, empty: Some((2, FSPICK_EMPTY_PATH)) },
+    };
+    mount_setattr = libc::SYS_mount_setattr, Always, Shape::MountSetAttr { at: at_or_fd(0, 1, 2), attr: 3 };
     socket = libc::SYS_socket, Always, Shape::Socket;
     connect = libc::SYS_connect, Always, Shape::Connect;
     sendto = libc::SYS_sendto, NotReserved(0), Shape::Write { buffers: Buffers::Flat(1) };
@@ -425,3 +490,4 @@ pub(super) const TABLE: &[Row] = rows! {
 const SYS_FCHMODAT2: c_long = 452;
 const SYS_SETXATTRAT: c_long = 463;
 const SYS_REMOVEXATTRAT: c_long = 466;
+const SYS_OPEN_TREE_ATTR: c_long = 467;

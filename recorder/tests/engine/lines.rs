@@ -129,6 +129,12 @@ impl Writer {
             Data::FileClone(data) => {
                 format!("clone {} {}{}", path(&data.from), path(&data.to), errno(data.errno))
             }
+            Data::Mount(data) => {
+                let what = [&data.source, &data.target, &data.fstype].map(|bytes| path(bytes));
+                let what = [&*data.op].into_iter().map(str::to_owned).chain(what);
+                let what = words(what.filter(|word| !word.is_empty()));
+                format!("{what} {:#x}{}", data.flags, errno(data.errno))
+            }
             Data::DirChange(data) => format!("chdir {}{}", path(&data.path), errno(data.errno)),
             Data::NetConnect(data) => {
                 let peer = match &*data.peer.family {

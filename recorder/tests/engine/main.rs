@@ -9,5 +9,6 @@ mod files;
 mod harness;
 mod lines;
 mod losses;
+mod mounts;
 mod processes;
 mod sockets;
