@@ -6,12 +6,13 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use agentrec_trace::ObjectId;
+use zstd::zstd_safe::DCtx;
 
 use crate::Home;
 use crate::error::{Context, Error, Result};
@@ -53,6 +54,26 @@ pub struct Store {
     staging: OnceLock<Staging>,
     /// Objects that were seen to exist.
     known: Mutex<HashSet<ObjectId>>,
+    /// What decompression works with, for the next object: to make it takes longer than to read a small one.
+    spare: Mutex<Option<Decompression>>,
+}
+
+/// zstd's state, and room for what comes out of it.
+struct Decompression {
+    context: DCtx<'static>,
+    buffer: Vec<u8>,
+}
+
+impl Decompression {
+    fn new() -> Self {
+        Self { context: DCtx::create(), buffer: vec![0; 128 * 1024] }
+    }
+}
+
+impl std::fmt::Debug for Decompression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Decompression")
+    }
 }
 
 impl Store {
@@ -64,6 +85,7 @@ impl Store {
             data: home.data().to_owned(),
             staging: OnceLock::new(),
             known: Mutex::default(),
+            spare: Mutex::default(),
         })
     }
 
@@ -118,13 +140,16 @@ impl Objects for Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.context("open", &path)?,
         };
-        let mut decoder = zstd::Decoder::new(file).context("read", &path)?.single_frame();
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // After an error it is in the middle of a frame, and not put back.
+        let mut work = spare.unwrap_or_else(Decompression::new);
+        let Decompression { context, buffer } = &mut work;
+        let mut decoder = zstd::Decoder::with_context(BufReader::new(file), context).single_frame();
         let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0; 128 * 1024];
         let mut len = 0;
         loop {
             // zstd reports damage as an I/O error of kind `Other` or as an early end.
-            let n = decoder.read(&mut buffer).map_err(|_| Error::Corrupt(*id))?;
+            let n = decoder.read(buffer).map_err(|_| Error::Corrupt(*id))?;
             if n == 0 {
                 break;
             }
@@ -132,9 +157,11 @@ impl Objects for Store {
             out.write_all(&buffer[..n]).context("copy", &path)?;
             len += n as u64;
         }
+        drop(decoder);
         if hasher.finalize().as_bytes() != &id.0 {
             return Err(Error::Corrupt(*id));
         }
+        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(work);
         Ok(Some(len))
     }
 

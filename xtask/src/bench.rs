@@ -3,6 +3,7 @@
 //! Each bench owns one section of that file, between two comments that carry its name, and replaces no other.
 
 mod build;
+mod run;
 mod sdk;
 mod trace;
 
@@ -23,6 +24,15 @@ pub enum Bench {
     Trace,
     /// The Python package: what one event costs the agent
     Sdk,
+    /// What recording costs a command, beside strace
+    Run {
+        /// Rounds; the figures are kept with 7 or more
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+        /// Only workloads whose names contain this
+        #[arg(default_value = "")]
+        filter: String,
+    },
     /// Opens a trace and shows its last ten events: what `trace` times in a process of its own
     #[command(hide = true)]
     TraceTail {
@@ -39,6 +49,7 @@ pub fn run(bench: &Bench) -> Result<bool> {
     match bench {
         Bench::Trace => trace::run(),
         Bench::Sdk => sdk::run(),
+        Bench::Run { rounds, filter } => run::run(*rounds, filter),
         Bench::TraceTail { path } => trace::tail(path).map(|()| true),
     }
 }
@@ -51,6 +62,9 @@ fn release(bench: &Bench) -> Result<ExitStatus> {
     match bench {
         Bench::Trace => cargo.arg("trace"),
         Bench::Sdk => cargo.arg("sdk"),
+        Bench::Run { rounds, filter } => {
+            cargo.args(["run", "--rounds", &rounds.to_string(), filter])
+        }
         Bench::TraceTail { path } => cargo.arg("trace-tail").arg(path),
     };
     cargo.status().context("cannot run cargo")

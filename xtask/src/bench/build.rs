@@ -52,7 +52,7 @@ pub fn measure(section: &mut Section, dir: &Path) -> Result<()> {
 }
 
 /// Builds `agentrec` and says where it is.
-fn agentrec() -> Result<PathBuf> {
+pub fn agentrec() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let status = Command::new(cargo)
         .current_dir(workspace::root())
@@ -73,7 +73,8 @@ fn make(mut recorder: Command, source: &Path) -> Result<()> {
     Ok(())
 }
 
-fn write_sources(dir: &Path) -> Result<()> {
+/// Writes the C files and their Makefile into a fresh directory.
+pub fn write_sources(dir: &Path) -> Result<()> {
     if dir.exists() {
         fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
