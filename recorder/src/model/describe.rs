@@ -45,9 +45,9 @@ impl Model {
             Call::Open { at, flags, mode, created } => {
                 let path = named!(at);
                 let fd = seen.result.ok().map(|fd| fd as RawFd);
-                let opens = fd.map(|_| {
-                    self.descriptions.insert(Description::new(path.to_vec(), Kind::File, true))
-                });
+                let kind = self.kind_of(task, at);
+                let opens = fd
+                    .map(|_| self.descriptions.insert(Description::new(path.to_vec(), kind, true)));
                 let data = FileOpen { path, flags, mode, fd, errno, created };
                 scribe.write_opening(task.process, proc, data, opens);
                 if let (Some(fd), Some(id)) = (fd, opens) {
@@ -184,6 +184,15 @@ impl Model {
             },
             // ENOENT, and no file: nothing to make absolute.
             At::Path { path: b"", .. } => Some(Vec::new()),
+            At::Path { path, .. }
+                if let Some((fd, rest)) = paths::descriptor(path)
+                    && let Some(named) = self.path(tid, task, At::Descriptor(fd), kernel) =>
+            {
+                match rest {
+                    b"" => Some(named),
+                    _ => self.path(tid, task, At::Path { dir: Some(fd), path: rest }, kernel),
+                }
+            }
             At::Path { dir: Some(fd), path } if path[0] != b'/' => {
                 let Some(base) = self.base(tid, task, fd, kernel) else {
                     return Some(path.to_vec());
@@ -191,6 +200,19 @@ impl Model {
                 Some(self.fs.get(task.fs).absolute(tid, Some(&base), path, kernel))
             }
             At::Path { path, .. } => Some(self.fs.get(task.fs).absolute(tid, None, path, kernel)),
+        }
+    }
+
+    /// What a file is that is opened by this name: an output too where it is that of a descriptor (`/dev/stderr`).
+    fn kind_of(&self, task: Task, at: At<'_>) -> Kind {
+        let named = match at {
+            At::Path { path, .. } => paths::descriptor(path).filter(|(_, rest)| rest.is_empty()),
+            At::Descriptor(_) => None,
+        };
+        let again = named.and_then(|(fd, _)| self.files.get(task.files).get(fd));
+        match again.map(|id| self.descriptions.get(id).kind) {
+            Some(Kind::Output(stream)) => Kind::Output(stream),
+            _ => Kind::File,
         }
     }
 

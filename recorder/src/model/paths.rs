@@ -4,6 +4,8 @@
 //! symbolic link: the base is physical, so leading ones always are. After a name that is a link, `..` is kept:
 //! the kernel follows the link first, so `link/../x` names another file than `x`.
 
+use std::os::fd::RawFd;
+
 /// `path` as seen from the directory `base` by who has `root` as root (empty where that is the recorder's); both are
 /// absolute and physical. `is_symlink` is asked about names of `path` that a `..` follows.
 pub(super) fn absolute(
@@ -41,6 +43,21 @@ pub(super) fn absolute(
         out.push(b'/');
     }
     out
+}
+
+/// The descriptor that a name leads to by the kernel's own links (proc_pid_fd(5)), and what follows it in the name.
+pub(super) fn descriptor(path: &[u8]) -> Option<(RawFd, &[u8])> {
+    for (name, fd) in [(&b"/dev/stdin"[..], 0), (b"/dev/stdout", 1), (b"/dev/stderr", 2)] {
+        if path == name {
+            return Some((fd, b""));
+        }
+    }
+    let directories = [&b"/dev/fd/"[..], b"/proc/self/fd/", b"/proc/thread-self/fd/"];
+    let rest = directories.into_iter().find_map(|directory| path.strip_prefix(directory))?;
+    let end = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
+    let fd = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
+    let below = rest[end..].iter().position(|&byte| byte != b'/');
+    Some((fd, below.map_or(b"", |below| &rest[end + below..])))
 }
 
 /// Whether `path` is `dir` or below it.
@@ -111,6 +128,17 @@ mod tests {
         assert_eq!(clean(b"/jail/w", b"/"), "/jail");
         // A working directory outside (chroot(2) doesn't change it).
         assert_eq!(clean(b"/home", b"../x"), "/x");
+    }
+
+    #[test]
+    fn the_kernels_links_lead_to_descriptors() {
+        assert_eq!(descriptor(b"/proc/self/fd/3"), Some((3, &b""[..])));
+        assert_eq!(descriptor(b"/proc/thread-self/fd/12//a/b"), Some((12, &b"a/b"[..])));
+        assert_eq!(descriptor(b"/dev/fd/63"), Some((63, &b""[..])));
+        assert_eq!(descriptor(b"/dev/stderr"), Some((2, &b""[..])));
+        assert_eq!(descriptor(b"/proc/self/fd"), None);
+        assert_eq!(descriptor(b"/proc/self/fd/x"), None);
+        assert_eq!(descriptor(b"/dev/stdin2"), None);
     }
 
     #[test]

@@ -117,6 +117,32 @@ fn outputs_are_kept_whole_and_by_where_they_go() {
 }
 
 #[test]
+fn links_to_descriptors_mean_what_those_name() {
+    // As whoever runs the tests: the pipe is theirs, and nobody else may open it again.
+    let recorded = Recording::tracee("fd_links").run();
+    let expected = [
+        "p1 exec tracee [tracee] []",
+        "p1 mkdir dir 700",
+        "p1 open dir r|directory = 3",
+        "p1 open dir/file rw|creat 600 = 4 created",
+        "p1 chmod dir/file 640",
+        "p1 open dir/file w = 5",
+        "p1 truncate dir/file 2",
+        "p1 unlink dir/file",
+        "p1 open /proc/self/fd/99 r ENOENT",
+        "p1 open /dev/stdout w = 6",
+        "p1 output 1 \"again\\n\"",
+        "p1 close dir r0 w0",
+        "p1 close dir/file r0 w0",
+        "p1 close dir/file r0 w3",
+        "p1 close /dev/stdout r0 w6",
+        "p1 exit 0",
+    ];
+    assert_eq!(recorded.lines(), expected);
+    assert_eq!(recorded.stdout, b"again\n");
+}
+
+#[test]
 fn output_that_the_kernel_moved_is_read_where_it_came_from() {
     let lines = |args: &[&str], to_file: bool| {
         let recording = Recording::tracee("moved_output")
