@@ -8,14 +8,16 @@ use std::path::PathBuf;
 
 use agentrec_launch::Plan;
 use agentrec_recorder::source::ExitStatus;
-use agentrec_recorder::{OnError, Options, Outcome, Recording};
+use agentrec_recorder::{ChangedRun, Lack, OnError, Options, Outcome, Recording};
 use agentrec_store::Home;
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use serde_json::json;
 
 use crate::exit::Exit;
-use crate::output::{Paint, Preferences, Progress, Style, count, duration, json, plural, width};
+use crate::output::{
+    Paint, Preferences, Progress, Style, count, duration, json, plural, printable_line, width,
+};
 use crate::{live, sdk, session};
 
 /// How to record.
@@ -240,6 +242,9 @@ fn close(outcome: &Outcome, parent: Option<&str>, preferences: Preferences) -> i
         let left = plural(recording.left_running.into(), "descendant");
         writeln!(stderr, "agentrec: {left} left running, unrecorded; --wait tree waits for them")?;
     }
+    for line in changed_lines(&recording.changed) {
+        writeln!(stderr, "agentrec: {}", paint.apply(Style::Warn, line))?;
+    }
     if let Some(failure) = &recording.failure {
         writeln!(
             stderr,
@@ -252,6 +257,26 @@ fn close(outcome: &Outcome, parent: Option<&str>, preferences: Preferences) -> i
         None => "agentrec show | agentrec diff | agentrec info".to_owned(),
     };
     writeln!(stderr, "agentrec: {}  {next}", paint.dim("next"))
+}
+
+/// Programs that ran otherwise than without us, a line for each kind.
+fn changed_lines(changed: &[ChangedRun]) -> impl Iterator<Item = String> {
+    const KINDS: [(Lack, &str); 2] = [
+        (
+            Lack::Rights,
+            "ran without set-uid, set-gid or file capabilities; record as root to keep them",
+        ),
+        (
+            Lack::Tracing,
+            "could not trace: strace, gdb and LeakSanitizer don't work inside a recording",
+        ),
+    ];
+    KINDS.into_iter().filter_map(|(lacks, what)| {
+        let names = changed.iter().filter(|changed| changed.lacks == lacks);
+        let names: Vec<_> =
+            names.map(|changed| printable_line(changed.program.as_bytes())).collect();
+        (!names.is_empty()).then(|| format!("{} {what}", names.join(", ")))
+    })
 }
 
 /// Columns that `line` takes, whose styles take none.
@@ -297,6 +322,10 @@ fn to_json(outcome: &Outcome, recording: &Recording) -> serde_json::Value {
         "outside": recording.files.outside,
         "events": recording.events,
         "lost": recording.lost,
+        "changed_runs": recording.changed.iter().map(|changed| json!({
+            "program": changed.program,
+            "lacks": match changed.lacks { Lack::Rights => "rights", Lack::Tracing => "tracing" },
+        })).collect::<Vec<_>>(),
         "seal": recording.seal,
         "left_running": recording.left_running,
         "failure": recording.failure,

@@ -24,5 +24,7 @@ pub mod source;
 
 pub use error::{Error, Result};
 pub use front::run;
-pub use options::{FileCounts, Lineage, OnError, Options, Outcome, Progress, Recording};
+pub use options::{
+    ChangedRun, FileCounts, Lack, Lineage, OnError, Options, Outcome, Progress, Recording,
+};
 pub use runtime::find_socket;

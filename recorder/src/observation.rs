@@ -285,6 +285,8 @@ pub enum Loss {
     IoUring,
     /// A process traces, or tried to trace, another.
     Tracer,
+    /// A program runs without the right that it has of itself (set-uid, set-gid, file capabilities).
+    Rights,
     /// A system call of an architecture that has no table (32-bit on aarch64) was not decoded.
     ForeignArch,
     /// The reserved descriptor holds something else than the session's socket.
@@ -299,7 +301,7 @@ impl Loss {
         match self {
             Self::Memory | Self::Orphan => "ptrace",
             Self::MovedOutput => "output",
-            Self::IoUring | Self::Tracer | Self::ForeignArch => "process",
+            Self::IoUring | Self::Tracer | Self::Rights | Self::ForeignArch => "process",
             Self::ReservedDescriptor => "socket",
         }
     }
@@ -316,6 +318,10 @@ impl Loss {
             Self::IoUring => "the process set up io_uring, whose operations are not system calls",
             Self::Tracer => {
                 "the process tried to trace another process, which a recorded process cannot be"
+            }
+            Self::Rights => {
+                "the program runs without its set-uid, set-gid or file capabilities, \
+                 which the kernel gives to nobody whom an unprivileged recorder traces"
             }
             Self::ForeignArch => {
                 "the process made system calls of another architecture, which are not decoded"

@@ -138,12 +138,32 @@ pub struct Recording {
     pub events: u64,
     /// Events that were lost, as far as they could be counted.
     pub lost: u64,
+    /// Programs that recording changed.
+    pub changed: Vec<ChangedRun>,
     /// The seal's hash in hexadecimal; `None` where the trace could not be sealed.
     pub seal: Option<String>,
     /// Descendants that outlived the command; the recorder stays behind until they end.
     pub left_running: u32,
     /// Why the trace ends before the command did.
     pub failure: Option<String>,
+}
+
+/// A program that does not run as it would without us, because the kernel lets no unprivileged recorder allow it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedRun {
+    /// Its name, without directories.
+    pub program: String,
+    /// What it can't do.
+    pub lacks: Lack,
+}
+
+/// What a recorded program can't do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lack {
+    /// Be what its set-uid bit, set-gid bit or file capabilities say.
+    Rights,
+    /// Trace another process, such as strace, gdb and LeakSanitizer do.
+    Tracing,
 }
 
 /// Files that differ between start and end.

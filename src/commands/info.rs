@@ -1,6 +1,6 @@
 //! `agentrec info`: what is in a trace, how complete it is, what its snapshots hold, and what was not seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use agentrec_replay::Sources;
@@ -10,7 +10,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::address::Address;
-use crate::digest::{Digest, Snapshot};
+use crate::digest::{Digest, Loss, Snapshot};
 use crate::exit::Exit;
 use crate::output::{
     Output, Style, count, duration, home_relative, offset, plural, printable_line, relative, size,
@@ -38,9 +38,11 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
             line["contents"] = Contents::of(snapshot, &opened, store.as_ref()).json();
             out.json_line(&line)?;
         }
-        for (seq, ts, lost) in &digest.lost {
+        for loss in &digest.lost {
+            let lost = &loss.lost;
             out.json_line(&json!({
-                "kind": "lost", "seq": seq, "at": digest.since_start(*ts), "count": lost.count,
+                "kind": "lost", "seq": loss.seq, "at": digest.since_start(loss.ts), "count": lost.count,
+                "proc": loss.proc, "program": program(&digest, loss),
                 "place": lost.place, "reason": lost.reason, "peer_pid": lost.peer_pid,
             }))?;
         }
@@ -258,21 +260,31 @@ impl Contents {
     }
 }
 
+/// As many names of programs stand behind a loss.
+const PROGRAMS_SHOWN: usize = 4;
+
+/// The program that the process ran which a loss hit, without directories; also one that its parent ran before it forked.
+fn program(digest: &Digest, loss: &Loss) -> Option<String> {
+    let argv = digest.processes.argv_at(loss.proc?, loss.ts);
+    let name = argv.first()?.rsplit(|&byte| byte == b'/').next()?;
+    Some(printable_line(name))
+}
+
 /// What is not in the trace, and why.
 fn ledger(out: &mut Output, digest: &Digest) -> Result<()> {
     let paint = out.paint;
     writeln!(out)?;
-    let mut losses: BTreeMap<(&str, &str), (u64, u64, agentrec_trace::Seq)> = BTreeMap::new();
-    for (seq, _, lost) in &digest.lost {
-        let entry = losses.entry((&lost.place, &lost.reason)).or_insert((0, 0, *seq));
-        entry.0 += 1;
-        entry.1 += lost.count.unwrap_or(0);
+    let mut losses: BTreeMap<(&str, &str), Vec<&Loss>> = BTreeMap::new();
+    for loss in &digest.lost {
+        losses.entry((&loss.lost.place, &loss.lost.reason)).or_default().push(loss);
     }
     writeln!(out, "{}", paint.strong("not seen"))?;
     if losses.is_empty() {
         writeln!(out, "  nothing was lost of what is covered")?;
     }
-    for ((place, reason), (times, events, first)) in losses {
+    for ((place, reason), losses) in losses {
+        let times = losses.len() as u64;
+        let events: u64 = losses.iter().filter_map(|loss| loss.lost.count).sum();
         let mut line = format!(
             "{:<9} {}",
             printable_line(place.as_bytes()),
@@ -284,6 +296,13 @@ fn ledger(out: &mut Output, digest: &Digest) -> Result<()> {
         if times > 1 {
             line += &format!(", {} times", count(times));
         }
+        let hit: BTreeSet<_> = losses.iter().filter_map(|loss| program(digest, loss)).collect();
+        let more = if hit.len() > PROGRAMS_SHOWN { " …" } else { "" };
+        let hit: Vec<_> = hit.into_iter().take(PROGRAMS_SHOWN).collect();
+        if !hit.is_empty() {
+            line += &format!(": {}{more}", hit.join(", "));
+        }
+        let first = losses[0].seq;
         writeln!(out, "  {}  {}", paint.apply(Style::Warn, line), paint.address(first))?;
     }
     if digest.cut_arguments > 0 {

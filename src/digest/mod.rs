@@ -19,7 +19,7 @@ mod rows;
 mod testing;
 
 use agentrec_trace::event::{Lost, SessionStart, SessionStop};
-use agentrec_trace::{Data, Event, Seq};
+use agentrec_trace::{Data, Event, ProcId, Seq};
 
 pub use agent::{Call, Message, Snapshot};
 pub use attribution::Attribution;
@@ -62,10 +62,23 @@ pub struct Digest {
     /// Snapshots in order.
     pub snapshots: Vec<Snapshot>,
     /// What is not in the trace, with where and why.
-    pub lost: Vec<(Seq, u64, Lost<'static>)>,
+    pub lost: Vec<Loss>,
     /// Argument lists that were cut.
     pub cut_arguments: u64,
     edges: Edges,
+}
+
+/// Something that is not in the trace.
+#[derive(Debug)]
+pub struct Loss {
+    /// The event that says so.
+    pub seq: Seq,
+    /// CLOCK_BOOTTIME, nanoseconds.
+    pub ts: u64,
+    /// The process that was hit, where it was one.
+    pub proc: Option<ProcId>,
+    /// Where and why.
+    pub lost: Lost<'static>,
 }
 
 impl Digest {
@@ -91,7 +104,12 @@ impl Digest {
                 self.start = Some(owned(start));
             }
             Data::SessionStop(stop) => self.stop = Some(owned(stop)),
-            Data::Lost(lost) => self.lost.push((event.seq, event.ts, owned(lost))),
+            Data::Lost(lost) => self.lost.push(Loss {
+                seq: event.seq,
+                ts: event.ts,
+                proc: event.proc,
+                lost: owned(lost),
+            }),
             Data::ProcessExec(exec) if exec.argv_len.is_some() => self.cut_arguments += 1,
             _ => {}
         }
@@ -125,7 +143,7 @@ impl Digest {
 
     /// Events that the trace says were lost, and places where an unknown number was.
     pub fn lost_total(&self) -> u64 {
-        self.lost.iter().map(|(_, _, lost)| lost.count.unwrap_or(1)).sum()
+        self.lost.iter().map(|loss| loss.lost.count.unwrap_or(1)).sum()
     }
 }
 

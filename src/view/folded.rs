@@ -372,7 +372,7 @@ impl<'d> Folded<'d> {
         }
         if !self.digest.lost.is_empty() {
             let mut places: BTreeMap<&str, u64> = BTreeMap::new();
-            for (_, _, lost) in &self.digest.lost {
+            for lost in self.digest.lost.iter().map(|loss| &loss.lost) {
                 *places.entry(&*lost.place).or_default() += lost.count.unwrap_or(1);
             }
             let places: Vec<_> = places

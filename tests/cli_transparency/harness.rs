@@ -160,7 +160,7 @@ pub fn compiled(name: &str, flags: &[&str]) -> PathBuf {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli_transparency/programs");
     let source = sources.join(name).with_extension("c");
     let into = programs_dir();
-    let program = into.join(format!("{name}{}", flags.concat()));
+    let program = into.join(format!("{name}{}", flags.concat().replace('=', "-")));
     let modified = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified());
     let newest = modified(&source).expect("it is there");
     let newest = newest.max(modified(&sources.join("program.h")).expect("it is there"));

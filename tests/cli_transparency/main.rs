@@ -8,4 +8,5 @@ mod common;
 mod attributes;
 mod harness;
 mod processes;
+mod rights;
 mod signals;

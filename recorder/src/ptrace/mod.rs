@@ -14,6 +14,7 @@ mod output;
 mod proc;
 mod pulse;
 mod registers;
+mod rights;
 mod syscalls;
 mod threads;
 mod tracee;
@@ -80,6 +81,8 @@ pub struct Tracer<I> {
     silent: bool,
     /// Everything of the tree is to end.
     killing: bool,
+    /// Set-uid programs and their kin run without their right because of us.
+    rights_lost: bool,
     /// Entries whose buffers can be used again.
     spare: Vec<Entry>,
     captured: Vec<Captured>,
@@ -114,6 +117,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             pulse,
             silent: false,
             killing: false,
+            rights_lost: rights::are_lost(pid),
             spare: Vec::new(),
             captured: Vec::new(),
             scratch: Vec::new(),
@@ -286,6 +290,9 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         self.observe(tid, call, Ok(0));
         if unreadable {
             self.lost(tid, Loss::Memory);
+        }
+        if self.rights_lost && rights::would_be_more(tid) {
+            self.lost(tid, Loss::Rights);
         }
         self.spare.extend(entry);
         stopped.resume(0)

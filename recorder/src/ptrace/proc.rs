@@ -172,7 +172,13 @@ fn cpu_times(pid: Tid) -> (u64, u64) {
     (utime, run - utime)
 }
 
-fn number(status: &str, field: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
-    line.split_whitespace().next()?.parse().ok()
+/// A number behind a name of /proc/PID/status.
+pub(super) fn number(status: &str, name: &str) -> Option<u64> {
+    field(status, name)?.parse().ok()
+}
+
+/// The first word behind a name of /proc/PID/status.
+pub(super) fn field<'s>(status: &'s str, name: &str) -> Option<&'s str> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()
 }

@@ -62,6 +62,7 @@ impl Session {
             conversation: conversation.unwrap_or_default(),
             calls: HashMap::new(),
             snapshots,
+            changed: Vec::new(),
             control: None,
             started: Started { boottime: boottime(), wall: wall_clock(), command: false },
             status: None,

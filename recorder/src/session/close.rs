@@ -159,6 +159,7 @@ impl Session {
             files,
             events: self.output.events(),
             lost: self.output.lost,
+            changed: std::mem::take(&mut self.changed),
             seal: seal.map(|seal| seal.hex()),
             left_running,
             failure: self.output.failure.take().or(self.output.earlier_failure.take()),

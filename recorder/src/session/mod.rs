@@ -32,6 +32,7 @@ use self::snapshot::Snapshots;
 use self::terminal::Terminal;
 use self::writing::Output;
 use crate::mailbox::Inbox;
+use crate::options::ChangedRun;
 use crate::redact::Redactor;
 use crate::setup::Setup;
 use crate::socket::{Connection, Incoming};
@@ -107,6 +108,8 @@ pub(crate) struct Session {
     /// Tool calls without a result, by id.
     calls: HashMap<String, Seq>,
     snapshots: Snapshots,
+    /// Programs that run otherwise because of us, each once.
+    changed: Vec<ChangedRun>,
     control: Option<Control>,
     started: Started,
     /// How the command ended.

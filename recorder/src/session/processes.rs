@@ -1,6 +1,7 @@
 //! Which processes are in the tree: who speaks on the socket, and who is left at the end.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use agentrec_trace::{Data, Event, ProcId};
 
@@ -19,6 +20,8 @@ struct Process {
 pub(super) struct Processes {
     by_pid: HashMap<u32, Process>,
     pids: HashMap<ProcId, u32>,
+    /// The programs of those that live, without directories.
+    programs: HashMap<ProcId, Arc<str>>,
     command: Option<u32>,
     alive: u32,
 }
@@ -37,7 +40,17 @@ impl Processes {
 
     pub(super) fn observe(&mut self, event: &Event<'_>) {
         match &event.data {
-            Data::ProcessFork(fork) => self.add(fork.pid, fork.child),
+            Data::ProcessFork(fork) => {
+                self.add(fork.pid, fork.child);
+                if let Some(program) = event.proc.and_then(|parent| self.programs.get(&parent)) {
+                    self.programs.insert(fork.child, Arc::clone(program));
+                }
+            }
+            Data::ProcessExec(exec) if exec.errno.is_none() => {
+                let name = exec.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+                let name = String::from_utf8_lossy(name);
+                event.proc.map(|id| self.programs.insert(id, name.into()));
+            }
             Data::ProcessExit(_) => self.end(event),
             _ => {}
         }
@@ -51,6 +64,7 @@ impl Processes {
 
     fn end(&mut self, event: &Event<'_>) {
         let Some(pid) = event.proc.and_then(|id| self.pids.remove(&id)) else { return };
+        event.proc.map(|id| self.programs.remove(&id));
         self.alive = self.alive.saturating_sub(1);
         if let Some(process) = self.by_pid.get_mut(&pid).filter(|p| Some(p.id) == event.proc) {
             process.ended = Some(event.ts);
@@ -68,6 +82,11 @@ impl Processes {
         let process = self.by_pid.get(&pid)?;
         let gone = process.ended.is_some_and(|ended| now.saturating_sub(ended) >= GRACE);
         (!gone).then_some(process.id)
+    }
+
+    /// The name of the program that a live process runs.
+    pub(super) fn program(&self, id: Option<ProcId>) -> Option<Arc<str>> {
+        self.programs.get(&id?).cloned()
     }
 
     /// How many are alive.

@@ -3,11 +3,14 @@
 use std::time::{Duration, Instant};
 
 use agentrec_trace::event::{Content, Lost, Payload};
-use agentrec_trace::{Data, Event, ObjectHint, Seq, TraceFile, Value, Writer, WriterOptions};
+use agentrec_trace::{
+    Data, Event, ObjectHint, ProcId, Seq, TraceFile, Value, Writer, WriterOptions,
+};
 
 use super::{End, Session};
 use crate::error::chain;
-use crate::options::OnError;
+use crate::observation::Loss;
+use crate::options::{ChangedRun, Lack, OnError};
 use crate::source::{Captured, OpenId};
 
 /// A frame closes when its first event is this old. A killed recorder may lose 250 ms: what is left of them is for
@@ -97,6 +100,7 @@ impl Session {
         }
         if let Data::Lost(lost) = &event.data {
             self.output.count_lost(lost.count);
+            self.note_changed(event.proc, &lost.reason);
         }
         let open = match &mut event.data {
             Data::FileClose(close) => Some(&mut close.open),
@@ -124,6 +128,20 @@ impl Session {
             && let Some(opens) = opens
         {
             self.output.remember(opens, seq);
+        }
+    }
+
+    /// Remembers a program that runs otherwise because of us.
+    fn note_changed(&mut self, process: Option<ProcId>, reason: &str) {
+        let lacks = match reason {
+            reason if reason == Loss::Rights.reason() => Lack::Rights,
+            reason if reason == Loss::Tracer.reason() => Lack::Tracing,
+            _ => return,
+        };
+        let program = self.processes.program(process).map_or_else(String::new, |it| it.to_string());
+        let changed = ChangedRun { program, lacks };
+        if !self.changed.contains(&changed) {
+            self.changed.push(changed);
         }
     }
 
