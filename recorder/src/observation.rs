@@ -291,6 +291,8 @@ pub enum Loss {
     ForeignArch,
     /// The reserved descriptor holds something else than the session's socket.
     ReservedDescriptor,
+    /// A process was killed before it could be asked how much its last read or write moved.
+    Sum,
     /// How a process was started was not seen, because its parent was killed at that moment.
     Orphan,
 }
@@ -299,7 +301,7 @@ impl Loss {
     /// Where, for `lost.place`.
     pub fn place(self) -> &'static str {
         match self {
-            Self::Memory | Self::Orphan => "ptrace",
+            Self::Memory | Self::Orphan | Self::Sum => "ptrace",
             Self::MovedOutput => "output",
             Self::IoUring | Self::Tracer | Self::Rights | Self::ForeignArch => "process",
             Self::ReservedDescriptor => "socket",
@@ -328,6 +330,9 @@ impl Loss {
             }
             Self::ReservedDescriptor => {
                 "the descriptor that is kept for the session's socket, and not watched, holds something else"
+            }
+            Self::Sum => {
+                "the process was killed before it could be asked how much its last read or write moved; the sum of its file lacks it"
             }
             Self::Orphan => {
                 "the process's parent was killed while starting it; its parent and inherited descriptors are a guess"

@@ -46,6 +46,17 @@ pub trait Kernel {
     fn descriptors(&mut self, tid: Tid) -> Vec<(RawFd, Vec<u8>)>;
 }
 
+/// What has to be known of a transfer through a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Nothing: it leads to what is not followed, such as a pipe.
+    None,
+    /// How much it moved, at some time before the thread's next call.
+    Sum,
+    /// What it moved, at its end.
+    Each,
+}
+
 /// A thread.
 #[derive(Clone, Copy, Debug)]
 struct Task {
@@ -144,6 +155,18 @@ impl Model {
         match self.descriptions.get(description).kind {
             Kind::Output(stream) => Some(stream),
             _ => None,
+        }
+    }
+
+    /// What has to be known of a transfer of `tid` through `fd`.
+    pub fn interest(&self, tid: Tid, fd: RawFd) -> Interest {
+        let Some(task) = self.tasks.get(&tid) else { return Interest::Each };
+        let files = self.files.get(task.files);
+        let Some(description) = files.get(fd) else { return Interest::None };
+        match self.descriptions.get(description).kind {
+            // With others in the table the number can mean something else before the thread stops again.
+            Kind::File if files.users == 1 => Interest::Sum,
+            _ => Interest::Each,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Covered calls from their entry to their exit.
 
+use std::os::fd::RawFd;
+
 use super::abi::Abi;
 use super::decode::Entry;
 use super::memory::Word;
@@ -7,7 +9,8 @@ use super::syscalls::{Row, Shape};
 use super::threads::Undo;
 use super::tracee::{Stopped, SyscallInfo, Vanished};
 use super::{Tracer, memory, output};
-use crate::observation::{Call, Loss, Tid};
+use crate::model::Interest;
+use crate::observation::{Call, Direction, Loss, Tid};
 use crate::source::Report;
 
 impl<I: From<Report> + Send + 'static> Tracer<I> {
@@ -35,6 +38,15 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             _ => {}
         }
         match row.shape {
+            Shape::Read | Shape::Write { .. } | Shape::Receive { .. } if !self.silent => {
+                let direction = match row.shape {
+                    Shape::Write { .. } => Direction::Write,
+                    _ => Direction::Read,
+                };
+                if self.lets_go(tid, args[0] as RawFd, direction) {
+                    return stopped.resume(0);
+                }
+            }
             Shape::Clone | Shape::Clone3 => return self.cloning(stopped, abi, row, args),
             _ if self.silent || pointless(row.shape, &args) => return stopped.resume(0),
             _ => {}
@@ -63,6 +75,36 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         };
         if self.model.file(tid, from as i32).is_some_and(|path| path.ends_with(b"/status")) {
             self.lending.give_back();
+        }
+    }
+
+    /// A thread goes into a transfer: whether its exit matters to nobody.
+    fn lets_go(&mut self, tid: Tid, fd: RawFd, direction: Direction) -> bool {
+        match self.model.interest(tid, fd) {
+            Interest::None => true,
+            Interest::Sum => {
+                let moving = self.sums.begin(tid, fd, direction);
+                if let Some(thread) = self.threads.get_mut(tid) {
+                    thread.moving = moving;
+                }
+                moving.is_some()
+            }
+            Interest::Each => false,
+        }
+    }
+
+    /// A thread stopped, or ended: what came of the transfer that was let go.
+    pub(super) fn moved(&mut self, tid: Tid) {
+        self.sums.stopped();
+        let moving = self.threads.get_mut(tid).and_then(|thread| thread.moving.take());
+        let Some(moving) = moving else { return };
+        match self.sums.end(tid, moving) {
+            Some(0) => {}
+            Some(bytes) => {
+                let call = Call::Transfer { fd: moving.fd, direction: moving.direction };
+                self.observe(tid, call, Ok(bytes));
+            }
+            None => self.lost(tid, Loss::Sum),
         }
     }
 

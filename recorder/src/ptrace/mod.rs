@@ -15,6 +15,7 @@ mod proc;
 mod pulse;
 mod registers;
 mod rights;
+mod sums;
 mod syscalls;
 mod threads;
 mod tracee;
@@ -33,6 +34,7 @@ pub use filter::{Filter, NoNewPrivs, permit_tracer};
 use lending::Lending;
 use proc::Proc;
 use pulse::Pulse;
+use sums::Sums;
 use syscalls::Shape;
 use threads::{Orphan, Thread, Threads, Undo};
 use tracee::{Stop, Stopped, Vanished, Waited};
@@ -77,6 +79,7 @@ pub struct Tracer<I> {
     bell: Option<Doorbell>,
     lending: Lending,
     pulse: Pulse,
+    sums: Sums,
     /// No events any more.
     silent: bool,
     /// Everything of the tree is to end.
@@ -115,6 +118,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             bell: Some(bell),
             lending,
             pulse,
+            sums: Sums::default(),
             silent: false,
             killing: false,
             rights_lost: rights::are_lost(pid),
@@ -168,6 +172,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         if !self.silent {
             self.lending.stopped(tid);
         }
+        self.moved(tid);
         if !self.threads.started(tid) && matches!(stop, Stop::Trap | Stop::Group(_)) {
             return self.first_stop(stopped, stop);
         }
@@ -314,6 +319,9 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     fn ended(&mut self, tid: Tid, status: ExitStatus) {
         self.threads.early.remove(&tid);
         self.lending.ended(tid);
+        // Killed without a stop: a zombie can still be asked.
+        self.moved(tid);
+        self.sums.forget(tid);
         if let Some(thread) = self.threads.get(tid) {
             let process = thread.process;
             if !thread.exiting {

@@ -6,6 +6,7 @@ use super::abi::Abi;
 use super::decode::Entry;
 use super::proc;
 use super::registers::{self, Start};
+use super::sums::Moving;
 use super::tracee::{Stop, Stopped, Vanished};
 use crate::observation::{Tid, Usage};
 use crate::source::ExitStatus;
@@ -27,13 +28,23 @@ pub(super) struct Thread {
     pub(super) entry: Option<Entry>,
     /// Flags of its last clone3(2).
     pub(super) clone3_flags: u64,
+    /// The call that it went into, where it is asked for at the next stop.
+    pub(super) moving: Option<Moving>,
     /// What has to be put back at the exit of its call, or at its first stop.
     pub(super) undo: Option<Undo>,
 }
 
 impl Thread {
     pub(super) fn new(process: Tid, undo: Option<Undo>) -> Self {
-        Self { process, started: false, exiting: false, entry: None, clone3_flags: 0, undo }
+        Self {
+            process,
+            started: false,
+            exiting: false,
+            entry: None,
+            clone3_flags: 0,
+            moving: None,
+            undo,
+        }
     }
 
     /// Whether the exit of its call is waited for.
