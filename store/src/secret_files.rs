@@ -89,10 +89,19 @@ pub fn is_secret_path(path: &Path) -> bool {
     {
         return true;
     }
-    PLACES.iter().any(|place| path.ends_with(place))
-        || path.parent().is_some_and(|dir| {
-            dir.ancestors().any(|d| DIRECTORIES.iter().any(|place| d.ends_with(place)))
-        })
+    let bytes = path.as_os_str().as_bytes();
+    PLACES.iter().any(|place| ends_with(bytes, place.as_bytes()))
+        // Every one of the directories is a hidden one: few paths have any.
+        || (bytes.starts_with(b".") || bytes.windows(2).any(|pair| pair == b"/."))
+            && path.parent().is_some_and(|dir| {
+                dir.ancestors().any(|d| DIRECTORIES.iter().any(|place| d.ends_with(place)))
+            })
+}
+
+/// Whether these are the last components of an absolute path without `.` and `//`. Snapshots ask this of every file, and
+/// [`Path::ends_with`] takes paths apart.
+fn ends_with(path: &[u8], place: &[u8]) -> bool {
+    path.strip_suffix(place).is_some_and(|rest| rest.is_empty() || rest.ends_with(b"/"))
 }
 
 /// `.env`, `.env.local`, `prod.env`; not `.env.example` and its like, nor `environment.ts`.
