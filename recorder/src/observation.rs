@@ -262,10 +262,53 @@ pub enum Call<'a> {
         kind: i32,
         protocol: i32,
     },
+    /// The result says whether there are two new descriptors.
+    SocketPair {
+        fds: [RawFd; 2],
+        family: i32,
+        kind: i32,
+    },
     /// `address` is a `struct sockaddr` as the process gave it.
     Connect {
         fd: RawFd,
         address: &'a [u8],
+    },
+    Bind {
+        fd: RawFd,
+        address: &'a [u8],
+    },
+    Listen {
+        fd: RawFd,
+    },
+    /// The result is the new descriptor; `address` is its peer's, as far as the process let itself be told.
+    Accept {
+        fd: RawFd,
+        address: &'a [u8],
+        cloexec: bool,
+    },
+    Shutdown {
+        fd: RawFd,
+        how: i32,
+    },
+    /// A message was sent to an address, or could not be.
+    SendTo {
+        fd: RawFd,
+        address: &'a [u8],
+    },
+    /// Descriptors went out with a message (SCM_RIGHTS in unix(7)).
+    Pass {
+        fds: &'a [RawFd],
+    },
+    /// Descriptors came in with a message. A message that was only looked at gives them out again.
+    Receive {
+        fds: &'a [RawFd],
+        cloexec: bool,
+        peeked: bool,
+    },
+    /// pidfd_getfd(2): the result is the new descriptor.
+    Fetch {
+        pidfd: RawFd,
+        fd: RawFd,
     },
     /// Something of what the thread did is not known.
     Lost {

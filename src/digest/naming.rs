@@ -37,6 +37,9 @@ impl Naming {
             Data::NetConnect(connect) => {
                 self.peers.insert(event.seq, Peer::from(&connect.peer));
             }
+            Data::NetListen(listen) => {
+                self.peers.insert(event.seq, Peer::from(&listen.local));
+            }
             Data::NetAccept(accept) => {
                 self.peers.insert(event.seq, Peer::from(&accept.peer));
             }

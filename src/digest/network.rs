@@ -16,7 +16,8 @@ pub enum Peer {
     Other(String),
 }
 
-/// A connection that was tried or made.
+/// A connection that the tree tried to make or made. (What it accepted stands in the timeline alone: its peers are
+/// ports that mean nothing, or who is recorded as having connected.)
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// The event.
@@ -89,7 +90,6 @@ pub fn add(connections: &mut Vec<Connection>, event: &Event<'_>) {
     };
     match &event.data {
         Data::NetConnect(e) => connections.push(connection(&e.peer, e.errno)),
-        Data::NetAccept(e) => connections.push(connection(&e.peer, None)),
         Data::NetClose(e) => {
             let Some(open) = e.open else { return };
             // Pushed in the order of their events, so sorted.

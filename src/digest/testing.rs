@@ -117,7 +117,8 @@ impl Script {
             port,
             ..Address::default()
         };
-        self.push(Some(proc), NetConnect { fd: 3, protocol: "tcp".into(), peer, errno });
+        let connect = NetConnect { fd: 3, peer, errno, ..NetConnect::default() };
+        self.push(Some(proc), NetConnect { protocol: "tcp".into(), ..connect });
         self
     }
 

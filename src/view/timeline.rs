@@ -72,6 +72,11 @@ impl Timeline {
         relative(path, &self.cwd)
     }
 
+    /// Who is at the other end of the connection that began with `open`.
+    fn peer(&self, open: Option<Seq>) -> Option<String> {
+        open.and_then(|open| self.naming.peer(open)).map(peer)
+    }
+
     /// What the event says beside its type, and its error.
     fn what(&self, reader: &Reader, data: &Data<'_>) -> (String, Option<i32>) {
         let pair = |from: &[u8], to: &[u8]| format!("{} -> {}", self.path(from), self.path(to));
@@ -116,6 +121,10 @@ impl Timeline {
                 (format!("{} {}", printable_line(e.protocol.as_bytes()), address(&e.peer)), e.errno)
             }
             Data::NetListen(e) => (address(&e.local), e.errno),
+            Data::NetShutdown(e) => {
+                let peer = self.peer(e.open).unwrap_or_default();
+                (format!("{peer}  {}", printable_line(e.how.as_bytes())), e.errno)
+            }
             other => (self.what_without_error(reader, other), None),
         }
     }
@@ -161,8 +170,8 @@ impl Timeline {
             Data::FdInitial(e) => format!("{} {}", e.fd, self.path(&e.path)),
             Data::NetAccept(e) => address(&e.peer),
             Data::NetClose(e) => {
-                let peer =
-                    e.open.and_then(|open| self.naming.peer(open)).map(peer).unwrap_or_default();
+                let before = || e.peer.as_ref().map(address);
+                let peer = self.peer(e.open).or_else(before).unwrap_or_default();
                 format!("{peer}  sent {}  received {}", size(e.sent), size(e.received))
             }
             Data::NetOpaque(e) => {
@@ -171,6 +180,9 @@ impl Timeline {
             Data::HttpRequest(e) => printable_line(format!("{} {}", e.method, e.url).as_bytes()),
             Data::HttpResponse(e) => format!("{} {}", e.status, size(e.wire_len)),
             Data::TermOutput(e) => format!("{} {}", e.fd, content(reader, &e.data)),
+            Data::TermInput(e) if e.hidden > 0 => {
+                format!("{}, not shown and not kept", plural(e.hidden, "byte"))
+            }
             Data::TermInput(e) => content(reader, &e.data),
             Data::TermResize(e) => format!("{}x{}", e.cols, e.rows),
             Data::ToolCall(e) => {

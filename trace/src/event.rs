@@ -846,8 +846,10 @@ events! {
         #[serde(borrow)] peer: Address<'a>,
         /// Error number of a failed call; EINPROGRESS where the result comes later.
         errno: Option<i32>,
+        /// Process that listens at the other end of a unix connection, where that is known.
+        peer_pid: Option<u32>,
     }
-    /// A socket was bound and listens.
+    /// A socket was bound and listens, or could not be bound.
     Sys "net.listen" NetListen<'a> {
         /// Descriptor.
         fd: i32,
@@ -855,6 +857,8 @@ events! {
         #[serde(borrow)] local: Address<'a>,
         /// Error number of a failed call.
         errno: Option<i32>,
+        /// As in `net.connect`.
+        #[serde(borrow)] protocol: Cow<'a, str>,
     }
     /// A connection was accepted.
     Sys "net.accept" NetAccept<'a> {
@@ -864,15 +868,30 @@ events! {
         listen: Option<Seq>,
         /// Peer.
         #[serde(borrow)] peer: Address<'a>,
+        /// As in `net.connect`.
+        #[serde(borrow)] protocol: Cow<'a, str>,
+        /// Process that connected, where that is known.
+        peer_pid: Option<u32>,
     }
-    /// The last descriptor of a connection was closed.
-    Sys "net.close" NetClose {
+    /// A connection was shut down in one direction or both; its descriptors stay.
+    Sys "net.shutdown" NetShutdown<'a> {
         /// The `net.connect` or `net.accept` that it began with.
+        open: Option<Seq>,
+        /// `read`, `write` or `both`.
+        #[serde(borrow)] how: Cow<'a, str>,
+        /// Error number of a failed call.
+        errno: Option<i32>,
+    }
+    /// The last descriptor of this process for a socket was closed.
+    Sys "net.close" NetClose<'a> {
+        /// The `net.connect`, `net.accept` or `net.listen` that it began with.
         open: Option<Seq>,
         /// Bytes sent by this process.
         sent: u64,
         /// Bytes received by this process.
         received: u64,
+        /// Peer, only where there is no `open`: a socket of a pair, or one that was connected before.
+        #[serde(borrow)] peer: Option<Address<'a>>,
     }
     /// Traffic was seen that can't be read.
     Sys "net.opaque" NetOpaque<'a> {
@@ -936,8 +955,10 @@ events! {
     }
     /// The terminal's user typed.
     Sys "term.input" TermInput<'a> {
-        /// The bytes, redacted; empty where echo was off.
+        /// The bytes, redacted.
         #[serde(borrow)] data: Content<'a>,
+        /// Bytes that were typed while the terminal did not show them (a password), and are not kept.
+        hidden: u64,
     }
     /// The terminal changed its size.
     Sys "term.resize" TermResize {
@@ -1052,7 +1073,7 @@ events! {
     Sys "lost" Lost<'a> {
         /// How many events, where that is known.
         count: Option<u64>,
-        /// Where: such as `ptrace`, `socket`, `snapshot`, `process`.
+        /// Where: such as `ptrace`, `socket`, `snapshot`, `process`, or `outside` for work that was handed to who is not recorded.
         #[serde(borrow)] place: Cow<'a, str>,
         /// Why, in a sentence.
         #[serde(borrow)] reason: Cow<'a, str>,

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use agentrec_trace::event::Address;
 
 /// Bytes of a unix socket's name in `raw`: without padding, an abstract one with its leading NUL.
-pub(super) fn unix_name(raw: &[u8]) -> Option<&[u8]> {
+fn unix_name(raw: &[u8]) -> Option<&[u8]> {
     if family(raw)? != libc::AF_UNIX {
         return None;
     }
@@ -14,6 +14,11 @@ pub(super) fn unix_name(raw: &[u8]) -> Option<&[u8]> {
         return Some(name);
     }
     Some(name.split(|&byte| byte == 0).next().unwrap_or_default())
+}
+
+/// The path of a unix socket in `raw`, where it has one: an abstract name is none.
+pub(super) fn unix_path(raw: &[u8]) -> Option<&[u8]> {
+    unix_name(raw).filter(|name| !matches!(name, [] | [0, ..]))
 }
 
 /// `raw` as the event has it; a unix path is left as the process gave it.
@@ -49,6 +54,20 @@ pub(super) fn decode(raw: &[u8]) -> Address<'static> {
     }
 }
 
+/// The address of a family, and nothing more.
+pub(super) fn nameless(family: i32) -> Address<'static> {
+    decode(&(family as u16).to_ne_bytes())
+}
+
+/// Whether `raw` says all that is known of an address of its family (a short buffer cuts it, accept(2)).
+pub(super) fn is_whole(raw: &[u8]) -> bool {
+    match family(raw) {
+        Some(libc::AF_INET) => raw.len() >= size_of::<libc::sockaddr_in>(),
+        Some(libc::AF_INET6) => raw.len() >= size_of::<libc::sockaddr_in6>(),
+        _ => false,
+    }
+}
+
 /// What the protocol of a socket of `family` and `kind` (with its flags) is called.
 pub(super) fn protocol(family: i32, kind: i32) -> &'static str {
     let kind = kind & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
@@ -57,7 +76,7 @@ pub(super) fn protocol(family: i32, kind: i32) -> &'static str {
         (libc::AF_NETLINK, _) => "netlink",
         (libc::AF_INET | libc::AF_INET6, libc::SOCK_STREAM) => "tcp",
         (libc::AF_INET | libc::AF_INET6, libc::SOCK_DGRAM) => "udp",
-        (_, libc::SOCK_RAW) => "raw",
+        (libc::AF_INET | libc::AF_INET6, libc::SOCK_RAW) | (libc::AF_PACKET, _) => "raw",
         _ => "",
     }
 }

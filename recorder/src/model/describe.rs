@@ -6,12 +6,12 @@ use std::os::fd::RawFd;
 use agentrec_trace::Bytes;
 use agentrec_trace::event::{
     DirChange, FileChmod, FileChown, FileClone, FileLink, FileMkdir, FileMknod, FileMmap, FileOpen,
-    FileRename, FileRmdir, FileSymlink, FileTruncate, FileUnlink, FileUtime, FileXattr, NetConnect,
+    FileRename, FileRmdir, FileSymlink, FileTruncate, FileUnlink, FileUtime, FileXattr,
     ProcessExec,
 };
 
 use super::files::{Description, Kind};
-use super::{Kernel, Model, Scribe, Task, address, paths, split_nul};
+use super::{Kernel, Model, Scribe, Task, paths, split_nul};
 use crate::observation::{At, Call, Observation, Tid};
 
 impl Model {
@@ -101,14 +101,6 @@ impl Model {
                 }
                 event!(DirChange { path: path });
             }
-            Call::Socket { family, kind, protocol: _ } => {
-                let Ok(fd) = seen.result else { return };
-                let kind_flags = Kind::Socket { family, kind, ours: false };
-                let id = self.descriptions.insert(Description::new(Vec::new(), kind_flags, false));
-                let cloexec = kind & libc::SOCK_CLOEXEC != 0;
-                self.install(task, fd as RawFd, id, cloexec, true, scribe);
-            }
-            Call::Connect { fd, address } => self.connect(task, fd, address, errno, kernel, scribe),
             Call::ExecFailed { at, argv } => {
                 let path = named!(at);
                 event!(ProcessExec {
@@ -123,46 +115,6 @@ impl Model {
             }
             _ => {}
         }
-    }
-
-    fn connect(
-        &mut self,
-        task: Task,
-        fd: RawFd,
-        raw: &[u8],
-        errno: Option<i32>,
-        kernel: &mut impl Kernel,
-        scribe: &mut Scribe<'_>,
-    ) {
-        let mut peer = address::decode(raw);
-        if let Some(name) = address::unix_name(raw).filter(|name| !matches!(name, [] | [0, ..])) {
-            let at = At::Path { dir: None, path: name };
-            peer.path = self.path(scribe.tid, task, at, kernel).unwrap_or_default().into();
-        }
-        let ours = self.socket.as_deref() == Some(&*peer.path);
-        let description = self.files.get(task.files).get(fd);
-        let mut protocol = match address::family(raw) {
-            Some(libc::AF_UNIX) => "unix",
-            _ => "",
-        };
-        // EINPROGRESS: the connection is being made, bytes can follow.
-        let opens = description.filter(|_| matches!(errno, None | Some(libc::EINPROGRESS)));
-        if let Some(id) = description {
-            let description = self.descriptions.get_mut(id);
-            if let Kind::Socket { family, kind, .. } = description.kind {
-                protocol = address::protocol(family, kind);
-                if opens.is_some() {
-                    description.kind = Kind::Socket { family, kind, ours };
-                    description.has_event = !ours;
-                }
-            }
-        }
-        // What the agent tells us is recorded as that; how it got here is our doing, not its own.
-        if ours && opens.is_some() {
-            return;
-        }
-        let data = NetConnect { fd, protocol: protocol.into(), peer, errno };
-        scribe.write_opening(task.process, self.proc(task), data, opens);
     }
 
     /// The absolute path of `at`; None where a descriptor has no name. Where a directory descriptor names
@@ -210,8 +162,8 @@ impl Model {
             At::Descriptor(_) => None,
         };
         let again = named.and_then(|(fd, _)| self.files.get(task.files).get(fd));
-        match again.map(|id| self.descriptions.get(id).kind) {
-            Some(Kind::Output(stream)) => Kind::Output(stream),
+        match again.map(|id| &self.descriptions.get(id).kind) {
+            Some(&Kind::Output(stream)) => Kind::Output(stream),
             _ => Kind::File,
         }
     }

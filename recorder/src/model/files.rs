@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
 
 use super::mounts::MountFd;
+use super::sockets::Socket;
 use crate::observation::Direction;
 
 /// A number in the slab of descriptions; [`OpenId`](crate::source::OpenId) outside of the model.
@@ -22,21 +23,16 @@ pub(super) struct Description {
     pub(super) mount: Option<Box<MountFd>>,
     /// An event says how it began.
     pub(super) has_event: bool,
-    /// Tables that hold it.
+    /// Tables that hold it, and messages on their way.
     pub(super) tables: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Kind {
     File,
     /// One of the command's outputs: 1 or 2.
     Output(RawFd),
-    Socket {
-        family: i32,
-        kind: i32,
-        /// The agent's end of the session's socket.
-        ours: bool,
-    },
+    Socket(Box<Socket>),
 }
 
 impl Description {

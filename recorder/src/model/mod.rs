@@ -6,11 +6,14 @@
 //! recording (the command's standard descriptors) is named by path and likewise silent without bytes.
 
 mod address;
+mod arrivals;
 mod describe;
 mod files;
+mod handover;
 mod mounts;
 mod paths;
 mod slab;
+mod sockets;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -25,6 +28,7 @@ use agentrec_trace::{Event, ProcId, Source};
 
 use crate::observation::{ArgList, At, Call, Direction, Loss, Observation, Tid, Usage, split_nul};
 use crate::source::{Captured, Config, ExitStatus, OpenId};
+use arrivals::InFlight;
 use files::{Description, DescriptionId, FileTable, Kind};
 use mounts::Fs;
 use slab::Slab;
@@ -42,8 +46,42 @@ pub trait Kernel {
     fn mount_namespace(&mut self, tid: Tid) -> Option<u64>;
     /// Whether an absolute path, taken from the thread's root, is a symbolic link.
     fn is_symlink(&mut self, tid: Tid, path: &[u8]) -> bool;
+    /// What a descriptor names, as /proc/PID/fd says: also `socket:[1]` and the like.
+    fn link(&mut self, tid: Tid, fd: RawFd) -> Option<Vec<u8>>;
     /// All open descriptors with what they name, as /proc/PID/fd says.
     fn descriptors(&mut self, tid: Tid) -> Vec<(RawFd, Vec<u8>)>;
+    /// The process that a pidfd is for.
+    fn pidfd(&mut self, tid: Tid, fd: RawFd) -> Option<Tid>;
+    /// What there is to know of a socket.
+    fn socket(&mut self, tid: Tid, fd: RawFd) -> Option<SocketFacts>;
+    /// The name of the program that any process runs (`comm` in proc(5)).
+    fn program(&mut self, pid: Tid) -> Option<Vec<u8>>;
+}
+
+/// What the kernel knows of a socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketFacts {
+    /// As given to socket(2).
+    pub family: i32,
+    /// As given to socket(2), without flags.
+    pub kind: i32,
+    /// Connections can be made to it.
+    pub listens: bool,
+    /// A `struct sockaddr`; empty where there is none.
+    pub local: Vec<u8>,
+    /// The same for who is at the other end.
+    pub peer: Vec<u8>,
+    /// Who listened at the other end of a unix connection, or connected, or made the pair.
+    pub peer_pid: Option<Tid>,
+}
+
+/// What is of interest in the messages of a socket, beside their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Messages {
+    /// The addresses that they are sent to.
+    pub addressed: bool,
+    /// The descriptors that come and go with them.
+    pub descriptors: bool,
 }
 
 /// What has to be known of a transfer through a descriptor.
@@ -74,6 +112,7 @@ struct Process {
     tasks: u32,
     /// What was reported once already.
     lost: BTreeSet<Loss>,
+    handed_over: BTreeSet<(&'static str, Option<Tid>)>,
 }
 
 /// The state of the tree. Pure: asks the kernel only through [`Kernel`].
@@ -90,6 +129,7 @@ pub struct Model {
     reserved_fd: Option<RawFd>,
     socket: Option<Vec<u8>>,
     outputs: Vec<RawFd>,
+    in_flight: InFlight,
 }
 
 /// Who an event belongs to and when it was; gathers what comes of one observation.
@@ -132,7 +172,13 @@ impl Model {
         let mut fs_slab = Slab::new();
         let table = files.insert(FileTable::default().inherit());
         let fs = fs_slab.insert(Fs::new(config.cwd.as_os_str().as_bytes().to_vec()));
-        let process = Process { id: ProcId(1), env: env.into(), tasks: 1, lost: BTreeSet::new() };
+        let process = Process {
+            id: ProcId(1),
+            env: env.into(),
+            tasks: 1,
+            lost: BTreeSet::new(),
+            handed_over: BTreeSet::new(),
+        };
         Self {
             tasks: HashMap::from([(root, Task { process: root, files: table, fs })]),
             processes: HashMap::from([(root, process)]),
@@ -145,6 +191,7 @@ impl Model {
             reserved_fd: config.reserved_fd,
             socket: config.socket.clone().map(|path| path.into_os_string().into_vec()),
             outputs: config.outputs.clone(),
+            in_flight: InFlight::default(),
         }
     }
 
@@ -163,7 +210,10 @@ impl Model {
         let Some(task) = self.tasks.get(&tid) else { return Interest::Each };
         let files = self.files.get(task.files);
         let Some(description) = files.get(fd) else { return Interest::None };
-        match self.descriptions.get(description).kind {
+        let description = self.descriptions.get(description);
+        match description.kind {
+            // A socket that could not be asked: descriptors may come through it.
+            Kind::File if description.path.starts_with(b"socket:") => Interest::Each,
             // With others in the table the number can mean something else before the thread stops again.
             Kind::File if files.users == 1 => Interest::Sum,
             _ => Interest::Each,
@@ -268,6 +318,17 @@ impl Model {
             | Call::MoveMount { .. }
             | Call::Reconfigure { .. }
             | Call::MountSetAttr { .. } => self.mounts(task, seen, kernel, &mut scribe),
+            Call::Socket { .. }
+            | Call::SocketPair { .. }
+            | Call::Connect { .. }
+            | Call::Bind { .. }
+            | Call::Listen { .. }
+            | Call::Accept { .. }
+            | Call::Shutdown { .. }
+            | Call::SendTo { .. } => self.sockets(task, seen, kernel, &mut scribe),
+            Call::Pass { .. } | Call::Receive { .. } | Call::Fetch { .. } => {
+                self.arrivals(task, seen, kernel, &mut scribe)
+            }
             _ => self.describe(task, seen, kernel, &mut scribe),
         }
     }
@@ -318,7 +379,10 @@ impl Model {
             Some(process) => Arc::clone(&process.env),
             None => Arc::default(),
         };
-        self.processes.insert(child, Process { id, env, tasks: 1, lost: BTreeSet::new() });
+        self.processes.insert(
+            child,
+            Process { id, env, tasks: 1, lost: BTreeSet::new(), handed_over: BTreeSet::new() },
+        );
         let data = ProcessFork { child: id, pid: child as u32, flags };
         scribe.write(parent.process, self.proc(parent), data);
     }
@@ -338,10 +402,17 @@ impl Model {
         self.tasks.insert(child, task);
         self.last_proc += 1;
         let id = ProcId(self.last_proc);
-        let process = Process { id, env: Arc::default(), tasks: 1, lost: BTreeSet::new() };
+        let process = Process {
+            id,
+            env: Arc::default(),
+            tasks: 1,
+            lost: BTreeSet::new(),
+            handed_over: BTreeSet::new(),
+        };
         self.processes.insert(child, process);
-        for (fd, path) in kernel.descriptors(child) {
-            let id = self.descriptions.insert(Description::new(path, Kind::File, false));
+        for (fd, link) in kernel.descriptors(child) {
+            let kind = self.found_kind(child, fd, &link, kernel);
+            let id = self.descriptions.insert(Description::new(link, kind, false));
             self.files.get_mut(files).set(fd, id, false, false);
             self.descriptions.get_mut(id).tables = 1;
         }
@@ -391,7 +462,7 @@ impl Model {
             }
         } else if task.process == self.root {
             self.root_started = true;
-            self.adopt_descriptors(task, kernel.descriptors(tid));
+            self.adopt_descriptors(tid, task, kernel);
             let fs = self.fs.get_mut(task.fs);
             fs.namespace = kernel.mount_namespace(tid);
             fs.set_root(kernel.root(tid).unwrap_or_default());
@@ -416,7 +487,11 @@ impl Model {
             pid: task.process as u32,
             errno: None,
         };
+        let client = handover::by_client(&data.path, argv);
         scribe.write(task.process, self.proc(task), data);
+        if let Some(taker) = client {
+            self.handed_over(task, taker, None, scribe);
+        }
     }
 
     fn exit(&mut self, pid: Tid, status: ExitStatus, usage: Usage, scribe: &mut Scribe<'_>) {

@@ -41,6 +41,10 @@ impl<T> Slab<T> {
         self.items[index as usize].as_mut().expect("a number that is held is live")
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.items.iter().flatten()
+    }
+
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.items.iter_mut().flatten()
     }

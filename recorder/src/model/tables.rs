@@ -6,7 +6,7 @@ use agentrec_trace::Seq;
 use agentrec_trace::event::{FileClose, NetClose};
 
 use super::files::{Description, DescriptionId, Kind, Released};
-use super::{Model, Scribe, Task};
+use super::{Kernel, Model, Scribe, Task};
 use crate::observation::{Loss, Tid};
 
 pub(super) const CLOSE_RANGE_UNSHARE: u32 = 1 << 1;
@@ -14,9 +14,12 @@ pub(super) const CLOSE_RANGE_CLOEXEC: u32 = 1 << 2;
 
 impl Model {
     /// What the command starts with.
-    pub(super) fn adopt_descriptors(&mut self, task: Task, open: Vec<(RawFd, Vec<u8>)>) {
-        for (fd, path) in open {
-            let kind = if self.outputs.contains(&fd) { Kind::Output(fd) } else { Kind::File };
+    pub(super) fn adopt_descriptors(&mut self, tid: Tid, task: Task, kernel: &mut impl Kernel) {
+        for (fd, path) in kernel.descriptors(tid) {
+            let kind = match self.outputs.contains(&fd) {
+                true => Kind::Output(fd),
+                false => self.found_kind(tid, fd, &path, kernel),
+            };
             let id = self.descriptions.insert(Description::new(path, kind, false));
             self.files.get_mut(task.files).set(fd, id, false, false);
             self.descriptions.get_mut(id).tables = 1;
@@ -147,8 +150,8 @@ impl Model {
         if self.reserved_fd != Some(fd) {
             return;
         }
-        let kind = description.map(|id| self.descriptions.get(id).kind);
-        if !matches!(kind, Some(Kind::Socket { ours: true, .. })) {
+        let kind = description.map(|id| &self.descriptions.get(id).kind);
+        if !matches!(kind, Some(Kind::Socket(socket)) if socket.ours) {
             self.lost(task, Loss::ReservedDescriptor, scribe);
         }
     }
@@ -162,15 +165,15 @@ impl Model {
     ) {
         let Some((id, used)) = released else { return };
         let proc = self.proc(task);
-        let description = self.descriptions.get_mut(id);
-        description.tables -= 1;
+        let description = self.descriptions.get(id);
         let moved = used.read > 0 || used.written > 0;
         let open = description.has_event.then_some(Seq(u64::from(id)));
         if moved || (used.opened && description.has_event) {
-            match description.kind {
-                Kind::Socket { .. } if open.is_none() => {}
-                Kind::Socket { .. } => {
-                    let data = NetClose { open, sent: used.written, received: used.read };
+            match &description.kind {
+                Kind::Socket(socket) if open.is_none() && socket.peer.is_none() => {}
+                Kind::Socket(socket) => {
+                    let peer = socket.peer.clone().filter(|_| open.is_none());
+                    let data = NetClose { open, sent: used.written, received: used.read, peer };
                     scribe.write(task.process, proc, data);
                 }
                 Kind::File | Kind::Output(_) => {
@@ -180,6 +183,13 @@ impl Model {
                 }
             }
         }
+        self.let_go(id);
+    }
+
+    /// One that held a description does no longer.
+    pub(super) fn let_go(&mut self, id: DescriptionId) {
+        let description = self.descriptions.get_mut(id);
+        description.tables -= 1;
         if description.tables == 0 {
             self.descriptions.remove(id);
         }

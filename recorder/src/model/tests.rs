@@ -36,8 +36,24 @@ impl Kernel for Blind {
         false
     }
 
+    fn link(&mut self, _: Tid, _: RawFd) -> Option<Vec<u8>> {
+        None
+    }
+
     fn descriptors(&mut self, _: Tid) -> Vec<(RawFd, Vec<u8>)> {
         Vec::new()
+    }
+
+    fn pidfd(&mut self, _: Tid, _: RawFd) -> Option<Tid> {
+        None
+    }
+
+    fn socket(&mut self, _: Tid, _: RawFd) -> Option<SocketFacts> {
+        None
+    }
+
+    fn program(&mut self, _: Tid) -> Option<Vec<u8>> {
+        None
     }
 }
 

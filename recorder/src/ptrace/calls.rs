@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use super::abi::Abi;
 use super::decode::Entry;
 use super::memory::Word;
-use super::syscalls::{Row, Shape};
+use super::syscalls::{Buffers, Row, Shape};
 use super::threads::Undo;
 use super::tracee::{Stopped, SyscallInfo, Vanished};
 use super::{Tracer, memory, output};
@@ -137,6 +137,14 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                 let argv = output::arguments(tid, row.word, args[usize::from(argv)]);
                 return self.observe(tid, Call::ExecFailed { at, argv: &argv }, result);
             }
+            (Shape::Write { buffers: Buffers::To { .. } | Buffers::Message(_) }, _)
+            | (Shape::Receive { message: Some(_), .. } | Shape::Messages { .. }, _)
+            | (Shape::Accept { .. } | Shape::SocketPair, _) => {
+                self.message(tid, entry, row, args, result);
+            }
+            _ => {}
+        }
+        match (row.shape, result) {
             (Shape::Write { buffers }, Ok(count)) if count > 0 => {
                 if let Some(stream) = self.model.output(tid, args[0] as i32) {
                     let pieces = output::Pieces::new(tid, row.word, buffers, args, count);

@@ -32,7 +32,7 @@ enum Text {
 }
 
 /// What the kernel restarts by itself or turns into EINTR; the program never sees these (include/linux/errno.h).
-const RESTARTS: std::ops::RangeInclusive<i32> = 512..=516;
+pub(super) const RESTARTS: std::ops::RangeInclusive<i32> = 512..=516;
 
 /// The slot of the structure, behind those of the names.
 const BLOCK: usize = 3;
@@ -168,7 +168,7 @@ impl Entry {
             }
             Shape::Unshare => Call::Unshare { flags: self.arg(0) },
             Shape::Read => Call::Transfer { fd: self.fd(0), direction: Direction::Read },
-            Shape::Receive { flags } => {
+            Shape::Receive { flags, .. } => {
                 if self.arg(flags) as i32 & libc::MSG_PEEK != 0 {
                     return Ok(None);
                 }
@@ -279,8 +279,14 @@ impl Entry {
                 protocol: self.arg(2) as i32,
             },
             Shape::Connect => Call::Connect { fd: self.fd(0), address: self.block()? },
+            Shape::Bind => Call::Bind { fd: self.fd(0), address: self.block()? },
+            Shape::Listen => Call::Listen { fd: self.fd(0) },
+            Shape::Shutdown => Call::Shutdown { fd: self.fd(0), how: self.arg(1) as i32 },
+            Shape::PidfdGetFd => Call::Fetch { pidfd: self.fd(0), fd: self.fd(1) },
             Shape::Ptrace => Call::Lost { loss: Loss::Tracer },
             Shape::IoUring if result.is_ok() => Call::Lost { loss: Loss::IoUring },
+            // Read at the exit, see `messages`.
+            Shape::Accept { .. } | Shape::SocketPair => return Ok(None),
             // The tracer's own business.
             Shape::IoUring
             | Shape::Exec { .. }

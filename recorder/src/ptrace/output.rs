@@ -33,7 +33,9 @@ impl Pieces {
     pub(super) fn new(tid: Tid, word: Word, buffers: Buffers, args: &[u64; 6], count: u64) -> Self {
         let arg = |arg: u8| args[usize::from(arg)];
         let buffers = match buffers {
-            Buffers::Flat(address) => Ok(vec![(arg(address), count)]),
+            Buffers::Flat(address) | Buffers::To { data: address, .. } => {
+                Ok(vec![(arg(address), count)])
+            }
             Buffers::Vector(address, length) => vector(tid, word, arg(address), arg(length)),
             // struct msghdr: name and its length, then the vector and its length.
             Buffers::Message(address) => read_words(tid, word, arg(address), 4)

@@ -8,7 +8,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::model::Kernel;
+use super::sockets;
+use crate::model::{Kernel, SocketFacts};
 use crate::observation::{ArgList, At, Tid, Usage};
 
 /// Longest argument list that is kept whole, in bytes.
@@ -48,6 +49,25 @@ impl Kernel for Proc {
         let mut seen = format!("/proc/{tid}/root").into_bytes();
         seen.extend_from_slice(path);
         fs::symlink_metadata(OsStr::from_bytes(&seen)).is_ok_and(|found| found.is_symlink())
+    }
+
+    fn link(&mut self, tid: Tid, fd: RawFd) -> Option<Vec<u8>> {
+        Some(fs::read_link(format!("/proc/{tid}/fd/{fd}")).ok()?.into_os_string().into_vec())
+    }
+
+    fn pidfd(&mut self, tid: Tid, fd: RawFd) -> Option<Tid> {
+        let info = fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).ok()?;
+        number(&info, "Pid:").map(|pid| pid as Tid)
+    }
+
+    fn socket(&mut self, tid: Tid, fd: RawFd) -> Option<SocketFacts> {
+        sockets::facts(tid, fd)
+    }
+
+    fn program(&mut self, pid: Tid) -> Option<Vec<u8>> {
+        let mut name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+        name.pop_if(|last| *last == b'\n');
+        Some(name)
     }
 
     fn descriptors(&mut self, tid: Tid) -> Vec<(RawFd, Vec<u8>)> {

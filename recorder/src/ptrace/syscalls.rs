@@ -71,6 +71,8 @@ pub(super) enum Place {
 pub(super) enum Buffers {
     /// At this address.
     Flat(Arg),
+    /// The same; where they go is a `struct sockaddr` of this address and length.
+    To { data: Arg, address: Arg, len: Arg },
     /// In an array of `struct iovec`, and their number.
     Vector(Arg, Arg),
     /// In the vector of a `struct msghdr`.
@@ -114,9 +116,10 @@ pub(super) enum Shape {
     Ioctl,
     Unshare,
     Read,
-    /// The flags may say that nothing is taken out (MSG_PEEK).
+    /// The flags may say that nothing is taken out (MSG_PEEK). Descriptors can only come with a `struct msghdr`.
     Receive {
         flags: Arg,
+        message: Option<Arg>,
     },
     Write {
         buffers: Buffers,
@@ -231,7 +234,15 @@ pub(super) enum Shape {
         attr: Arg,
     },
     Socket,
+    SocketPair,
     Connect,
+    Bind,
+    Listen,
+    Accept {
+        flags: Option<Arg>,
+    },
+    Shutdown,
+    PidfdGetFd,
     Exec {
         at: Place,
         argv: Arg,
@@ -297,7 +308,12 @@ impl Shape {
             // `struct open_how` can only grow, and its fields of today come first.
             Self::OpenHow { how, size, .. } => (arg(how), arg(size).min(24)),
             Self::Ioctl if arg(1) as u32 == libc::FICLONERANGE as u32 => (arg(2), 8),
-            Self::Connect => (arg(1), (arg(2) as u32 as u64).min(128)),
+            Self::Connect | Self::Bind => (arg(1), address_len(arg(2))),
+            Self::Write { buffers: Buffers::To { address, len, .. } } => {
+                (arg(address), address_len(arg(len)))
+            }
+            // How much room there is for the address, which the kernel overwrites with how much it would take.
+            Self::Accept { .. } if arg(1) != 0 => (arg(2), 4),
             Self::Utime { times, form, .. } => {
                 let words = if form == Times::Seconds { 2 } else { 4 };
                 (arg(times), words * word.size())
@@ -309,6 +325,12 @@ impl Shape {
         };
         (address != 0 && size != 0).then_some((address, size as usize))
     }
+}
+
+/// How much of a `struct sockaddr` of this length is looked at: no longer than the kernel takes (`struct
+/// sockaddr_storage`).
+pub(super) fn address_len(len: u64) -> u64 {
+    u64::from(len as u32).min(128)
 }
 
 impl Place {
@@ -469,13 +491,20 @@ pub(super) const TABLE: &[Row] = rows! {
     };
     mount_setattr = libc::SYS_mount_setattr, Always, Shape::MountSetAttr { at: at_or_fd(0, 1, 2), attr: 3 };
     socket = libc::SYS_socket, Always, Shape::Socket;
+    socketpair = libc::SYS_socketpair, Always, Shape::SocketPair;
     connect = libc::SYS_connect, Always, Shape::Connect;
-    sendto = libc::SYS_sendto, NotReserved(0), Shape::Write { buffers: Buffers::Flat(1) };
+    bind = libc::SYS_bind, Always, Shape::Bind;
+    listen = libc::SYS_listen, Always, Shape::Listen;
+    accept = libc::SYS_accept, Always, Shape::Accept { flags: None };
+    accept4 = libc::SYS_accept4, Always, Shape::Accept { flags: Some(3) };
+    shutdown = libc::SYS_shutdown, Always, Shape::Shutdown;
+    sendto = libc::SYS_sendto, NotReserved(0), Shape::Write { buffers: Buffers::To { data: 1, address: 4, len: 5 } };
     sendmsg = libc::SYS_sendmsg, NotReserved(0), Shape::Write { buffers: Buffers::Message(1) };
     sendmmsg = libc::SYS_sendmmsg, Always, Shape::Messages { write: true };
-    recvfrom = libc::SYS_recvfrom, Always, Shape::Receive { flags: 3 };
-    recvmsg = libc::SYS_recvmsg, Always, Shape::Receive { flags: 2 };
+    recvfrom = libc::SYS_recvfrom, Always, Shape::Receive { flags: 3, message: None };
+    recvmsg = libc::SYS_recvmsg, Always, Shape::Receive { flags: 2, message: Some(1) };
     recvmmsg = libc::SYS_recvmmsg, Always, Shape::Messages { write: false };
+    pidfd_getfd = libc::SYS_pidfd_getfd, Always, Shape::PidfdGetFd;
     execve = libc::SYS_execve, Always, Shape::Exec { at: Name(0), argv: 1 };
     execveat = libc::SYS_execveat, Always, Shape::Exec { at: at_or_fd(0, 1, 4), argv: 2 };
     clone = libc::SYS_clone, Has(0, libc::CLONE_UNTRACED as u32), Shape::Clone;

@@ -51,9 +51,15 @@ impl Outside {
                 }
             }
             Data::FileClose(close) => {
-                let path = close.open.and_then(|open| self.open.remove(&open.0));
-                if let Some(path) = path.filter(|_| close.written > 0) {
-                    self.changed.insert(path);
+                let opened = close.open.and_then(|open| self.open.remove(&open.0));
+                if close.written == 0 {
+                    return;
+                }
+                match (opened, &close.path) {
+                    (Some(path), _) => drop(self.changed.insert(path)),
+                    // One that was open before.
+                    (None, Some(path)) if path.starts_with(b"/") => self.changed(path),
+                    _ => {}
                 }
             }
             Data::FileRename(rename) if rename.errno.is_none() => {

@@ -161,9 +161,11 @@ impl Snapshots {
                 }
             }
             Data::FileClose(close) => {
-                let path = close.open.and_then(|open| self.open.remove(&open.0));
+                let opened = close.open.and_then(|open| self.open.remove(&open.0));
+                // One that was open before has a path of its own.
+                let path = opened.as_ref().or(close.path.as_ref());
                 if let Some(path) = path.filter(|_| close.written > 0) {
-                    note(&path);
+                    note(path);
                 }
             }
             Data::FileRename(rename) if rename.errno.is_none() => {

@@ -104,6 +104,8 @@ impl Session {
         }
         let open = match &mut event.data {
             Data::FileClose(close) => Some(&mut close.open),
+            Data::NetAccept(accept) => Some(&mut accept.listen),
+            Data::NetShutdown(shutdown) => Some(&mut shutdown.open),
             Data::NetClose(close) => Some(&mut close.open),
             Data::NetOpaque(opaque) => Some(&mut opaque.open),
             Data::HttpRequest(request) => Some(&mut request.open),

@@ -35,9 +35,14 @@ fn calls_that_only_32_bit_programs_make() {
         "p1 mmap file 4096+4096",
         "p1 output 1 \"456\"",
         "p1 close file r3 w10",
-        "p1 connect 4 unix socket",
+        "p1 mknod socket 140777",
+        "p1 listen 3 unix socket",
+        "p1 connect 4 unix socket to p1",
+        "p1 accept 5 unix to p1 through unix listener",
         "p1 net.close unix connection s21 r35",
         "p1 close pipe r0 w3",
+        "p1 net.close unix listener s0 r0",
+        "p1 net.close accepted unix s35 r21",
     ];
     expect_for(Abi::I386, "i386", |_| (), &expected);
 }

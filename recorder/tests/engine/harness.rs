@@ -98,6 +98,31 @@ pub struct Recording {
     stdout: Option<PathBuf>,
 }
 
+/// A tracee that is not traced: a server outside of the tree, until its standard input ends.
+pub struct Outside(Child);
+
+impl Outside {
+    /// Starts it in `dir`, and waits until it says that it is ready.
+    pub fn start(name: &str, dir: &Path, args: &[&str]) -> Self {
+        let mut server = Command::new(compiled(Abi::Native, name));
+        server.args(args).current_dir(dir).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut server = server.spawn().unwrap();
+        let mut ready = [0; 6];
+        server.stdout.as_mut().expect("piped").read_exact(&mut ready).unwrap();
+        assert_eq!(&ready, b"ready\n");
+        Self(server)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub fn end(mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
 /// A program that is being recorded.
 pub struct Running {
     dir: TempDir,

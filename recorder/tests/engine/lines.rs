@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use agentrec_recorder::source::{Captured, OpenId};
-use agentrec_trace::event::Content;
+use agentrec_trace::event::{Address, Content};
 use agentrec_trace::{Bytes, Data, ProcId, Seq};
 
 /// One line an event; `dir` is written as nothing, so that paths in it are relative.
 pub fn lines<'a>(events: impl Iterator<Item = &'a Captured>, dir: &Path) -> Vec<String> {
-    let mut writer = Writer { dir: format!("{}/", dir.display()), opened: HashMap::new() };
+    let mut writer =
+        Writer { dir: format!("{}/", dir.display()), opened: HashMap::new(), pids: HashMap::new() };
     events.map(|captured| writer.line(captured)).collect()
 }
 
@@ -17,16 +18,25 @@ struct Writer {
     dir: String,
     /// What each description in use is.
     opened: HashMap<OpenId, String>,
+    /// Processes by their pid.
+    pids: HashMap<u32, ProcId>,
 }
 
 impl Writer {
     fn line(&mut self, captured: &Captured) -> String {
         let event = &captured.event;
+        match (&event.data, event.proc) {
+            (Data::ProcessExec(exec), Some(proc)) => drop(self.pids.insert(exec.pid, proc)),
+            (Data::ProcessFork(fork), _) => drop(self.pids.insert(fork.pid, fork.child)),
+            _ => {}
+        }
         let what = self.data(&event.data);
         if let Some(id) = captured.opens {
             let name = match &event.data {
                 Data::FileOpen(open) => self.path(&open.path),
                 Data::NetConnect(connect) => format!("{} connection", connect.protocol),
+                Data::NetAccept(accept) => format!("accepted {}", accept.protocol),
+                Data::NetListen(listen) => format!("{} listener", listen.protocol),
                 other => panic!("{} opens nothing", other.type_name()),
             };
             self.opened.insert(id, name);
@@ -137,14 +147,30 @@ impl Writer {
             }
             Data::DirChange(data) => format!("chdir {}{}", path(&data.path), errno(data.errno)),
             Data::NetConnect(data) => {
-                let peer = match &*data.peer.family {
-                    "unix" => path(&data.peer.path),
-                    _ => data.peer.host.to_string(),
+                let (peer, by) = (self.address(&data.peer), self.process(data.peer_pid));
+                format!("connect {} {}{peer}{by}{}", data.fd, data.protocol, errno(data.errno))
+            }
+            Data::NetListen(data) => {
+                let local = self.address(&data.local);
+                format!("listen {} {}{local}{}", data.fd, data.protocol, errno(data.errno))
+            }
+            Data::NetAccept(data) => {
+                let (peer, by) = (self.address(&data.peer), self.process(data.peer_pid));
+                let listener = match data.listen {
+                    Some(_) => self.opened_by(data.listen, None),
+                    None => "nothing".into(),
                 };
-                format!("connect {} {} {peer}{}", data.fd, data.protocol, errno(data.errno))
+                format!("accept {} {}{peer}{by} through {listener}", data.fd, data.protocol)
+            }
+            Data::NetShutdown(data) => {
+                let what = self.opened_by(data.open, None);
+                format!("shutdown {what} {}{}", data.how, errno(data.errno))
             }
             Data::NetClose(data) => {
-                let what = self.opened_by(data.open, None);
+                let what = match &data.peer {
+                    Some(peer) => format!("{}{}", peer.family, self.address(peer)),
+                    None => self.opened_by(data.open, None),
+                };
                 format!("{name} {what} s{} r{}", data.sent, data.received)
             }
             Data::TermOutput(data) => match &data.data {
@@ -154,7 +180,13 @@ impl Writer {
                 Content::Inline(bytes) => format!("output {} {} bytes", data.fd, bytes.len()),
                 Content::Object { .. } => panic!("the engine makes no objects"),
             },
-            Data::Lost(lost) => format!("lost {}: {}", lost.place, lost.reason),
+            Data::Lost(lost) => {
+                let reason = match lost.peer_pid {
+                    Some(pid) => lost.reason.replace(&format!("(pid {pid})"), "(pid)"),
+                    None => lost.reason.to_string(),
+                };
+                format!("lost {}: {reason}", lost.place)
+            }
             other => panic!("no engine event: {}", other.type_name()),
         }
     }
@@ -168,6 +200,24 @@ impl Writer {
             // Pipes have a number that differs from run to run.
             (None, Some(path)) => self.path(path).split(':').next().unwrap_or_default().into(),
             other => panic!("a close names its open or a path: {other:?}"),
+        }
+    }
+
+    /// With a space in front; nothing for an address without a name.
+    fn address(&self, address: &Address<'_>) -> String {
+        let name = match &*address.family {
+            "unix" => self.path(&address.path),
+            _ => address.host.to_string(),
+        };
+        if name.is_empty() { name } else { format!(" {name}") }
+    }
+
+    /// At the other end, with a space in front.
+    fn process(&self, pid: Option<u32>) -> String {
+        match pid.map(|pid| self.pids.get(&pid)) {
+            Some(Some(proc)) => format!(" to p{}", proc.0),
+            Some(None) => " to another".into(),
+            None => String::new(),
         }
     }
 

@@ -6,6 +6,7 @@ mod abis;
 mod coverage;
 mod descriptors;
 mod files;
+mod handover;
 mod harness;
 mod lines;
 mod losses;

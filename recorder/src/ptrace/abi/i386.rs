@@ -211,11 +211,16 @@ const CALLS: &[Call] = &[
     same(353, "renameat2"),
     same(358, "execveat"),
     same(359, "socket"),
+    same(360, "socketpair"),
+    same(361, "bind"),
     same(362, "connect"),
+    same(363, "listen"),
+    same(364, "accept4"),
     same(369, "sendto"),
     same(370, "sendmsg"),
     same(371, "recvfrom"),
     same(372, "recvmsg"),
+    same(373, "shutdown"),
     same(377, "copy_file_range").wide(),
     same(378, "preadv2"),
     same(379, "pwritev2"),
@@ -231,6 +236,7 @@ const CALLS: &[Call] = &[
     same(435, "clone3"),
     same(436, "close_range"),
     same(437, "openat2"),
+    same(438, "pidfd_getfd"),
     same(442, "mount_setattr"),
     same(452, "fchmodat2"),
     same(463, "setxattrat"),
@@ -241,13 +247,20 @@ const CALLS: &[Call] = &[
 /// What socketcall(2) can do, by its own numbers (include/uapi/linux/net.h).
 const SOCKET_CALLS: &[Call] = &[
     same(1, "socket"),
+    same(2, "bind"),
     same(3, "connect"),
-    like(9, "send", "sendto"),
+    same(4, "listen"),
+    same(5, "accept"),
+    same(8, "socketpair"),
+    // Without an address, of which there are only two words of something else.
+    like(9, "send", "write"),
     like(10, "recv", "recvfrom"),
     same(11, "sendto"),
     same(12, "recvfrom"),
+    same(13, "shutdown"),
     same(16, "sendmsg"),
     same(17, "recvmsg"),
+    same(18, "accept4"),
     same(19, "recvmmsg"),
     same(20, "sendmmsg"),
 ];
@@ -288,7 +301,7 @@ mod tests {
     use super::*;
 
     /// Native calls that i386 has not, each with what 32-bit programs use for it.
-    const NONE: &[(&str, &str)] = &[];
+    const NONE: &[(&str, &str)] = &[("accept", "socketcall")];
 
     /// Calls of socketcall(2), in its order from 1.
     const SOCKETCALL: [&str; 20] = [
