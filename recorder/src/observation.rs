@@ -35,6 +35,8 @@ pub enum At<'a> {
     },
     /// What a descriptor names.
     Descriptor(RawFd),
+    /// An absolute path as the recorder sees it.
+    Known(&'a [u8]),
 }
 
 /// Which way bytes went through a descriptor, as the process sees it.
@@ -336,6 +338,16 @@ pub enum Loss {
     ReservedDescriptor,
     /// A process was killed before it could be asked how much its last read or write moved.
     Sum,
+    /// The process hides its memory from an unprivileged tracer.
+    Hidden,
+    /// The process has a seccomp filter of its own.
+    SeccompFilter,
+    /// The same, whose answers another process gives.
+    SeccompSupervisor,
+    /// Another thread changed the name that a call pointed to while the call was made.
+    NameChanged,
+    /// The same, and what was opened is known.
+    NameReplaced,
     /// How a process was started was not seen, because its parent was killed at that moment.
     Orphan,
 }
@@ -344,9 +356,16 @@ impl Loss {
     /// Where, for `lost.place`.
     pub fn place(self) -> &'static str {
         match self {
-            Self::Memory | Self::Orphan | Self::Sum => "ptrace",
+            Self::Memory | Self::Hidden | Self::Orphan | Self::Sum => "ptrace",
             Self::MovedOutput => "output",
-            Self::IoUring | Self::Tracer | Self::Rights | Self::ForeignArch => "process",
+            Self::IoUring
+            | Self::Tracer
+            | Self::Rights
+            | Self::ForeignArch
+            | Self::SeccompFilter
+            | Self::SeccompSupervisor
+            | Self::NameChanged
+            | Self::NameReplaced => "process",
             Self::ReservedDescriptor => "socket",
         }
     }
@@ -377,6 +396,21 @@ impl Loss {
             Self::Sum => {
                 "the process was killed before it could be asked how much its last read or write moved; the sum of its file lacks it"
             }
+            Self::Hidden => {
+                "the process's memory is closed to an unprivileged recorder (PR_SET_DUMPABLE, or a program that may not be read): names and contents that its calls point to are not known"
+            }
+            Self::SeccompFilter => {
+                "the process installed a seccomp filter of its own: calls that it answers itself are not recorded, and do nothing"
+            }
+            Self::SeccompSupervisor => {
+                "the process installed a seccomp filter whose answers another process gives: what that one does on its behalf is recorded only where it is part of the session"
+            }
+            Self::NameChanged => {
+                "another thread changed a name while a call used it: the event before has the name as it was when the call began"
+            }
+            Self::NameReplaced => {
+                "another thread changed a name while open(2) used it: the event before has the name of what was opened"
+            }
             Self::Orphan => {
                 "the process's parent was killed while starting it; its parent and inherited descriptors are a guess"
             }
@@ -385,7 +419,7 @@ impl Loss {
 
     /// Whether one report a process is enough.
     pub fn once(self) -> bool {
-        !matches!(self, Self::Memory | Self::MovedOutput)
+        !matches!(self, Self::Memory | Self::MovedOutput | Self::NameChanged | Self::NameReplaced)
     }
 }
 

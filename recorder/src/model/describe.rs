@@ -134,6 +134,7 @@ impl Model {
                 }
                 None => kernel.descriptor(tid, fd),
             },
+            At::Known(path) => Some(path.to_vec()),
             // ENOENT, and no file: nothing to make absolute.
             At::Path { path: b"", .. } => Some(Vec::new()),
             At::Path { path, .. }
@@ -159,7 +160,7 @@ impl Model {
     fn kind_of(&self, task: Task, at: At<'_>) -> Kind {
         let named = match at {
             At::Path { path, .. } => paths::descriptor(path).filter(|(_, rest)| rest.is_empty()),
-            At::Descriptor(_) => None,
+            At::Descriptor(_) | At::Known(_) => None,
         };
         let again = named.and_then(|(fd, _)| self.files.get(task.files).get(fd));
         match again.map(|id| &self.descriptions.get(id).kind) {

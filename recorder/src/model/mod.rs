@@ -195,6 +195,12 @@ impl Model {
         }
     }
 
+    /// The absolute path of `at`, where it has one.
+    pub fn path_of(&mut self, tid: Tid, at: At<'_>, kernel: &mut impl Kernel) -> Option<Vec<u8>> {
+        let task = *self.tasks.get(&tid)?;
+        self.path(tid, task, at, kernel)
+    }
+
     /// Which of the command's outputs a descriptor leads to: 1 or 2.
     pub fn output(&self, tid: Tid, fd: RawFd) -> Option<RawFd> {
         let task = self.tasks.get(&tid)?;

@@ -108,7 +108,7 @@ impl Model {
             Call::MoveMount { from, to, flags } => {
                 let described = match from {
                     At::Descriptor(fd) => self.mount_fd(task, fd).map(|(_, mount)| mount.clone()),
-                    At::Path { .. } => None,
+                    At::Path { .. } | At::Known(_) => None,
                 };
                 let mut path = |at| self.path(tid, task, at, kernel).unwrap_or_default();
                 let MountFd { source, fstype } =

@@ -8,9 +8,9 @@ use super::memory::Word;
 use super::syscalls::{Buffers, Row, Shape};
 use super::threads::Undo;
 use super::tracee::{Stopped, SyscallInfo, Vanished};
-use super::{Tracer, memory, output};
-use crate::model::Interest;
-use crate::observation::{Call, Direction, Loss, Tid};
+use super::{Tracer, filter, memory, output, proc, registers};
+use crate::model::{Interest, Kernel};
+use crate::observation::{At, Call, Direction, Loss, Tid};
 use crate::source::Report;
 
 impl<I: From<Report> + Send + 'static> Tracer<I> {
@@ -24,7 +24,12 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             self.lost(tid, Loss::ForeignArch);
             return stopped.resume(0);
         };
-        let called = abi.row(data, number).and_then(|row| row.called(tid, args, self.reserved_fd));
+        let Some(index) = filter::row_number(data) else {
+            // Without a tracer the kernel answers ENOSYS to what a filter gives to one.
+            registers::skip_call(&stopped)?;
+            return stopped.resume(0);
+        };
+        let called = abi.row(index, number).and_then(|row| row.called(tid, args, self.reserved_fd));
         let Some((row, args)) = called else { return stopped.resume(0) };
         match row.shape {
             Shape::Affinity => {
@@ -172,8 +177,78 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             _ => {}
         }
         if let Some(call) = entry.call(result) {
-            self.observe(tid, call, result);
+            let shared = (self.threads.get(tid))
+                .is_some_and(|thread| self.threads.memory_is_shared(thread.process));
+            if shared {
+                self.observe_checked(tid, entry, call, result);
+            } else {
+                self.observe(tid, call, result);
+            }
         }
+        let hides = |args: &[u64; 6]| args[0] as i32 == libc::PR_SET_DUMPABLE && args[1] == 0;
+        if matches!(row.shape, Shape::Prctl) && hides(args) && proc::environment(tid).is_err() {
+            self.lost(tid, Loss::Hidden);
+        }
+    }
+
+    /// What a thread called whose memory others write to: the kernel may have read another name than we did. What was
+    /// opened the descriptor tells. Elsewhere the name is read again; one that was changed and changed back is not seen.
+    fn observe_checked(
+        &mut self,
+        tid: Tid,
+        entry: &Entry,
+        call: Call<'_>,
+        result: Result<u64, i32>,
+    ) {
+        let (Call::Open { at: at @ At::Path { .. }, flags, .. }, Ok(fd)) = (call, result) else {
+            self.observe(tid, call, result);
+            if entry.changed(tid, &mut self.scratch) {
+                self.lost(tid, Loss::NameChanged);
+            }
+            return;
+        };
+        match self.replaced(tid, entry, at, fd as i32, flags) {
+            None => self.observe(tid, call, result),
+            Some(opened) => {
+                let Call::Open { flags, mode, created, .. } = call else { return };
+                let at = At::Known(&opened);
+                self.observe(tid, Call::Open { at, flags, mode, created }, result);
+                self.lost(tid, Loss::NameReplaced);
+            }
+        }
+    }
+
+    /// The path of what was opened as `fd`, where `at` doesn't lead there.
+    fn replaced(
+        &mut self,
+        tid: Tid,
+        entry: &Entry,
+        at: At<'_>,
+        fd: i32,
+        flags: u32,
+    ) -> Option<Vec<u8>> {
+        let opened = self.kernel.descriptor(tid, fd)?;
+        let named = self.model.path_of(tid, at, &mut self.kernel)?;
+        // Deleted since: proc_pid_fd(5). An unnamed file is in the directory that was named.
+        let is_named = |opened: &[u8]| match flags & TMPFILE {
+            TMPFILE => opened.starts_with(&named),
+            _ => opened == named || opened.strip_suffix(b" (deleted)") == Some(&named),
+        };
+        if is_named(&opened) {
+            return None;
+        }
+        // A link on the way, or indeed another file. What is in these directories depends on who asks.
+        let given = if let At::Path { path, .. } = at { path } else { b"" };
+        let depends = [&b"/proc/"[..], b"/dev/"]
+            .iter()
+            .any(|dir| named.starts_with(dir) || given.starts_with(dir));
+        let is_the_same = if depends {
+            !entry.changed(tid, &mut self.scratch)
+        } else {
+            self.kernel.is_open_as(tid, fd, at, flags & libc::O_NOFOLLOW as u32 == 0)
+                || (self.kernel.serves_files && !entry.changed(tid, &mut self.scratch))
+        };
+        (!is_the_same).then_some(opened)
     }
 
     /// What a write to one of the command's outputs wrote.
@@ -246,6 +321,9 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         self.resume(stopped, 0)
     }
 }
+
+/// O_TMPFILE is O_DIRECTORY and a bit of its own.
+const TMPFILE: u32 = libc::O_TMPFILE as u32;
 
 /// Calls that the filter can't tell from covered ones, and that matter to nobody.
 fn pointless(shape: Shape, args: &[u64; 6]) -> bool {

@@ -37,6 +37,27 @@ pub(super) const RESTARTS: std::ops::RangeInclusive<i32> = 512..=516;
 /// The slot of the structure, behind those of the names.
 const BLOCK: usize = 3;
 
+/// What a call points to, in which slot each goes, and how many there are.
+fn pointed_to(row: &Row, args: &[u64; 6]) -> ([Piece; 3], [usize; 3], usize) {
+    let mut pieces = [Piece::Block { address: 0, len: 0 }; 3];
+    let mut slots = [0; 3];
+    let mut count = 0;
+    for (slot, arg) in row.shape.names().into_iter().enumerate() {
+        let address = arg.map_or(0, |arg| args[usize::from(arg)]);
+        if address != 0 {
+            pieces[count] = Piece::Text { address, max: libc::PATH_MAX as usize };
+            slots[count] = slot;
+            count += 1;
+        }
+    }
+    if let Some((address, len)) = row.shape.block(args, row.word) {
+        pieces[count] = Piece::Block { address, len };
+        slots[count] = BLOCK;
+        count += 1;
+    }
+    (pieces, slots, count)
+}
+
 impl Entry {
     /// Reads what the call points to.
     pub(super) fn read(&mut self, tid: Tid, row: &'static Row, args: [u64; 6], kernel: &Proc) {
@@ -45,22 +66,7 @@ impl Entry {
         self.buffer.clear();
         self.names = [Text::Absent; 3];
         self.block = Text::Absent;
-        let mut pieces = [Piece::Block { address: 0, len: 0 }; 3];
-        let mut slots = [0; 3];
-        let mut count = 0;
-        for (slot, arg) in row.shape.names().into_iter().enumerate() {
-            let address = arg.map_or(0, |arg| args[usize::from(arg)]);
-            if address != 0 {
-                pieces[count] = Piece::Text { address, max: libc::PATH_MAX as usize };
-                slots[count] = slot;
-                count += 1;
-            }
-        }
-        if let Some((address, len)) = row.shape.block(&args, row.word) {
-            pieces[count] = Piece::Block { address, len };
-            slots[count] = BLOCK;
-            count += 1;
-        }
+        let (pieces, slots, count) = pointed_to(row, &args);
         if count > 0 {
             let found = read_pieces(tid, &pieces[..count], &mut self.buffer);
             for (slot, found) in slots[..count].iter().zip(found) {
@@ -76,6 +82,27 @@ impl Entry {
             // Not known is not created.
             at.and_then(|at| kernel.exists(tid, at)).unwrap_or(true)
         };
+    }
+
+    /// Whether what the call points to is not any more what was read at its entry.
+    pub(super) fn changed(&self, tid: Tid, scratch: &mut Vec<u8>) -> bool {
+        let Some(row) = self.row else { return false };
+        let (pieces, slots, count) = pointed_to(row, &self.args);
+        if count == 0 || row.shape.names() == [None; 3] {
+            return false;
+        }
+        scratch.clear();
+        let found = read_pieces(tid, &pieces[..count], scratch);
+        slots[..count].iter().zip(found).any(|(&slot, found)| {
+            let before = if slot == BLOCK { self.block } else { self.names[slot] };
+            match (before, found) {
+                (Text::Read(start, end), Ok((again, until))) => {
+                    self.buffer[start..end] != scratch[again..until]
+                }
+                (before, Err(_)) => !matches!(before, Text::Unreadable),
+                (_, Ok(_)) => true,
+            }
+        })
     }
 
     /// The row and arguments of a call that was read.
@@ -99,7 +126,7 @@ impl Entry {
         self.first_place().is_some() && self.name(0) == Ok(b"/dev/fuse")
     }
 
-    fn first_place(&self) -> Option<Place> {
+    pub(super) fn first_place(&self) -> Option<Place> {
         match self.row?.shape {
             Shape::Open { at, .. } | Shape::Creat { at, .. } | Shape::OpenHow { at, .. } => {
                 Some(at)
@@ -284,11 +311,22 @@ impl Entry {
             Shape::Shutdown => Call::Shutdown { fd: self.fd(0), how: self.arg(1) as i32 },
             Shape::PidfdGetFd => Call::Fetch { pidfd: self.fd(0), fd: self.fd(1) },
             Shape::Ptrace => Call::Lost { loss: Loss::Tracer },
+            Shape::Seccomp if result.is_ok() => {
+                let listens = self.arg(0) as u32 == libc::SECCOMP_SET_MODE_FILTER
+                    && self.arg(1) & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0;
+                let loss = if listens { Loss::SeccompSupervisor } else { Loss::SeccompFilter };
+                Call::Lost { loss }
+            }
+            Shape::Prctl if result.is_ok() && self.arg(0) as i32 == libc::PR_SET_SECCOMP => {
+                Call::Lost { loss: Loss::SeccompFilter }
+            }
             Shape::IoUring if result.is_ok() => Call::Lost { loss: Loss::IoUring },
             // Read at the exit, see `messages`.
             Shape::Accept { .. } | Shape::SocketPair => return Ok(None),
             // The tracer's own business.
             Shape::IoUring
+            | Shape::Seccomp
+            | Shape::Prctl
             | Shape::Exec { .. }
             | Shape::Clone
             | Shape::Clone3

@@ -16,6 +16,19 @@ use crate::source::Config;
 /// What the filter reports for calls that no table knows: of another ABI than those in [`Abi`].
 pub(super) const FOREIGN: u32 = 0xffff;
 
+/// Stands in front of the row's number, so that a tracee's own filter is not taken for ours.
+const OURS: u32 = 0x5a00;
+const INDEX: u32 = 0x01ff;
+
+/// The number of the row that our filter means; None where a filter of the tracee's stopped the call, which wins where
+/// both would, since it is newer (seccomp(2)).
+pub(super) fn row_number(data: u32) -> Option<u32> {
+    match data {
+        FOREIGN => Some(INDEX),
+        _ => (data & !INDEX == OURS).then_some(data & INDEX),
+    }
+}
+
 /// A filter that is ready to be installed.
 #[derive(Clone, Debug)]
 pub struct Filter {
@@ -137,7 +150,7 @@ fn native(reserved_fd: Option<RawFd>) -> Vec<sock_filter> {
 fn calls(abi: Abi, reserved_fd: Option<RawFd>) -> Vec<sock_filter> {
     let mut program = Vec::new();
     for (index, row) in abi.table().iter().enumerate() {
-        let block = block(row.when, libc::SECCOMP_RET_TRACE | index as u32, reserved_fd);
+        let block = block(row.when, libc::SECCOMP_RET_TRACE | OURS | index as u32, reserved_fd);
         program.push(jump(libc::BPF_JEQ, row.number as u32, 0, block.len() as u8));
         program.extend(block);
     }
@@ -252,10 +265,22 @@ mod tests {
                     When::Always | When::NotReserved(_) => {}
                 }
                 let answer = run(&program, *arch, row.number as u32, args);
-                assert_eq!(answer, libc::SECCOMP_RET_TRACE | index as u32, "{abi:?} {}", row.name);
+                assert_eq!(answer & 0xffff_0000, libc::SECCOMP_RET_TRACE, "{abi:?} {}", row.name);
+                let data = answer & libc::SECCOMP_RET_DATA;
+                assert_eq!(row_number(data), Some(index as u32), "{abi:?} {}", row.name);
             }
         }
         assert!(program.len() < 4096, "the kernel takes no longer one (BPF_MAXINSNS)");
+    }
+
+    #[test]
+    fn knows_what_is_not_ours() {
+        for data in [0, 1, 0xff, 0x7fff, 0xfffe, OURS + INDEX + 1] {
+            assert_eq!(row_number(data), None);
+        }
+        // No row has the number of what has none.
+        assert!(ABIS.iter().all(|(_, abi)| abi.table().len() < INDEX as usize));
+        assert!(row_number(FOREIGN).is_some());
     }
 
     #[test]

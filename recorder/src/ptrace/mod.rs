@@ -233,7 +233,11 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             }
             return;
         }
+        let creator = self.threads.get(parent).map(|parent| parent.process);
         self.threads.insert(child, Thread::new(process, undo));
+        if let Some(creator) = creator.filter(|&creator| creator != process) {
+            self.threads.started_with(creator, process, flags);
+        }
         if self.killing {
             kill(process);
         }
@@ -296,7 +300,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         let call = Call::Exec { former, at, argv: &argv, env: &env, exe: exe.as_deref() };
         self.observe(tid, call, Ok(0));
         if unreadable {
-            self.lost(tid, Loss::Memory);
+            self.lost(tid, Loss::Hidden);
         }
         if self.rights_lost && rights::would_be_more(tid) {
             self.lost(tid, Loss::Rights);

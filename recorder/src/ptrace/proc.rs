@@ -1,12 +1,12 @@
 //! What only /proc knows of a stopped thread: real directories, what descriptors name, arguments, memory use.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::sockets;
 use crate::model::{Kernel, SocketFacts};
@@ -90,15 +90,35 @@ impl Proc {
         if self.serves_files {
             return None;
         }
-        let mut seen = match dir {
-            _ if path.starts_with(b"/") => format!("/proc/{tid}/root"),
-            Some(fd) => format!("/proc/{tid}/fd/{fd}/"),
-            None => format!("/proc/{tid}/cwd/"),
-        }
-        .into_bytes();
-        seen.extend_from_slice(path);
-        Some(fs::metadata(Path::new(OsStr::from_bytes(&seen))).is_ok())
+        Some(fs::metadata(seen(tid, dir, path)).is_ok())
     }
+
+    /// Whether the thread's descriptor is of what `at` leads to.
+    pub(super) fn is_open_as(&self, tid: Tid, fd: RawFd, at: At<'_>, follow: bool) -> bool {
+        let At::Path { dir, path } = at else { return true };
+        if self.serves_files {
+            return false;
+        }
+        let path = seen(tid, dir, path);
+        let named = if follow { fs::metadata(path) } else { fs::symlink_metadata(path) };
+        let opened = fs::metadata(format!("/proc/{tid}/fd/{fd}"));
+        match (named, opened) {
+            (Ok(named), Ok(opened)) => (named.dev(), named.ino()) == (opened.dev(), opened.ino()),
+            _ => false,
+        }
+    }
+}
+
+/// A thread's path as this process can use it.
+fn seen(tid: Tid, dir: Option<RawFd>, path: &[u8]) -> PathBuf {
+    let mut seen = match dir {
+        _ if path.starts_with(b"/") => format!("/proc/{tid}/root"),
+        Some(fd) => format!("/proc/{tid}/fd/{fd}/"),
+        None => format!("/proc/{tid}/cwd/"),
+    }
+    .into_bytes();
+    seen.extend_from_slice(path);
+    OsString::from_vec(seen).into()
 }
 
 /// Pipes, sockets and memory files have no path.

@@ -55,6 +55,11 @@ pub(super) fn restore_first_argument(
     replace_first_argument(stopped, abi, value).map(|_| ())
 }
 
+/// Makes the call that a thread goes into fail with ENOSYS.
+pub(super) fn skip_call(stopped: &Stopped) -> Result<(), Vanished> {
+    architecture::skip_call(stopped)
+}
+
 #[cfg(target_arch = "x86_64")]
 mod architecture {
     use std::mem::offset_of;
@@ -69,6 +74,11 @@ mod architecture {
 
     pub(super) fn number(registers: &user_regs_struct) -> u64 {
         registers.orig_rax
+    }
+
+    /// The result is ENOSYS until a call gives another (arch/x86/entry/entry_64.S).
+    pub(super) fn skip_call(stopped: &Stopped) -> Result<(), Vanished> {
+        stopped.set_register(offset_of!(user_regs_struct, orig_rax), u64::MAX)
     }
 
     pub(super) fn first_argument(registers: &user_regs_struct, abi: Abi) -> u64 {
@@ -112,6 +122,11 @@ mod architecture {
     /// A 32-bit program's registers come in another structure.
     pub(super) fn is_ours(arch: u32) -> bool {
         arch == NATIVE_ARCH
+    }
+
+    /// The call goes ahead: its number is no general register here (NT_ARM_SYSTEM_CALL).
+    pub(super) fn skip_call(_: &Stopped) -> Result<(), Vanished> {
+        Ok(())
     }
 
     pub(super) fn number(registers: &user_regs_struct) -> u64 {

@@ -253,6 +253,8 @@ pub(super) enum Shape {
     Affinity,
     Ptrace,
     IoUring,
+    Seccomp,
+    Prctl,
 }
 
 impl Shape {
@@ -370,6 +372,10 @@ use self::When::{Always, Has, Is, NotReserved};
 
 /// Requests of ptrace(2) that make a process a tracer or a tracee.
 const TRACE_REQUESTS: &[u32] = &[libc::PTRACE_TRACEME, libc::PTRACE_ATTACH, libc::PTRACE_SEIZE];
+/// What prctl(2) can do that hides a process or its calls.
+const HIDING: &[u32] = &[libc::PR_SET_DUMPABLE as u32, libc::PR_SET_SECCOMP as u32];
+/// Operations of seccomp(2) that take effect.
+const FILTERING: &[u32] = &[libc::SECCOMP_SET_MODE_STRICT, libc::SECCOMP_SET_MODE_FILTER];
 /// Commands of fcntl(2) that change the descriptor table.
 const FD_COMMANDS: &[u32] =
     &[libc::F_DUPFD as u32, libc::F_DUPFD_CLOEXEC as u32, libc::F_SETFD as u32];
@@ -513,6 +519,8 @@ pub(super) const TABLE: &[Row] = rows! {
     sched_setaffinity = libc::SYS_sched_setaffinity, Always, Shape::Affinity;
     ptrace = libc::SYS_ptrace, Is(0, TRACE_REQUESTS), Shape::Ptrace;
     io_uring_setup = libc::SYS_io_uring_setup, Always, Shape::IoUring;
+    seccomp = libc::SYS_seccomp, Is(0, FILTERING), Shape::Seccomp;
+    prctl = libc::SYS_prctl, Is(0, HIDING), Shape::Prctl;
 };
 
 // Newer than libc's tables for some targets; the same number on every architecture (asm-generic/unistd.h).

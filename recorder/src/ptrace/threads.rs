@@ -114,6 +114,8 @@ struct Process {
     members: usize,
     /// Threads that have not passed their exit stop.
     left: usize,
+    /// Its memory is another process's too (CLONE_VM).
+    shares_memory: bool,
     usage: Usage,
 }
 
@@ -161,6 +163,28 @@ impl Threads {
         process.members += 1;
         process.left += 1;
         self.threads.insert(tid, thread);
+    }
+
+    /// Notes what `child`, a process, shares with the one that started it.
+    pub(super) fn started_with(&mut self, parent: Tid, child: Tid, flags: u64) {
+        const VM: u64 = libc::CLONE_VM as u64;
+        const VFORK: u64 = libc::CLONE_VFORK as u64;
+        if flags & VM == 0 {
+            return;
+        }
+        // The thread that called vfork(2) waits; others of its process don't.
+        let shares = flags & VFORK == 0 || self.memory_is_shared(parent);
+        for (process, shares) in [(child, shares), (parent, flags & VFORK == 0)] {
+            if let Some(process) = self.processes.get_mut(&process) {
+                process.shares_memory |= shares;
+            }
+        }
+    }
+
+    /// Whether another thread may write to the process's memory while this one is in a call.
+    pub(super) fn memory_is_shared(&self, process: Tid) -> bool {
+        let shared = |process: &Process| process.members > 1 || process.shares_memory;
+        self.processes.get(&process).is_some_and(shared)
     }
 
     pub(super) fn remove(&mut self, tid: Tid) -> Option<Thread> {

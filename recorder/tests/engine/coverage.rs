@@ -91,6 +91,8 @@ const TRACEES: &[(&str, &[&str])] = &[
     ("untraced", &["clone", "clone3"]),
     ("unshare", &["unshare"]),
     ("affinity", &["sched_getaffinity", "sched_setaffinity"]),
+    ("seccomp", &["seccomp", "prctl"]),
+    ("undumpable", &["prctl"]),
     ("losses", &["ptrace", "io_uring_setup"]),
 ];
 

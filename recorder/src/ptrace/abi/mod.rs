@@ -77,11 +77,11 @@ impl Abi {
         }
     }
 
-    /// The row that the filter means by `data`, if it is one for this call: a tracee's own filter may say anything.
-    pub(super) fn row(self, data: u32, number: u64) -> Option<&'static Row> {
+    /// The row that the filter means by `index`.
+    pub(super) fn row(self, index: u32, number: u64) -> Option<&'static Row> {
         let is = |row: &&Row| row.number as u64 == number;
         let table = self.table();
-        table.get(data as usize).filter(is).or_else(|| table.iter().find(is))
+        table.get(index as usize).filter(is).or_else(|| table.iter().find(is))
     }
 }
 
