@@ -7,6 +7,8 @@ mod common;
 
 mod attributes;
 mod harness;
+mod nested;
 mod processes;
 mod rights;
+mod sandboxes;
 mod signals;

@@ -14,6 +14,7 @@ mod messages;
 mod output;
 mod proc;
 mod pulse;
+mod refusal;
 mod registers;
 mod rights;
 mod sockets;
@@ -44,6 +45,15 @@ use tracee::{Stop, Stopped, Vanished, Waited};
 /// The tree can't be traced.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The kernel lets us trace nobody.
+    #[error("cannot trace: {why}")]
+    Refused {
+        /// As far as that can be seen.
+        why: &'static str,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
     /// The kernel refused PTRACE_SEIZE: EPERM where the process is not ours to trace or is traced already.
     #[error("cannot trace process {pid}")]
     Seize {
@@ -62,6 +72,16 @@ pub enum Error {
     /// waitpid(2) failed other than for want of tracees.
     #[error("cannot wait for traced processes")]
     Wait(#[source] io::Error),
+}
+
+impl Error {
+    /// A refusal, explained; or whatever else it is.
+    fn refused(source: io::Error, other: impl FnOnce(io::Error) -> Self) -> Self {
+        match refusal::explain(&source) {
+            Some(why) => Self::Refused { why, source },
+            None => other(source),
+        }
+    }
 }
 
 /// The names of the covered system calls on this architecture, in no particular order.
@@ -101,11 +121,12 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     /// # Errors
     /// Where the kernel refuses, see [`Error`].
     pub fn seize(pid: Tid, config: &Config, reports: Outbox<I>) -> Result<(Self, Control), Error> {
-        let bell = Doorbell::new().map_err(Error::Doorbell)?;
+        let bell = Doorbell::new().map_err(|error| Error::refused(error, Error::Doorbell))?;
         let lending = Lending::new();
         let desk = Arc::clone(lending.desk());
         let pulse = Pulse::start(reports.clone(), desk).map_err(Error::Pulse)?;
-        tracee::seize(pid).map_err(|source| Error::Seize { pid, source })?;
+        tracee::seize(pid)
+            .map_err(|error| Error::refused(error, |source| Error::Seize { pid, source }))?;
         let control = Control::default();
         let bell_tid = bell.tid();
         control.answer_with(Some(Box::new(move || Doorbell::ring(bell_tid))));

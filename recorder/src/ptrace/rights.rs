@@ -13,7 +13,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use super::proc::{field, number};
 use crate::observation::Tid;
 
-const CAP_SYS_PTRACE: u32 = 19;
+pub(super) const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
 
 /// Whether programs that `tid` starts lose their rights because the calling thread records it.
