@@ -33,11 +33,11 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         let Some((row, args)) = called else { return stopped.resume(0) };
         match row.shape {
             Shape::Affinity => {
-                self.lending.give_back();
+                self.desk.give_all_back();
                 return stopped.resume(0);
             }
-            Shape::Exec { .. } => self.lending.give_back(),
-            Shape::Read | Shape::Move { .. } if self.lending.is_out() => {
+            Shape::Exec { .. } => self.desk.give_back(tid),
+            Shape::Read | Shape::Move { .. } if self.desk.is_out() => {
                 self.lend_unseen(tid, row.shape, &args);
             }
             _ => {}
@@ -79,7 +79,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             _ => args[0],
         };
         if self.model.file(tid, from as i32).is_some_and(|path| path.ends_with(b"/status")) {
-            self.lending.give_back();
+            self.desk.give_all_back();
         }
     }
 

@@ -1,13 +1,13 @@
-//! Lending: a thread that stops again and again runs on the tracer's CPU, and the tracer stays there.
+//! Lending: threads that stop again and again run on the tracer's CPU, and the tracer stays there.
 //!
 //! A stop is a switch from tracee to tracer and back. Across CPUs each is a wake-up by interrupt, which costs several
 //! times a switch on the same CPU; and a tracee that is resumed while the tracer holds its CPU is moved away by the
-//! scheduler, so that it is across CPUs even where only one thread runs.
+//! scheduler, so that it is across CPUs even where only one thread runs. What stops that often waits for the tracer most
+//! of the time, so sharing its CPU takes nothing away; what computes for a while in between keeps its own.
 //!
-//! A thread's set of CPUs is its own business, so the loan must not be seen and must not outlast the stops:
-//! - it is given back at another thread's stop, before the thread's calls that read or change such a set or execute a
-//!   program, before anybody in the tree reads a file `status` (proc(5) shows the set there), and after [`PERIOD`]
-//!   without a stop;
+//! A thread's set of CPUs is its own business, so a loan must not be seen and must not outlast the stops:
+//! - it is given back before the thread executes a program, before anybody in the tree reads or changes such a set or
+//!   reads a file `status` (proc(5) shows the set there), and after [`PERIOD`] without a stop;
 //! - what a thread starts while it is on loan inherits the narrow set, and gets the wide one at its birth;
 //! - a set that somebody else changed meanwhile is left alone.
 //!
@@ -17,44 +17,57 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use libc::cpu_set_t;
 
 use crate::observation::Tid;
 
-/// Stops in a row of one thread before it is worth it.
-const STOPS: u32 = 8;
+/// Stops in quick succession before it is worth it.
+const STOPS: u8 = 8;
+/// More of them than this are not remembered.
+const MAX_STOPS: u8 = 16;
+/// What a stop that comes late takes away from them.
+const LATE: u8 = 4;
+/// Nanoseconds between two stops in quick succession at most, and what every borrower adds: they wait for each other.
+const QUICK: u64 = 200_000;
+const QUICK_EACH: u64 = 50_000;
 
-/// Who stops how often; on the tracer's thread.
-#[derive(Debug)]
-pub(super) struct Lending {
-    /// Whose stop was the last one.
-    current: Tid,
-    /// How many were its in a row.
-    row: u32,
-    /// A loan was out at the last stop.
-    was_out: bool,
-    desk: Arc<Desk>,
+/// What a thread's stops are like. One for each thread.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// When its last stop was, CLOCK_BOOTTIME in nanoseconds.
+    last: u64,
+    /// Stops in quick succession, or what is left of them.
+    quick: u8,
+    /// The loan that it has, or had.
+    loan: Option<Arc<Loan>>,
 }
 
-/// The loans, where the pulse finds them too.
+/// Who borrows; shared by the tracer and the pulse.
 #[derive(Debug)]
 pub(super) struct Desk {
     /// The tracer's thread, and its own set.
     tracer: Tid,
     own: Option<cpu_set_t>,
-    out: AtomicBool,
-    loans: Mutex<Loans>,
+    /// How many loans are out.
+    out: AtomicUsize,
+    ledger: Mutex<Ledger>,
 }
 
 #[derive(Debug, Default)]
-struct Loans {
-    /// Who has one.
-    borrower: Option<Tid>,
+struct Ledger {
+    out: HashMap<Tid, Arc<Loan>>,
     /// The last loan of each thread that had one.
     terms: HashMap<Tid, Terms>,
+}
+
+#[derive(Debug)]
+struct Loan {
+    out: AtomicBool,
+    /// The thread stopped since the pulse looked.
+    used: AtomicBool,
 }
 
 /// What a thread's set of CPUs is, and the only CPU that it has for the length of a loan.
@@ -64,108 +77,134 @@ struct Terms {
     cpu: usize,
 }
 
-impl Lending {
+impl Pace {
+    fn is_out(&self) -> bool {
+        self.loan.as_ref().is_some_and(|loan| loan.out.load(Ordering::Acquire))
+    }
+}
+
+impl Desk {
     /// For the calling thread, the tracer.
     pub(super) fn new() -> Self {
         // SAFETY: gives a number.
         let tracer = unsafe { libc::gettid() };
         let own = get(tracer).ok();
-        let desk = Desk { tracer, own, out: AtomicBool::new(false), loans: Mutex::default() };
-        Self { current: 0, row: 0, was_out: false, desk: Arc::new(desk) }
+        Self { tracer, own, out: AtomicUsize::new(0), ledger: Mutex::default() }
     }
 
-    /// Where the pulse gives back.
-    pub(super) fn desk(&self) -> &Arc<Desk> {
-        &self.desk
-    }
-
-    /// Whether a loan is out.
+    /// Whether any loan is out.
     pub(super) fn is_out(&self) -> bool {
-        self.desk.out.load(Ordering::Acquire)
+        self.out.load(Ordering::Acquire) > 0
     }
 
-    /// `tid` stopped: lends, or gives back.
-    pub(super) fn stopped(&mut self, tid: Tid) {
-        if self.current != tid {
-            self.give_back();
-            (self.current, self.row, self.was_out) = (tid, 1, false);
+    /// `tid` stopped, at `now`: lends, or gives back.
+    pub(super) fn stopped(&self, tid: Tid, pace: &mut Pace, now: u64) {
+        let gap = now.saturating_sub(std::mem::replace(&mut pace.last, now));
+        let borrowers = self.out.load(Ordering::Relaxed) as u64;
+        let out = pace.is_out();
+        if pace.loan.is_some() && !out {
+            // It paused.
+            (pace.loan, pace.quick) = (None, 0);
+        }
+        if gap > QUICK + borrowers * QUICK_EACH {
+            pace.quick = pace.quick.saturating_sub(LATE);
+            if out && pace.quick == 0 {
+                self.give_back(tid);
+            }
             return;
         }
-        let out = self.is_out();
-        if self.was_out && !out {
-            // It paused.
-            self.row = 0;
-        }
-        self.was_out = out;
-        self.row = self.row.saturating_add(1);
-        if self.row == STOPS {
-            self.desk.lend(tid);
-            self.was_out = self.is_out();
+        pace.quick = (pace.quick + 1).min(MAX_STOPS);
+        match &pace.loan {
+            Some(loan) => loan.used.store(true, Ordering::Relaxed),
+            None if pace.quick == STOPS => pace.loan = self.lend(tid),
+            None => {}
         }
     }
 
-    /// Ends the loan, where there is one.
-    pub(super) fn give_back(&mut self) {
-        if self.is_out() {
-            self.desk.give_back();
-            (self.row, self.was_out) = (0, false);
+    fn lend(&self, tid: Tid) -> Option<Arc<Loan>> {
+        let tracers = self.own?;
+        let own = get(tid).ok()?;
+        // The tracer stays on its CPU while there are borrowers.
+        // SAFETY: gives a number.
+        let cpu = usize::try_from(unsafe { libc::sched_getcpu() }).ok()?;
+        let mut ledger = self.lock();
+        if !contains(&own, cpu) || !contains(&tracers, cpu) {
+            return None;
         }
+        // Refused for some kinds of threads (SCHED_DEADLINE), and for those of another user.
+        set(tid, &only(cpu)).ok()?;
+        if ledger.out.is_empty() {
+            set(self.tracer, &only(cpu)).unwrap_or_default();
+        }
+        let loan = Arc::new(Loan { out: true.into(), used: true.into() });
+        ledger.terms.insert(tid, Terms { own, cpu });
+        ledger.out.insert(tid, Arc::clone(&loan));
+        self.out.store(ledger.out.len(), Ordering::Release);
+        Some(loan)
+    }
+
+    /// Ends the loan of `tid`, where it has one.
+    pub(super) fn give_back(&self, tid: Tid) {
+        if self.is_out() {
+            self.end(|borrower, _| borrower == tid);
+        }
+    }
+
+    /// Ends all loans.
+    pub(super) fn give_all_back(&self) {
+        if self.is_out() {
+            self.end(|_, _| true);
+        }
+    }
+
+    /// Ends the loans that were not used since the last time. For the pulse.
+    pub(super) fn give_unused_back(&self) {
+        if self.is_out() {
+            self.end(|_, loan| !loan.used.swap(false, Ordering::Relaxed));
+        }
+    }
+
+    fn end(&self, ended: impl Fn(Tid, &Loan) -> bool) {
+        let mut ledger = self.lock();
+        let Ledger { out, terms } = &mut *ledger;
+        out.retain(|&tid, loan| {
+            if !ended(tid, loan) {
+                return true;
+            }
+            if let Some(terms) = terms.get(&tid)
+                && terms.hold_for(tid)
+            {
+                // It may be gone.
+                set(tid, &terms.own).unwrap_or_default();
+            }
+            loan.out.store(false, Ordering::Release);
+            false
+        });
+        if let Some(own) = self.own.filter(|_| out.is_empty()) {
+            set(self.tracer, &own).unwrap_or_default();
+        }
+        self.out.store(out.len(), Ordering::Release);
     }
 
     /// `parent` started `child`, which has not run yet and has its set: that of a loan is not meant for it.
     pub(super) fn born(&self, parent: Tid, child: Tid) {
-        let loans = self.desk.lock();
-        let Some(terms) = loans.terms.get(&parent) else { return };
+        let ledger = self.lock();
+        let Some(terms) = ledger.terms.get(&parent) else { return };
         // A set that the parent has without a loan is its own choice.
-        let chosen = loans.borrower != Some(parent) && terms.hold_for(parent);
+        let chosen = !ledger.out.contains_key(&parent) && terms.hold_for(parent);
         if !chosen && terms.hold_for(child) {
             set(child, &terms.own).unwrap_or_default();
         }
     }
 
     /// The thread is gone.
-    pub(super) fn ended(&mut self, tid: Tid) {
-        if self.is_out() && self.current == tid {
-            self.give_back();
-        }
-        self.desk.lock().terms.remove(&tid);
-    }
-}
-
-impl Desk {
-    fn lend(&self, tid: Tid) {
-        // SAFETY: gives a number.
-        let cpu = usize::try_from(unsafe { libc::sched_getcpu() });
-        let (Some(tracers), Ok(own), Ok(cpu)) = (self.own, get(tid), cpu) else { return };
-        let terms = Terms { own, cpu };
-        let mut loans = self.lock();
-        // Refused for some kinds of threads (SCHED_DEADLINE), and for those of another user.
-        if contains(&own, cpu) && contains(&tracers, cpu) && set(tid, &only(cpu)).is_ok() {
-            set(self.tracer, &only(cpu)).unwrap_or_default();
-            loans.borrower = Some(tid);
-            loans.terms.insert(tid, terms);
-            self.out.store(true, Ordering::Release);
-        }
+    pub(super) fn ended(&self, tid: Tid) {
+        self.give_back(tid);
+        self.lock().terms.remove(&tid);
     }
 
-    /// Ends the loan, where there is one. From any thread.
-    pub(super) fn give_back(&self) {
-        let mut loans = self.lock();
-        let Some(tid) = loans.borrower.take() else { return };
-        if let Some(terms) = loans.terms.get(&tid)
-            && terms.hold_for(tid)
-        {
-            // It may be gone.
-            set(tid, &terms.own).unwrap_or_default();
-        }
-        if let Some(own) = &self.own {
-            set(self.tracer, own).unwrap_or_default();
-        }
-        self.out.store(false, Ordering::Release);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Loans> {
-        self.loans.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -240,32 +279,69 @@ mod tests {
         unsafe { libc::CPU_COUNT(&get(tid).unwrap()) }
     }
 
+    /// Stops of `tid` in quick succession.
+    fn stop(desk: &Desk, tid: Tid, pace: &mut Pace, count: u8) {
+        for _ in 0..count {
+            let soon = pace.last + 1;
+            desk.stopped(tid, pace, soon);
+        }
+    }
+
     #[test]
-    fn lends_after_stops_in_a_row_and_gives_back() {
+    fn lends_after_quick_stops_and_gives_back() {
         // SAFETY: gives a number.
         let tracer = unsafe { libc::gettid() };
         let cpus = count(tracer);
         assert!(cpus > 1, "nothing can be lent on one CPU");
         with_thread(|tid| {
-            let mut lending = Lending::new();
-            (1..STOPS).for_each(|_| lending.stopped(tid));
-            assert_eq!((count(tid), lending.is_out()), (cpus, false));
-            lending.stopped(tid);
-            assert_eq!((count(tid), count(tracer), lending.is_out()), (1, 1, true));
-            // Another one's stop.
-            lending.stopped(tid + 1);
-            assert_eq!((count(tid), count(tracer), lending.is_out()), (cpus, cpus, false));
-            // A pause: the pulse gives back, and it has to begin anew.
-            (0..STOPS).for_each(|_| lending.stopped(tid));
-            assert!(lending.is_out());
-            lending.desk().give_back();
-            assert_eq!((count(tid), count(tracer)), (cpus, cpus));
-            (1..STOPS).for_each(|_| lending.stopped(tid));
-            assert!(!lending.is_out());
-            lending.stopped(tid);
-            assert!(lending.is_out());
-            lending.ended(tid);
-            assert_eq!(count(tracer), cpus);
+            let (desk, mut pace) = (Desk::new(), Pace::default());
+            stop(&desk, tid, &mut pace, STOPS - 1);
+            assert_eq!((count(tid), desk.is_out()), (cpus, false));
+            stop(&desk, tid, &mut pace, 1);
+            assert_eq!((count(tid), count(tracer), desk.is_out()), (1, 1, true));
+            // Another one's calls that must not see it.
+            desk.give_all_back();
+            assert_eq!((count(tid), count(tracer), desk.is_out()), (cpus, cpus, false));
+            // It has to begin anew.
+            stop(&desk, tid, &mut pace, STOPS - 1);
+            assert!(!desk.is_out());
+            stop(&desk, tid, &mut pace, 1);
+            assert!(desk.is_out());
+            // The pulse: used since the last look, and not.
+            desk.give_unused_back();
+            assert!(desk.is_out());
+            desk.give_unused_back();
+            assert_eq!((count(tid), count(tracer), desk.is_out()), (cpus, cpus, false));
+            // Stops that come late.
+            stop(&desk, tid, &mut pace, STOPS);
+            assert!(desk.is_out());
+            for _ in 0..STOPS.div_ceil(LATE) {
+                let late = pace.last + 10 * QUICK;
+                desk.stopped(tid, &mut pace, late);
+            }
+            assert!(!desk.is_out());
+            stop(&desk, tid, &mut pace, 2 * STOPS);
+            desk.ended(tid);
+            assert_eq!((count(tracer), desk.is_out()), (cpus, false));
+        });
+    }
+
+    #[test]
+    fn the_tracer_stays_until_the_last_borrower_is_gone() {
+        // SAFETY: gives a number.
+        let tracer = unsafe { libc::gettid() };
+        let cpus = count(tracer);
+        with_thread(|one| {
+            with_thread(|other| {
+                let desk = Desk::new();
+                stop(&desk, one, &mut Pace::default(), STOPS);
+                stop(&desk, other, &mut Pace::default(), STOPS);
+                assert_eq!((count(one), count(other), count(tracer)), (1, 1, 1));
+                desk.give_back(one);
+                assert_eq!((count(one), count(other), count(tracer)), (cpus, 1, 1));
+                desk.give_back(other);
+                assert_eq!((count(other), count(tracer)), (cpus, cpus));
+            });
         });
     }
 
@@ -280,11 +356,11 @@ mod tests {
             set
         };
         with_thread(|tid| {
-            let mut lending = Lending::new();
-            (0..STOPS).for_each(|_| lending.stopped(tid));
+            let desk = Desk::new();
+            stop(&desk, tid, &mut Pace::default(), STOPS);
             let lent = (0..).find(|&cpu| contains(&get(tid).unwrap(), cpu)).unwrap();
             set(tid, &others(lent)).unwrap();
-            lending.give_back();
+            desk.give_back(tid);
             assert!(!contains(&get(tid).unwrap(), lent));
         });
     }
@@ -294,21 +370,21 @@ mod tests {
         with_thread(|parent| {
             with_thread(|child| {
                 let cpus = count(child);
-                let mut lending = Lending::new();
-                (0..STOPS).for_each(|_| lending.stopped(parent));
+                let desk = Desk::new();
+                stop(&desk, parent, &mut Pace::default(), STOPS);
                 let lent = get(parent).unwrap();
                 set(child, &lent).unwrap();
-                lending.born(parent, child);
+                desk.born(parent, child);
                 assert_eq!((count(parent), count(child)), (1, cpus));
                 // Given back between its birth and its parent's word.
                 set(child, &lent).unwrap();
-                lending.give_back();
-                lending.born(parent, child);
+                desk.give_back(parent);
+                desk.born(parent, child);
                 assert_eq!(count(child), cpus);
                 // Its parent's own choice.
                 set(parent, &lent).unwrap();
                 set(child, &lent).unwrap();
-                lending.born(parent, child);
+                desk.born(parent, child);
                 assert_eq!(count(child), 1);
             });
         });

@@ -34,7 +34,7 @@ use crate::source::{Captured, Config, Control, ExitStatus, Report, Request};
 use decode::Entry;
 use doorbell::Doorbell;
 pub use filter::{Filter, NoNewPrivs, permit_tracer};
-use lending::Lending;
+use lending::Desk;
 use proc::Proc;
 use pulse::Pulse;
 use sums::Sums;
@@ -99,7 +99,7 @@ pub struct Tracer<I> {
     control: Control,
     reserved_fd: Option<RawFd>,
     bell: Option<Doorbell>,
-    lending: Lending,
+    desk: Arc<Desk>,
     pulse: Pulse,
     sums: Sums,
     /// No events any more.
@@ -122,9 +122,8 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     /// Where the kernel refuses, see [`Error`].
     pub fn seize(pid: Tid, config: &Config, reports: Outbox<I>) -> Result<(Self, Control), Error> {
         let bell = Doorbell::new().map_err(|error| Error::refused(error, Error::Doorbell))?;
-        let lending = Lending::new();
-        let desk = Arc::clone(lending.desk());
-        let pulse = Pulse::start(reports.clone(), desk).map_err(Error::Pulse)?;
+        let desk = Arc::new(Desk::new());
+        let pulse = Pulse::start(reports.clone(), Arc::clone(&desk)).map_err(Error::Pulse)?;
         tracee::seize(pid)
             .map_err(|error| Error::refused(error, |source| Error::Seize { pid, source }))?;
         let control = Control::default();
@@ -139,7 +138,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             control: control.clone(),
             reserved_fd: config.reserved_fd,
             bell: Some(bell),
-            lending,
+            desk,
             pulse,
             sums: Sums::default(),
             silent: false,
@@ -193,7 +192,8 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         let tid = stopped.tid();
         self.pulse.stopped();
         if !self.silent {
-            self.lending.stopped(tid);
+            let pace = self.threads.get_mut(tid).map(|thread| &mut thread.pace);
+            pace.map(|pace| self.desk.stopped(tid, pace, now()));
         }
         self.moved(tid);
         if !self.threads.started(tid) && matches!(stop, Stop::Trap | Stop::Group(_)) {
@@ -228,7 +228,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     fn forked(&mut self, stopped: Stopped) -> Result<(), Vanished> {
         let tid = stopped.tid();
         let child = stopped.event_message()? as Tid;
-        self.lending.born(tid, child);
+        self.desk.born(tid, child);
         let thread = self.threads.get(tid);
         let flags = threads::clone_flags(&stopped, thread, child)?;
         let undo = thread.and_then(|thread| thread.undo);
@@ -345,7 +345,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
 
     fn ended(&mut self, tid: Tid, status: ExitStatus) {
         self.threads.early.remove(&tid);
-        self.lending.ended(tid);
+        self.desk.ended(tid);
         // Killed without a stop: a zombie can still be asked.
         self.moved(tid);
         self.sums.forget(tid);
@@ -402,7 +402,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             match request {
                 Request::Silence => {
                     self.silent = true;
-                    self.lending.give_back();
+                    self.desk.give_all_back();
                 }
 
                 Request::Kill => {

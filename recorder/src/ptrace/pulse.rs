@@ -74,12 +74,10 @@ fn beat<I>(shared: &Shared, outbox: &Outbox<I>, desk: &Desk) {
         idle = if stops == seen { idle + 1 } else { 0 };
         seen = stops;
         outbox.flush();
-        if idle > 0 || ended {
-            desk.give_back();
-        }
         if ended {
-            return;
+            return desk.give_all_back();
         }
+        desk.give_unused_back();
         if idle < PATIENCE {
             thread::sleep(PERIOD);
             continue;

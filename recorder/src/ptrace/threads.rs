@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::abi::Abi;
 use super::decode::Entry;
+use super::lending::Pace;
 use super::proc;
 use super::registers::{self, Start};
 use super::sums::Moving;
@@ -30,6 +31,7 @@ pub(super) struct Thread {
     pub(super) clone3_flags: u64,
     /// The call that it went into, where it is asked for at the next stop.
     pub(super) moving: Option<Moving>,
+    pub(super) pace: Pace,
     /// What has to be put back at the exit of its call, or at its first stop.
     pub(super) undo: Option<Undo>,
 }
@@ -43,6 +45,7 @@ impl Thread {
             entry: None,
             clone3_flags: 0,
             moving: None,
+            pace: Pace::default(),
             undo,
         }
     }
