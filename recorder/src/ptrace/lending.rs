@@ -31,7 +31,7 @@ const MAX_STOPS: u8 = 16;
 /// What a stop that comes late takes away from them.
 const LATE: u8 = 4;
 /// Nanoseconds between two stops in quick succession at most, and what every borrower adds: they wait for each other.
-const QUICK: u64 = 200_000;
+const QUICK: u64 = 500_000;
 const QUICK_EACH: u64 = 50_000;
 
 /// What a thread's stops are like. One for each thread.
