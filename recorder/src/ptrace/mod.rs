@@ -192,8 +192,9 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         let tid = stopped.tid();
         self.pulse.stopped();
         if !self.silent {
-            let pace = self.threads.get_mut(tid).map(|thread| &mut thread.pace);
-            pace.map(|pace| self.desk.stopped(tid, pace, now()));
+            if let Some(thread) = self.threads.get_mut(tid) {
+                self.desk.stopped(tid, &mut thread.pace, now());
+            }
         }
         self.moved(tid);
         if !self.threads.started(tid) && matches!(stop, Stop::Trap | Stop::Group(_)) {
