@@ -13,3 +13,4 @@ mod reference;
 mod repeat;
 mod stage;
 mod strace;
+mod stress;

@@ -5,9 +5,12 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-/// Bytes as text that shows every one of them.
+/// Names that are longer, as no file's can be (PATH_MAX), are cut by strace and by recorders, not all at one place.
+pub const LONGEST_NAME: usize = 4000;
+
+/// Bytes as text that shows every one of them, but for names that are too long to be any.
 pub fn text(bytes: &[u8]) -> String {
-    bytes.escape_ascii().to_string()
+    bytes[..bytes.len().min(LONGEST_NAME)].escape_ascii().to_string()
 }
 
 /// A part of a name that programs choose at random.
@@ -98,11 +101,12 @@ fn is_link(path: &[u8]) -> bool {
 /// both can name the same file, both are compared in this form. As of now, which is after the run.
 pub fn physical(path: &[u8]) -> Vec<u8> {
     let path = Path::new(OsStr::from_bytes(path));
-    let parent = || {
-        let parent = path.parent()?.canonicalize().ok()?;
-        Some(parent.join(path.file_name()?))
-    };
-    let found = path.canonicalize().ok().or_else(parent);
+    // Of what is no longer there, as much as is.
+    let found = path.ancestors().find_map(|ancestor| {
+        let rest = path.strip_prefix(ancestor).expect("it is an ancestor");
+        let found = ancestor.canonicalize().ok()?;
+        Some(if rest.as_os_str().is_empty() { found } else { found.join(rest) })
+    });
     found.unwrap_or_else(|| path.to_owned()).into_os_string().into_vec()
 }
 

@@ -19,7 +19,7 @@ pub fn recorded(trace: &Path) -> Deeds {
     let mut processes: HashMap<ProcId, Index> = HashMap::new();
     processes.insert(ProcId(1), deeds.process(None));
     let mut opened: HashMap<Seq, String> = HashMap::new();
-    let mut left_open: BTreeSet<(Seq, ProcId)> = BTreeSet::new();
+    let mut left_open: BTreeSet<Seq> = BTreeSet::new();
     for event in reader.iter() {
         let event = event.expect("a readable trace");
         if let Data::Lost(lost) = &event.data {
@@ -51,13 +51,13 @@ pub fn recorded(trace: &Path) -> Deeds {
                 add(format!("open {}", flags(open.flags)), text(&open.path), open.errno);
                 if open.errno.is_none() {
                     opened.insert(event.seq, file(&open.path));
-                    left_open.insert((event.seq, proc));
+                    left_open.insert(event.seq);
                 }
             }
             Data::FileClose(close) => {
                 let path = match (&close.open, &close.path) {
                     (Some(open), _) => {
-                        left_open.remove(&(*open, proc));
+                        left_open.remove(open);
                         opened.get(open).expect("a close follows its open").clone()
                     }
                     (None, Some(path)) if path.starts_with(b"/") => file(path),

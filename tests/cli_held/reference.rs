@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
 use super::deeds::{Deeds, Index};
-use super::names::{absolute, physical, text};
+use super::names::{LONGEST_NAME, absolute, physical, text};
 use super::strace::{Call, Line, What, decoration, field, number, string, strings};
 
 /// Arguments longer than this are cut, by strace (`-s`) and here.
@@ -194,7 +194,12 @@ impl Reader {
     fn call(&mut self, process: Index, call: &Call) {
         // What the kernel says it is: the program's own moves may have been by a link.
         for arg in call.args.iter().filter(|arg| arg.starts_with("AT_FDCWD<")) {
-            self.directories[process] = decoration(arg).expect("a directory");
+            let mut directory = decoration(arg).expect("a directory");
+            // strace says so of descriptors behind their names, of this one inside.
+            if directory.ends_with(b" (deleted)") {
+                directory.truncate(directory.len() - " (deleted)".len());
+            }
+            self.directories[process] = directory;
         }
         let opened = call.result.as_ref().ok().zip(call.names.clone());
         let opened = opened.map(|(&fd, name)| (fd, name));
@@ -365,10 +370,10 @@ impl Reader {
     /// The path that a call means; none where that is not readable, or where a descriptor has no path.
     fn path(&self, process: Index, call: &Call, place: Place) -> Option<Vec<u8>> {
         match place {
-            Place::Fd(fd) => decoration(call.arg(fd)).filter(|name| is_path(name)),
+            Place::Fd(fd) => decoration(call.arg(fd)).filter(|name| is_path(name)).map(named),
             Place::Name { dir, name } => {
                 let (name, whole) = string(call.arg(name))?;
-                assert!(whole, "strace cuts no paths");
+                assert!(whole || name.len() >= LONGEST_NAME, "strace cuts no names of files");
                 let base = dir.filter(|&dir| !call.arg(dir).starts_with("AT_FDCWD"));
                 let directory = match base {
                     Some(dir) => decoration(call.arg(dir)),
@@ -402,7 +407,8 @@ impl Reader {
         };
         let (fd, below) = rest.split_once('/').unwrap_or((rest, ""));
         let directory = self.descriptors.get(&(process, fd.parse().ok()?));
-        directory.filter(|name| is_path(name)).map(|path| absolute(path, below.as_bytes()))
+        let directory = directory.filter(|name| is_path(name)).cloned().map(named);
+        directory.map(|path| absolute(&path, below.as_bytes()))
     }
 
     /// Whom a `struct sockaddr` names.
@@ -454,6 +460,19 @@ enum Place {
 /// Pipes, sockets and memory files have no path.
 fn is_path(name: &[u8]) -> bool {
     name.starts_with(b"/") && !name.starts_with(b"/memfd:")
+}
+
+/// A file without a name (O_TMPFILE) is called by its number in its directory by the kernel; recorders call it by the
+/// directory, which is what the program said.
+fn named(mut name: Vec<u8>) -> Vec<u8> {
+    let slash = name.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+    if let Some(digits) = name[slash..].strip_prefix(b"/#")
+        && !digits.is_empty()
+        && digits.iter().all(u8::is_ascii_digit)
+    {
+        name.truncate(slash);
+    }
+    name
 }
 
 /// An open with flags in a fixed order.

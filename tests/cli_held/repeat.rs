@@ -4,7 +4,7 @@
 //! listed here, each with its reason. Events of one thread are compared in their order; threads and processes run beside
 //! each other, so nothing is said of the order between them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use agentrec_trace::json::JsonEvent;
@@ -31,22 +31,25 @@ fn streams(trace: &Path) -> Streams {
     let (tree, indices) = tree(&events);
     let names = tree.names();
     let name = |proc: ProcId| names[indices[&proc]].clone();
+    let threaded: BTreeSet<ProcId> =
+        events.iter().filter(|event| event.tid.is_some()).filter_map(|event| event.proc).collect();
     let mut told: HashMap<Seq, String> = HashMap::new();
     let mut threads: BTreeMap<(ProcId, Option<u32>), Vec<String>> = BTreeMap::new();
     for event in events.iter().filter(|event| event.source == Source::Kernel) {
         let mut data = serde_json::to_value(JsonEvent(event)).expect("an event")["data"].take();
         let fields = data.as_object_mut().expect("fields");
         fields.retain(|field, _| !OF_THIS_RUN.contains(&field.as_str()));
-        match &event.data {
-            Data::ProcessFork(fork) => {
-                fields.insert("child".into(), name(fork.child).into());
+        if let Data::ProcessFork(fork) = &event.data {
+            fields.insert("child".into(), name(fork.child).into());
+        }
+        // Threads share their descriptors: which number one gets depends on who was there first.
+        if event.proc.is_some_and(|proc| threaded.contains(&proc)) {
+            fields.remove("fd");
+        }
+        for field in ["open", "listen"] {
+            if let Some(earlier) = fields.get(field).and_then(Value::as_u64) {
+                fields.insert(field.into(), told[&Seq(earlier)].clone().into());
             }
-            Data::FileClose(_) | Data::NetClose(_) => {
-                if let Some(open) = fields.get("open").and_then(Value::as_u64) {
-                    fields.insert("open".into(), told[&Seq(open)].clone().into());
-                }
-            }
-            _ => {}
         }
         for field in ["peer", "local"] {
             if let Some(port) = fields.get_mut(field).and_then(|address| address.get_mut("port"))
@@ -90,7 +93,7 @@ fn tree(events: &[Event<'_>]) -> (Tree, HashMap<ProcId, Index>) {
 fn differences(first: &Streams, other: &Streams) -> Vec<String> {
     let mut found = Vec::new();
     let none = Vec::new();
-    let names: std::collections::BTreeSet<_> = first.keys().chain(other.keys()).collect();
+    let names: BTreeSet<_> = first.keys().chain(other.keys()).collect();
     for name in names {
         let (ours, theirs) = (first.get(name).unwrap_or(&none), other.get(name).unwrap_or(&none));
         if ours.len() != theirs.len() {

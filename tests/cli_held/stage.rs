@@ -115,8 +115,6 @@ impl Stage {
             "--seccomp-bpf",
             "-e",
             "trace=%file,%desc,%network,%process",
-            "-e",
-            "signal=none",
             "-o",
             log,
             "--",

@@ -58,7 +58,7 @@ impl Model {
             Call::Rename { from, to, flags } => {
                 let (from, to) = (named!(from), named!(to));
                 if errno.is_none() {
-                    self.renamed(&from, &to, flags);
+                    self.renamed(tid, task, [&from, &to], flags, kernel);
                 }
                 event!(FileRename { from: from, to: to, flags: flags });
             }
@@ -189,23 +189,49 @@ impl Model {
         description.base.clone().filter(|base| base.starts_with(b"/"))
     }
 
-    /// Names at and below a renamed one lead elsewhere now.
-    fn renamed(&mut self, from: &[u8], to: &[u8], flags: u32) {
+    /// Names at and below a renamed one lead elsewhere now. `meant` are the old and the new one as the process meant
+    /// them; directories are known by their physical names.
+    fn renamed(
+        &mut self,
+        tid: Tid,
+        task: Task,
+        meant: [&[u8]; 2],
+        flags: u32,
+        kernel: &mut impl Kernel,
+    ) {
+        let physical = meant.map(|path| self.physical(tid, task, path, kernel));
         let exchange = flags & libc::RENAME_EXCHANGE != 0;
-        let fix = |path: &mut Vec<u8>| {
+        let fix = |path: &mut Vec<u8>, from: &[u8], to: &[u8]| {
             let new = paths::renamed(path, from, to);
             let new = new.or_else(|| if exchange { paths::renamed(path, to, from) } else { None });
-            if let Some(new) = new {
-                *path = new;
-            }
+            new.map(|new| *path = new).is_some()
         };
+        let fix_physical = |path: &mut Vec<u8>| fix(path, &physical[0], &physical[1]);
         self.fs.iter_mut().for_each(|fs| {
-            fix(&mut fs.cwd);
-            fix(&mut fs.root);
+            fix_physical(&mut fs.cwd);
+            fix_physical(&mut fs.root);
         });
         for description in self.descriptions.iter_mut() {
-            fix(&mut description.path);
-            description.base.as_mut().map(fix);
+            let path = &mut description.path;
+            let _ = fix(path, meant[0], meant[1]) || fix_physical(path);
+            description.base.as_mut().map(fix_physical);
+        }
+    }
+
+    /// A path whose directories are no links.
+    fn physical(&self, tid: Tid, task: Task, path: &[u8], kernel: &mut impl Kernel) -> Vec<u8> {
+        let fs = self.fs.get(task.fs);
+        let name = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+        let (directory, name) = path.split_at(name);
+        // Most often it is there that files are moved; it needs no question.
+        if directory == fs.cwd {
+            return path.to_vec();
+        }
+        let inside = directory.strip_prefix(&*fs.root);
+        match inside.and_then(|inside| kernel.directory(tid, inside)) {
+            Some(root) if root == b"/" => name.to_vec(),
+            Some(directory) => [&directory, name].concat(),
+            None => path.to_vec(),
         }
     }
 }

@@ -48,6 +48,8 @@ pub trait Kernel {
     fn is_symlink(&mut self, tid: Tid, path: &[u8]) -> bool;
     /// What a descriptor names, as /proc/PID/fd says: also `socket:[1]` and the like.
     fn link(&mut self, tid: Tid, fd: RawFd) -> Option<Vec<u8>>;
+    /// The physical path of the directory that an absolute path, taken from the thread's root, leads to.
+    fn directory(&mut self, tid: Tid, path: &[u8]) -> Option<Vec<u8>>;
     /// All open descriptors with what they name, as /proc/PID/fd says.
     fn descriptors(&mut self, tid: Tid) -> Vec<(RawFd, Vec<u8>)>;
     /// The process that a pidfd is for.

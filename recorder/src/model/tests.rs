@@ -40,6 +40,10 @@ impl Kernel for Blind {
         None
     }
 
+    fn directory(&mut self, _: Tid, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
     fn descriptors(&mut self, _: Tid) -> Vec<(RawFd, Vec<u8>)> {
         Vec::new()
     }

@@ -3,10 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::Mode;
 
 use super::sockets;
 use crate::model::{Kernel, SocketFacts};
@@ -27,11 +30,11 @@ pub(super) struct Proc {
 
 impl Kernel for Proc {
     fn working_directory(&mut self, tid: Tid) -> Option<Vec<u8>> {
-        absolute(fs::read_link(format!("/proc/{tid}/cwd")).ok()?)
+        named(&format!("/proc/{tid}/cwd"))
     }
 
     fn descriptor(&mut self, tid: Tid, fd: RawFd) -> Option<Vec<u8>> {
-        absolute(fs::read_link(format!("/proc/{tid}/fd/{fd}")).ok()?)
+        named(&format!("/proc/{tid}/fd/{fd}"))
     }
 
     fn root(&mut self, tid: Tid) -> Option<Vec<u8>> {
@@ -68,6 +71,21 @@ impl Kernel for Proc {
         let mut name = fs::read(format!("/proc/{pid}/comm")).ok()?;
         name.pop_if(|last| *last == b'\n');
         Some(name)
+    }
+
+    fn directory(&mut self, tid: Tid, path: &[u8]) -> Option<Vec<u8>> {
+        if self.serves_files {
+            return None;
+        }
+        // Links are followed as the thread would, from its own root.
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let root = open(format!("/proc/{tid}/root").as_str(), flags, Mode::empty()).ok()?;
+        let path = if path.is_empty() { b"/" } else { path };
+        let found = openat2(root, OsStr::from_bytes(path), how).ok()?;
+        named(&format!("/proc/self/fd/{}", found.as_raw_fd()))
     }
 
     fn descriptors(&mut self, tid: Tid) -> Vec<(RawFd, Vec<u8>)> {
@@ -119,6 +137,17 @@ fn seen(tid: Tid, dir: Option<RawFd>, path: &[u8]) -> PathBuf {
     .into_bytes();
     seen.extend_from_slice(path);
     OsString::from_vec(seen).into()
+}
+
+/// What a link of the kernel's names.
+fn named(link: &str) -> Option<Vec<u8>> {
+    let mut path = absolute(fs::read_link(link).ok()?)?;
+    // The kernel says so of what was removed; a name may end like that, too.
+    const DELETED: &[u8] = b" (deleted)";
+    if path.ends_with(DELETED) && fs::metadata(link).is_ok_and(|found| found.nlink() == 0) {
+        path.truncate(path.len() - DELETED.len());
+    }
+    Some(path)
 }
 
 /// Pipes, sockets and memory files have no path.
