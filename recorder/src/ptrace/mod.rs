@@ -191,10 +191,10 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     fn stopped(&mut self, stopped: Stopped, stop: Stop) -> Result<(), Vanished> {
         let tid = stopped.tid();
         self.pulse.stopped();
-        if !self.silent {
-            if let Some(thread) = self.threads.get_mut(tid) {
-                self.desk.stopped(tid, &mut thread.pace, now());
-            }
+        if !self.silent
+            && let Some(thread) = self.threads.get_mut(tid)
+        {
+            self.desk.stopped(tid, &mut thread.pace, now());
         }
         self.moved(tid);
         if !self.threads.started(tid) && matches!(stop, Stop::Trap | Stop::Group(_)) {
