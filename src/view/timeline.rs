@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use agentrec_trace::event::{Address, Content, Payload};
-use agentrec_trace::{Data, Event, Reader, Seq};
+use agentrec_trace::{Data, Event, Reader, Seq, open_flags};
 
 use crate::digest::{Naming, Peer};
 use crate::output::{
@@ -83,7 +83,7 @@ impl Timeline {
         match data {
             Data::ProcessExec(e) => (command_line(&e.argv), e.errno),
             Data::FileOpen(e) => {
-                (format!("{}  {}", self.path(&e.path), open_flags(e.flags, e.created)), e.errno)
+                (format!("{}  {}", self.path(&e.path), opened(e.flags, e.created)), e.errno)
             }
             Data::FileRename(e) => (pair(&e.from, &e.to), e.errno),
             Data::FileUnlink(e) => (self.path(&e.path), e.errno),
@@ -237,9 +237,8 @@ fn owner(uid: Option<u32>, gid: Option<u32>) -> String {
 }
 
 /// `read`, `write`, `read+write`, with `create`, `truncate`, `append`.
-fn open_flags(flags: u32, created: bool) -> String {
-    let flags = flags.cast_signed();
-    let mut words = vec![match flags & libc::O_ACCMODE {
+fn opened(flags: u32, created: bool) -> String {
+    let mut words = vec![match flags.cast_signed() & libc::O_ACCMODE {
         libc::O_WRONLY => "write",
         libc::O_RDWR => "read+write",
         _ => "read",
@@ -248,10 +247,10 @@ fn open_flags(flags: u32, created: bool) -> String {
         words.push("created");
     }
     for (flag, word) in [
-        (libc::O_TRUNC, "truncate"),
-        (libc::O_APPEND, "append"),
-        (libc::O_DIRECTORY, "directory"),
-        (libc::O_PATH, "path"),
+        (libc::O_TRUNC.cast_unsigned(), "truncate"),
+        (libc::O_APPEND.cast_unsigned(), "append"),
+        (open_flags::DIRECTORY, "directory"),
+        (libc::O_PATH.cast_unsigned(), "path"),
     ] {
         if flags & flag == flag {
             words.push(word);

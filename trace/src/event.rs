@@ -645,7 +645,7 @@ events! {
     Sys "file.open" FileOpen<'a> {
         /// Absolute path as the process meant it.
         #[serde(borrow)] path: Bytes<'a>,
-        /// Flags as given to open(2).
+        /// Flags as given to open(2), numbered as on x86-64.
         flags: u32,
         /// Mode, where the call could create.
         mode: u32,
@@ -833,7 +833,7 @@ events! {
         fd: i32,
         /// What it names, as /proc/PID/fd says.
         #[serde(borrow)] path: Bytes<'a>,
-        /// Flags as /proc/PID/fdinfo says.
+        /// Flags as /proc/PID/fdinfo says, numbered as on x86-64.
         flags: u32,
     }
     /// A socket was connected, or not.

@@ -16,6 +16,7 @@ pub mod json;
 pub mod limits;
 mod msgpack;
 mod objects;
+pub mod open_flags;
 mod reader;
 mod recipe;
 mod verify;

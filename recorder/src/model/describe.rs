@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 
-use agentrec_trace::Bytes;
 use agentrec_trace::event::{
     DirChange, FileChmod, FileChown, FileClone, FileLink, FileMkdir, FileMknod, FileMmap, FileOpen,
     FileRename, FileRmdir, FileSymlink, FileTruncate, FileUnlink, FileUtime, FileXattr,
     ProcessExec,
 };
+use agentrec_trace::{Bytes, open_flags};
 
 use super::files::{Description, Kind};
 use super::{Kernel, Model, Scribe, Task, paths, split_nul};
@@ -48,7 +48,8 @@ impl Model {
                 let kind = self.kind_of(task, at);
                 let opens = fd
                     .map(|_| self.descriptions.insert(Description::new(path.to_vec(), kind, true)));
-                let data = FileOpen { path, flags, mode, fd, errno, created };
+                let given = open_flags::from_native(flags);
+                let data = FileOpen { path, flags: given, mode, fd, errno, created };
                 scribe.write_opening(task.process, proc, data, opens);
                 if let (Some(fd), Some(id)) = (fd, opens) {
                     let cloexec = flags & libc::O_CLOEXEC as u32 != 0;

@@ -124,9 +124,12 @@ mod architecture {
         arch == NATIVE_ARCH
     }
 
-    /// The call goes ahead: its number is no general register here (NT_ARM_SYSTEM_CALL).
-    pub(super) fn skip_call(_: &Stopped) -> Result<(), Vanished> {
-        Ok(())
+    /// The number is no general register here, and the result is what the first one holds then.
+    pub(super) fn skip_call(stopped: &Stopped) -> Result<(), Vanished> {
+        let mut registers = stopped.registers()?;
+        registers.regs[0] = -i64::from(libc::ENOSYS) as u64;
+        stopped.set_registers(registers)?;
+        stopped.set_call(-1)
     }
 
     pub(super) fn number(registers: &user_regs_struct) -> u64 {

@@ -227,6 +227,13 @@ impl Stopped {
         self.request(libc::PTRACE_SETREGSET, NT_PRSTATUS, &raw mut area as usize)
     }
 
+    /// Changes the number of the call that it goes into.
+    #[cfg(target_arch = "aarch64")]
+    pub(super) fn set_call(&self, mut number: c_int) -> Result<(), Vanished> {
+        let mut area = io_vec(&mut number);
+        self.request(libc::PTRACE_SETREGSET, NT_ARM_SYSTEM_CALL, &raw mut area as usize)
+    }
+
     /// Changes 8 bytes of its memory.
     pub(super) fn poke(&self, address: u64, value: u64) -> Result<(), Vanished> {
         self.request(libc::PTRACE_POKEDATA, address as usize, value as usize)
@@ -244,6 +251,8 @@ impl Stopped {
 
 #[cfg(target_arch = "aarch64")]
 const NT_PRSTATUS: usize = 1;
+#[cfg(target_arch = "aarch64")]
+const NT_ARM_SYSTEM_CALL: usize = 0x404;
 
 #[cfg(target_arch = "aarch64")]
 fn io_vec<T>(value: &mut T) -> libc::iovec {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::harness::{Recording, User, expect};
+use super::harness::{Abi, Recording, all_kinds, expect};
 
 #[test]
 fn duplicates_share_one_description() {
@@ -81,8 +81,8 @@ fn a_thread_can_unshare_its_tables() {
 
 #[test]
 fn outputs_are_kept_whole_and_by_where_they_go() {
-    for user in User::all() {
-        let recorded = Recording::tracee("output").user(user).run();
+    for (abi, user) in all_kinds() {
+        let recorded = Recording::tracee("output").abi(abi).user(user).run();
         let expected = [
             "p1 exec tracee [tracee] []",
             "p1 output 1 \"out\\n\"",
@@ -144,8 +144,13 @@ fn links_to_descriptors_mean_what_those_name() {
 
 #[test]
 fn output_that_the_kernel_moved_is_read_where_it_came_from() {
+    Abi::all().into_iter().for_each(moved_output_is_read_where_it_came_from);
+}
+
+fn moved_output_is_read_where_it_came_from(abi: Abi) {
     let lines = |args: &[&str], to_file: bool| {
         let recording = Recording::tracee("moved_output")
+            .abi(abi)
             .args(args)
             .with(|dir| fs::write(dir.join("file"), "0123456789").unwrap());
         let recording = if to_file { recording.stdout("out") } else { recording };

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use agentrec_trace::Data;
 
-use super::harness::{Recording, User, expect};
+use super::harness::{Abi, Recording, all_kinds, expect};
 
 #[test]
 fn opens_in_every_way() {
@@ -147,8 +147,8 @@ fn changes_attributes() {
 
 #[test]
 fn changes_attributes_by_new_calls() {
-    for user in User::all() {
-        let recorded = Recording::tracee("attributes_at").user(user).run();
+    for (abi, user) in all_kinds() {
+        let recorded = Recording::tracee("attributes_at").abi(abi).user(user).run();
         let mut lines = recorded.lines();
         // Kernels that lack them answer so, and the calls are still seen.
         lines.iter_mut().for_each(|line| *line = line.replace(" ENOSYS", ""));
@@ -179,7 +179,11 @@ fn maps_shared_and_writable() {
 
 #[test]
 fn clones_contents() {
-    let lines = Recording::tracee("clone_file").run().lines();
+    Abi::all().into_iter().for_each(clones_contents_of);
+}
+
+fn clones_contents_of(abi: Abi) {
+    let lines = Recording::tracee("clone_file").abi(abi).run().lines();
     // Most file systems can't.
     let lines: Vec<_> =
         lines.iter().map(|line| line.replace(" EOPNOTSUPP", "").replace(" EINVAL", "")).collect();

@@ -88,10 +88,17 @@ impl Abi {
     }
 }
 
+/// Every ABI with every user.
+pub fn all_kinds() -> Vec<(Abi, User)> {
+    let abis = Abi::all().into_iter();
+    abis.flat_map(|abi| User::all().into_iter().map(move |user| (abi, user))).collect()
+}
+
 /// A directory for a tracee, and a program to be run there.
 pub struct Recording {
     dir: TempDir,
     program: PathBuf,
+    tracee: Option<(String, Abi)>,
     args: Vec<OsString>,
     user: User,
     socket: Option<PathBuf>,
@@ -148,20 +155,30 @@ impl Recording {
     pub fn program(program: impl Into<PathBuf>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let program = program.into();
-        Self { dir, program, args: Vec::new(), user: User::Same, socket: None, stdout: None }
+        Self {
+            dir,
+            program,
+            tracee: None,
+            args: Vec::new(),
+            user: User::Same,
+            socket: None,
+            stdout: None,
+        }
     }
 
     /// The program that `tests/tracees/NAME.c` becomes, in a directory of its own as `tracee`.
     pub fn tracee(name: &str) -> Self {
-        Self::tracee_for(Abi::Native, name)
-    }
-
-    /// The same, compiled for this ABI.
-    pub fn tracee_for(abi: Abi, name: &str) -> Self {
         let recording = Self::program("");
         let program = recording.dir.path().join("tracee");
-        copy_tracee(abi, name, &program);
-        Self { program, ..recording }
+        Self { program, tracee: Some((name.to_owned(), Abi::Native)), ..recording }
+    }
+
+    /// What the tracee is compiled for, if not for this machine's own ABI.
+    pub fn abi(mut self, abi: Abi) -> Self {
+        if let Some(tracee) = &mut self.tracee {
+            tracee.1 = abi;
+        }
+        self
     }
 
     pub fn args<T: Into<OsString>>(mut self, args: impl IntoIterator<Item = T>) -> Self {
@@ -198,6 +215,9 @@ impl Recording {
 
     /// Starts the program and its tracer.
     pub fn start(self) -> Running {
+        if let Some((name, abi)) = &self.tracee {
+            copy_tracee(*abi, name, &self.program);
+        }
         let cwd = self.dir();
         let uid = (self.user == User::Nobody).then_some(NOBODY);
         if let Some(uid) = uid {
@@ -430,7 +450,7 @@ pub fn expect(name: &str, prepare: impl Fn(&Path), expected: &[&str]) {
 /// The same for one ABI.
 pub fn expect_for(abi: Abi, name: &str, prepare: impl Fn(&Path), expected: &[&str]) {
     for user in User::all() {
-        let recorded = Recording::tracee_for(abi, name).with(&prepare).user(user).run();
+        let recorded = Recording::tracee(name).abi(abi).with(&prepare).user(user).run();
         let lines = recorded.lines();
         let shown = lines.join("\n");
         let [first, between @ .., last] = &lines[..] else { panic!("too few events:\n{shown}") };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use agentrec_recorder::source::{Captured, OpenId};
 use agentrec_trace::event::{Address, Content};
-use agentrec_trace::{Bytes, Data, ProcId, Seq};
+use agentrec_trace::{Bytes, Data, ProcId, Seq, open_flags};
 
 /// One line an event; `dir` is written as nothing, so that paths in it are relative.
 pub fn lines<'a>(events: impl Iterator<Item = &'a Captured>, dir: &Path) -> Vec<String> {
@@ -253,13 +253,13 @@ fn flags(flags: u32) -> String {
         _ => "rw",
     }
     .to_owned();
-    let mut left = flags & !(libc::O_ACCMODE | libc::O_LARGEFILE);
+    let mut left = flags & !libc::O_ACCMODE;
     for (flag, name) in [
         (libc::O_CREAT, "creat"),
         (libc::O_EXCL, "excl"),
         (libc::O_TRUNC, "trunc"),
         (libc::O_APPEND, "append"),
-        (libc::O_DIRECTORY, "directory"),
+        (open_flags::DIRECTORY.cast_signed(), "directory"),
         (libc::O_CLOEXEC, "cloexec"),
         (libc::O_PATH, "path"),
     ] {

@@ -5,12 +5,12 @@ use std::fs;
 use agentrec_recorder::source::{Captured, Report};
 use agentrec_trace::Data;
 
-use super::harness::{Recording, User, expect};
+use super::harness::{Abi, Recording, User, all_kinds, expect};
 
 #[test]
 fn tracers_and_io_uring() {
-    for user in User::all() {
-        let lines = Recording::tracee("losses").user(user).run().lines();
+    for (abi, user) in all_kinds() {
+        let lines = Recording::tracee("losses").abi(abi).user(user).run().lines();
         let io_uring = if lines.iter().any(|line| line.contains("no_io_uring")) {
             "p1 mkdir no_io_uring 700"
         } else {
@@ -46,8 +46,8 @@ fn filters_of_a_process() {
 
 #[test]
 fn a_process_that_closes_its_memory() {
-    for user in User::all() {
-        let recorded = Recording::tracee("undumpable").user(user).run();
+    for (abi, user) in all_kinds() {
+        let recorded = Recording::tracee("undumpable").abi(abi).user(user).run();
         // Only root has a choice of users.
         let privileged = user == User::Same && User::all().len() > 1;
         let hidden: &[&str] = match privileged {
@@ -74,7 +74,11 @@ fn a_process_that_closes_its_memory() {
 /// The kernel reads a name after the tracer has.
 #[test]
 fn names_that_another_thread_changes() {
-    let mut running = Recording::tracee("racing_names").start();
+    Abi::all().into_iter().for_each(racing_names);
+}
+
+fn racing_names(abi: Abi) {
+    let mut running = Recording::tracee("racing_names").abi(abi).start();
     let mut missing =
         vec!["has the name of what was opened", "has the name as it was when the call began"];
     running.wait_for(|report| {

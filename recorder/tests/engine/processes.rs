@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 
-use super::harness::{Recorded, Recording, User, expect};
+use super::harness::{Abi, Recorded, Recording, all_kinds, expect};
 
 fn sub(dir: &Path) {
     fs::create_dir(dir.join("sub")).unwrap();
@@ -44,8 +44,8 @@ fn every_way_to_start_a_process() {
 
 #[test]
 fn nobody_sees_that_the_tracer_lends_its_cpu() {
-    for user in User::all() {
-        let lines = Recording::tracee("affinity").user(user).run().lines();
+    for (abi, user) in all_kinds() {
+        let lines = Recording::tracee("affinity").abi(abi).user(user).run().lines();
         assert_eq!(lines.last().map(String::as_str), Some("p1 exit 0"));
     }
 }
@@ -74,8 +74,8 @@ fn executes_by_name_script_and_descriptor() {
         fs::write(&script, "#!tracee by-script\n").unwrap();
         fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();
     };
-    for user in User::all() {
-        let recorded = Recording::tracee("exec").with(prepare).user(user).run();
+    for (abi, user) in all_kinds() {
+        let recorded = Recording::tracee("exec").abi(abi).with(prepare).user(user).run();
         assert_eq!(recorded.status(), ExitStatus::Code(7));
         let expected = [
             "p1 exec tracee [tracee] []",
@@ -93,8 +93,8 @@ fn executes_by_name_script_and_descriptor() {
 
 #[test]
 fn exec_by_another_thread_than_the_leader() {
-    for user in User::all() {
-        let recorded = Recording::tracee("exec_thread").user(user).run();
+    for (abi, user) in all_kinds() {
+        let recorded = Recording::tracee("exec_thread").abi(abi).user(user).run();
         let lines = recorded.lines();
         let busy = |line: &&String| !line.contains("busy");
         let quiet: Vec<_> = lines.iter().filter(busy).collect();
@@ -114,7 +114,11 @@ fn exec_by_another_thread_than_the_leader() {
 
 #[test]
 fn two_hundred_threads() {
-    let recorded = Recording::tracee("threads").run();
+    Abi::all().into_iter().for_each(two_hundred_threads_of);
+}
+
+fn two_hundred_threads_of(abi: Abi) {
+    let recorded = Recording::tracee("threads").abi(abi).run();
     assert_eq!(recorded.status(), ExitStatus::Code(0));
     let mut opened = BTreeMap::new();
     let mut tids = BTreeSet::new();
@@ -140,8 +144,8 @@ fn two_hundred_threads() {
 
 #[test]
 fn thousands_of_short_processes() {
-    for user in User::all() {
-        let recorded = Recording::tracee("processes").user(user).run();
+    for (abi, user) in all_kinds() {
+        let recorded = Recording::tracee("processes").abi(abi).user(user).run();
         assert_eq!(recorded.status(), ExitStatus::Code(0));
         let mut alive = BTreeSet::from([ProcId(1)]);
         let (mut forks, mut codes) = (0, BTreeMap::new());
@@ -177,8 +181,8 @@ fn thousands_of_short_processes() {
 
 #[test]
 fn every_way_to_end() {
-    for user in User::all() {
-        let recorded = Recording::tracee("deaths").user(user).run();
+    for (abi, user) in all_kinds() {
+        let recorded = Recording::tracee("deaths").abi(abi).user(user).run();
         let ends: Vec<String> = recorded
             .lines()
             .into_iter()
@@ -223,8 +227,8 @@ fn an_end_says_what_was_used() {
 
 #[test]
 fn stops_and_goes_on_as_told() {
-    for user in User::all() {
-        let mut running = Recording::tracee("stops").user(user).start();
+    for (abi, user) in all_kinds() {
+        let mut running = Recording::tracee("stops").abi(abi).user(user).start();
         running.wait_for_open("ready");
         let pid = Pid::from_raw(running.pid);
         kill(pid, Signal::SIGSTOP).unwrap();
@@ -262,8 +266,8 @@ fn wait_for_state(pid: Pid, state: char) {
 
 #[test]
 fn trees_that_are_killed_at_any_moment() {
-    for user in User::all() {
-        let recorded = Recording::tracee("vanish").user(user).run();
+    for (abi, user) in all_kinds() {
+        let recorded = Recording::tracee("vanish").abi(abi).user(user).run();
         assert_eq!(recorded.status(), ExitStatus::Code(0));
         every_process_ends_once(&recorded);
     }
@@ -290,8 +294,8 @@ fn every_process_ends_once(recorded: &Recorded) {
 
 #[test]
 fn kills_the_whole_tree_when_asked() {
-    for user in User::all() {
-        let mut running = Recording::tracee("endless").user(user).start();
+    for (abi, user) in all_kinds() {
+        let mut running = Recording::tracee("endless").abi(abi).user(user).start();
         running.wait_for_open("ready");
         let mut forks = 0;
         running.wait_for(|report| {

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::{fs, thread};
 
-use super::harness::{Outside, Recording, User, expect};
+use super::harness::{Outside, Recording, User, all_kinds, expect};
 
 #[test]
 fn sums_the_bytes_of_tcp_and_udp() {
@@ -134,8 +134,8 @@ fn descriptors_from_outside_have_their_path() {
 fn the_reserved_descriptor_is_for_our_socket_alone() {
     const FOREIGN: &str = "lost socket: the descriptor that is kept for the session's socket, \
                            and not watched, holds something else";
-    for user in User::all() {
-        let recording = Recording::tracee("reserved").user(user).socket("ours");
+    for (abi, user) in all_kinds() {
+        let recording = Recording::tracee("reserved").abi(abi).user(user).socket("ours");
         let path = recording.dir().join("ours");
         let listener = UnixListener::bind(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();

@@ -53,6 +53,13 @@ pub(super) enum Given {
 
 impl Abi {
     /// The ABI of a call; None for one that has no table.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(
+            unused_variables,
+            reason = "where there is one ABI, it is known by the architecture alone"
+        )
+    )]
     pub(super) fn of(arch: u32, number: u64) -> Option<Self> {
         match arch {
             #[cfg(target_arch = "x86_64")]
@@ -88,13 +95,16 @@ impl Abi {
 impl Row {
     /// The call that a thread makes with these registers: its row, which is another than this one for a call of many
     /// calls, and its arguments. None where the call is not covered with these arguments, or can only fail.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(unused_variables, reason = "the native ABI hands all arguments over in registers")
+    )]
     pub(super) fn called(
         &'static self,
         tid: Tid,
         registers: [u64; 6],
         reserved_fd: Option<RawFd>,
     ) -> Option<(&'static Self, [u64; 6])> {
-        let _ = (tid, reserved_fd);
         match self.given {
             Given::Whole => Some((self, registers)),
             #[cfg(target_arch = "x86_64")]
