@@ -2,6 +2,7 @@
 #include "tracee.h"
 #include <linux/net.h>
 #include <linux/time_types.h>
+#include <sys/mount.h>
 
 /* socketcall(2): the arguments are in memory. */
 #define socketcall(call, ...) syscall(SYS_socketcall, call, (unsigned long[6]){ __VA_ARGS__ })
@@ -75,9 +76,17 @@ static void sockets(void)
 	must(close(client));
 }
 
+static void mounts(void)
+{
+	must(unshare(CLONE_NEWUSER | CLONE_NEWNS));
+	/* No flags: what is in their register doesn't count. */
+	fails(syscall(SYS_umount, "file", MNT_DETACH), EINVAL);
+}
+
 int main(void)
 {
 	files();
 	sockets();
+	mounts();
 	return 0;
 }

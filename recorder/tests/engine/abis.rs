@@ -40,6 +40,8 @@ fn calls_that_only_32_bit_programs_make() {
         "p1 connect 4 unix socket to p1",
         "p1 accept 5 unix to p1 through unix listener",
         "p1 net.close unix connection s21 r35",
+        "p1 unshare 0x10020000",
+        "p1 umount file 0x0 EINVAL",
         "p1 close pipe r0 w3",
         "p1 net.close unix listener s0 r0",
         "p1 net.close accepted unix s35 r21",

@@ -19,6 +19,8 @@ pub(in crate::ptrace) enum Given {
     Low,
     /// The same, and this one is signed.
     Signed(Arg),
+    /// Of these there is only the first: the others that the native call has are 0.
+    First,
     /// From this one on two registers make an argument, the low half first.
     Pairs(Arg),
     /// This one counts pages.
@@ -49,6 +51,7 @@ impl Given {
                 *arg = Word::Four.signed(*arg) as u64;
                 return Some((row, args));
             }
+            Self::First => return Some((row, [args[0], 0, 0, 0, 0, 0])),
             Self::Pairs(first) => {
                 let registers = args;
                 let mut halves = registers[position(first)..].chunks_exact(2);
@@ -141,14 +144,15 @@ const CALLS: &[Call] = &[
     same(15, "chmod"),
     same(16, "lchown").given(Given::ShortIds(1)),
     same(21, "mount"),
+    like(22, "umount", "umount2").given(Given::First),
     same(26, "ptrace"),
     same(30, "utime"),
     same(38, "rename"),
     same(39, "mkdir"),
     same(40, "rmdir"),
     same(41, "dup"),
-    same(54, "ioctl"),
     same(52, "umount2"),
+    same(54, "ioctl"),
     same(55, "fcntl"),
     same(61, "chroot"),
     same(63, "dup2"),
@@ -379,6 +383,7 @@ mod tests {
         // Code of 64 bits may leave anything in the upper half.
         assert_eq!(args(3, [HIGH | 7, 2, 3, 4, 5, 6]), all([7, 2, 3, 4, 5, 6]));
         assert_eq!(args(93, [7, 0xffff_ffff, 3, 4, 5, 6]), all([7, u64::MAX, 3, 4, 5, 6]));
+        assert_eq!(args(22, [7, 2, 3, 4, 5, 6]), all([7, 0, 0, 0, 0, 0]));
         assert_eq!(args(194, [7, 1, 2, 0, 0, 0]), all([7, 0x2_0000_0001, 0, 0, 0, 0]));
         assert_eq!(
             args(324, [7, 1, 2, 3, 4, 5]).unwrap()[..4],
