@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::{fs, thread};
 
-use super::harness::{Outside, Recording, User, all_kinds, expect};
+use super::harness::{Outside, Recording, all_kinds, expect};
 
 #[test]
 fn sums_the_bytes_of_tcp_and_udp() {
@@ -114,8 +114,8 @@ fn descriptors_that_arrive_are_who_they_were() {
 
 #[test]
 fn descriptors_from_outside_have_their_path() {
-    for user in User::all() {
-        let recording = Recording::tracee("rights").args(["giver"]).user(user);
+    for (abi, user) in all_kinds() {
+        let recording = Recording::tracee("rights").abi(abi).args(["giver"]).user(user);
         let dir = recording.dir();
         let giver = Outside::start("rights", &dir, &["giver", "given"]);
         let expected = [
