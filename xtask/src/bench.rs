@@ -3,6 +3,7 @@
 //! Each bench owns one section of that file, between two comments that carry its name, and replaces no other.
 
 mod build;
+mod memory;
 mod run;
 mod sdk;
 mod trace;
@@ -33,6 +34,12 @@ pub enum Bench {
         #[arg(default_value = "")]
         filter: String,
     },
+    /// What the recorder holds
+    Memory {
+        /// Minutes of steady work after the first
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+    },
     /// Opens a trace and shows its last ten events: what `trace` times in a process of its own
     #[command(hide = true)]
     TraceTail {
@@ -50,6 +57,7 @@ pub fn run(bench: &Bench) -> Result<bool> {
         Bench::Trace => trace::run(),
         Bench::Sdk => sdk::run(),
         Bench::Run { rounds, filter } => run::run(*rounds, filter),
+        Bench::Memory { minutes } => memory::run(*minutes),
         Bench::TraceTail { path } => trace::tail(path).map(|()| true),
     }
 }
@@ -65,6 +73,7 @@ fn release(bench: &Bench) -> Result<ExitStatus> {
         Bench::Run { rounds, filter } => {
             cargo.args(["run", "--rounds", &rounds.to_string(), filter])
         }
+        Bench::Memory { minutes } => cargo.args(["memory", "--minutes", &minutes.to_string()]),
         Bench::TraceTail { path } => cargo.arg("trace-tail").arg(path),
     };
     cargo.status().context("cannot run cargo")
