@@ -12,6 +12,7 @@ mod files;
 mod handover;
 mod mounts;
 mod paths;
+mod questions;
 mod slab;
 mod sockets;
 mod tables;
@@ -31,6 +32,7 @@ use crate::source::{Captured, Config, ExitStatus, OpenId};
 use arrivals::InFlight;
 use files::{Description, DescriptionId, FileTable, Kind};
 use mounts::Fs;
+pub use questions::Interest;
 use slab::Slab;
 
 /// What a model may ask about a thread that stands still. An engine that can't answer says None, and the model
@@ -84,17 +86,6 @@ pub struct Messages {
     pub addressed: bool,
     /// The descriptors that come and go with them.
     pub descriptors: bool,
-}
-
-/// What has to be known of a transfer through a descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interest {
-    /// Nothing: it leads to what is not followed, such as a pipe.
-    None,
-    /// How much it moved, at some time before the thread's next call.
-    Sum,
-    /// What it moved, at its end.
-    Each,
 }
 
 /// A thread.
@@ -201,38 +192,6 @@ impl Model {
     pub fn path_of(&mut self, tid: Tid, at: At<'_>, kernel: &mut impl Kernel) -> Option<Vec<u8>> {
         let task = *self.tasks.get(&tid)?;
         self.path(tid, task, at, kernel)
-    }
-
-    /// Which of the command's outputs a descriptor leads to: 1 or 2.
-    pub fn output(&self, tid: Tid, fd: RawFd) -> Option<RawFd> {
-        let task = self.tasks.get(&tid)?;
-        let description = self.files.get(task.files).get(fd)?;
-        match self.descriptions.get(description).kind {
-            Kind::Output(stream) => Some(stream),
-            _ => None,
-        }
-    }
-
-    /// What has to be known of a transfer of `tid` through `fd`.
-    pub fn interest(&self, tid: Tid, fd: RawFd) -> Interest {
-        let Some(task) = self.tasks.get(&tid) else { return Interest::Each };
-        let files = self.files.get(task.files);
-        let Some(description) = files.get(fd) else { return Interest::None };
-        let description = self.descriptions.get(description);
-        match description.kind {
-            // A socket that could not be asked: descriptors may come through it.
-            Kind::File if description.path.starts_with(b"socket:") => Interest::Each,
-            // With others in the table the number can mean something else before the thread stops again.
-            Kind::File if files.users == 1 => Interest::Sum,
-            _ => Interest::Each,
-        }
-    }
-
-    /// The path of what a descriptor leads to, where it is followed and has one.
-    pub fn file(&self, tid: Tid, fd: RawFd) -> Option<&[u8]> {
-        let task = self.tasks.get(&tid)?;
-        let description = self.files.get(task.files).get(fd)?;
-        Some(&self.descriptions.get(description).path)
     }
 
     /// Folds one observation in and adds what comes of it to `out`. Observations of threads that the model does

@@ -1,0 +1,52 @@
+//! What an engine asks the model at a stop, on the path of every transfer.
+
+use std::os::fd::RawFd;
+
+use super::Model;
+use super::files::Kind;
+use crate::observation::Tid;
+
+/// What has to be known of a transfer through a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Nothing: it leads to what is not followed, such as a pipe.
+    None,
+    /// How much it moved, at some time before the thread's next call.
+    Sum,
+    /// What it moved, at its end.
+    Each,
+}
+
+impl Model {
+    /// Which of the command's outputs a descriptor leads to: 1 or 2.
+    pub fn output(&self, tid: Tid, fd: RawFd) -> Option<RawFd> {
+        let task = self.tasks.get(&tid)?;
+        let description = self.files.get(task.files).get(fd)?;
+        match self.descriptions.get(description).kind {
+            Kind::Output(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// What has to be known of a transfer of `tid` through `fd`.
+    pub fn interest(&self, tid: Tid, fd: RawFd) -> Interest {
+        let Some(task) = self.tasks.get(&tid) else { return Interest::Each };
+        let files = self.files.get(task.files);
+        let Some(description) = files.get(fd) else { return Interest::None };
+        let description = self.descriptions.get(description);
+        match description.kind {
+            // A socket that could not be asked: descriptors may come through it.
+            Kind::File if description.path.starts_with(b"socket:") => Interest::Each,
+            // With others in the table the number can mean something else before the thread stops again.
+            Kind::File if files.users == 1 => Interest::Sum,
+            _ => Interest::Each,
+        }
+    }
+
+    /// The path of what a descriptor leads to, where it is followed and has one.
+    pub fn file(&self, tid: Tid, fd: RawFd) -> Option<&[u8]> {
+        let task = self.tasks.get(&tid)?;
+        let description = self.files.get(task.files).get(fd)?;
+        Some(&self.descriptions.get(description).path)
+    }
+}
