@@ -30,7 +30,7 @@ use agentrec_trace::{Event, ProcId, Source};
 use crate::observation::{ArgList, At, Call, Direction, Loss, Observation, Tid, Usage, split_nul};
 use crate::source::{Captured, Config, ExitStatus, OpenId};
 use arrivals::InFlight;
-use files::{Description, DescriptionId, FileTable, Kind};
+use files::{Description, DescriptionId, FileTable};
 use mounts::Fs;
 pub use questions::Interest;
 use slab::Slab;
