@@ -35,6 +35,13 @@ pub enum At<'a> {
     },
     /// What a descriptor names.
     Descriptor(RawFd),
+    /// The same where that directory is the root, as far as the call goes (openat2(2), RESOLVE_IN_ROOT).
+    InRoot {
+        /// Directory descriptor.
+        dir: Option<RawFd>,
+        /// As the process gave it, without the NUL.
+        path: &'a [u8],
+    },
     /// An absolute path as the recorder sees it.
     Known(&'a [u8]),
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use agentrec_trace::{Data, Event, ProcId, Seq};
+use agentrec_trace::{Data, Event, ProcId, Seq, open_flags};
 
 use super::paths::{PathId, Paths};
 
@@ -124,6 +124,10 @@ impl Files {
                     return;
                 }
                 usage.opens += 1;
+                // A file without a name is told of once it has one.
+                if open.flags & open_flags::TMPFILE == open_flags::TMPFILE {
+                    return;
+                }
                 self.opens.insert(event.seq, path);
                 if open.created {
                     self.act(event, path, ActionKind::Created);
@@ -155,7 +159,14 @@ impl Files {
             }
             Data::FileLink(e) if e.errno.is_none() => {
                 let (from, to) = (self.paths.intern(&e.from), self.paths.intern(&e.to));
-                self.act(event, to, ActionKind::LinkedFrom(from));
+                let kind = match e.open {
+                    Some(open) => {
+                        self.opens.insert(open, to);
+                        ActionKind::Created
+                    }
+                    None => ActionKind::LinkedFrom(from),
+                };
+                self.act(event, to, kind);
             }
             Data::FileClone(e) if e.errno.is_none() => {
                 let (from, to) = (self.paths.intern(&e.from), self.paths.intern(&e.to));

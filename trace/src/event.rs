@@ -707,6 +707,8 @@ events! {
         #[serde(borrow)] from: Bytes<'a>,
         /// New path.
         #[serde(borrow)] to: Bytes<'a>,
+        /// The `file.open` of a file that had no name (O_TMPFILE) and has this one now; `from` is its directory.
+        open: Option<Seq>,
         /// Error number of a failed call.
         errno: Option<i32>,
     }

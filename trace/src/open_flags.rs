@@ -10,6 +10,9 @@ pub const DIRECTORY: u32 = 0o200_000;
 /// O_NOFOLLOW.
 pub const NOFOLLOW: u32 = 0o400_000;
 
+/// O_TMPFILE: a bit of its own and O_DIRECTORY.
+pub const TMPFILE: u32 = 0o20_000_000 | DIRECTORY;
+
 /// These four with their numbers on aarch64 (arch/arm64/include/uapi/asm/fcntl.h).
 const AARCH64: [(u32, u32); 4] =
     [(0o40_000, DIRECTORY), (0o100_000, NOFOLLOW), (0o200_000, DIRECT), (0o400_000, LARGEFILE)];

@@ -8,11 +8,14 @@ use agentrec_trace::event::{
     FileRename, FileRmdir, FileSymlink, FileTruncate, FileUnlink, FileUtime, FileXattr,
     ProcessExec,
 };
-use agentrec_trace::{Bytes, open_flags};
+use agentrec_trace::{Bytes, Seq, open_flags};
 
-use super::files::{Description, Kind};
+use super::files::{Description, DescriptionId, Kind};
 use super::{Kernel, Model, Scribe, Task, paths, split_nul};
 use crate::observation::{At, Call, Observation, Tid};
+
+/// O_TMPFILE is O_DIRECTORY and a bit of its own.
+const TMPFILE: u32 = libc::O_TMPFILE as u32;
 
 impl Model {
     /// Every call whose event is little more than its arguments.
@@ -46,8 +49,11 @@ impl Model {
                 let path = named!(at);
                 let fd = seen.result.ok().map(|fd| fd as RawFd);
                 let kind = self.kind_of(task, at);
-                let opens = fd
-                    .map(|_| self.descriptions.insert(Description::new(path.to_vec(), kind, true)));
+                let opens = fd.map(|_| {
+                    let mut description = Description::new(path.to_vec(), kind, true);
+                    description.unnamed = flags & TMPFILE == TMPFILE;
+                    self.descriptions.insert(description)
+                });
                 let given = open_flags::from_native(flags);
                 let data = FileOpen { path, flags: given, mode, fd, errno, created };
                 scribe.write_opening(task.process, proc, data, opens);
@@ -66,7 +72,17 @@ impl Model {
             Call::Unlink { at } => event!(FileUnlink { path: named!(at) }),
             Call::Rmdir { at } => event!(FileRmdir { path: named!(at) }),
             Call::Mkdir { at, mode } => event!(FileMkdir { path: named!(at), mode: mode }),
-            Call::Link { from, to } => event!(FileLink { from: named!(from), to: named!(to) }),
+            Call::Link { from, to } => {
+                let (from_path, to) = (named!(from), named!(to));
+                let unnamed = self.unnamed(task, from).filter(|_| errno.is_none());
+                if let Some(id) = unnamed {
+                    let description = self.descriptions.get_mut(id);
+                    description.unnamed = false;
+                    description.path = to.to_vec();
+                }
+                let open = unnamed.map(|id| Seq(u64::from(id)));
+                event!(FileLink { from: from_path, to: to, open: open });
+            }
             Call::Symlink { target, at } => {
                 event!(FileSymlink { target: target.to_vec().into(), path: named!(at) });
             }
@@ -136,6 +152,16 @@ impl Model {
                 None => kernel.descriptor(tid, fd),
             },
             At::Known(path) => Some(path.to_vec()),
+            At::InRoot { path: b"", .. } => Some(Vec::new()),
+            At::InRoot { dir, path } => {
+                let base = match dir {
+                    Some(fd) => self.base(tid, task, fd, kernel),
+                    None => Some(self.fs.get(task.fs).cwd.clone()),
+                };
+                let Some(base) = base else { return Some(path.to_vec()) };
+                let fs = self.fs.get(task.fs);
+                Some(paths::absolute(&base, &base, path, |name| fs.is_symlink(tid, name, kernel)))
+            }
             // ENOENT, and no file: nothing to make absolute.
             At::Path { path: b"", .. } => Some(Vec::new()),
             At::Path { path, .. }
@@ -157,11 +183,22 @@ impl Model {
         }
     }
 
+    /// The open file without a name that `at` leads to.
+    fn unnamed(&self, task: Task, at: At<'_>) -> Option<DescriptionId> {
+        let fd = match at {
+            At::Descriptor(fd) => fd,
+            At::Path { path, .. } => paths::descriptor(path).filter(|(_, rest)| rest.is_empty())?.0,
+            At::InRoot { .. } | At::Known(_) => return None,
+        };
+        let id = self.files.get(task.files).get(fd)?;
+        self.descriptions.get(id).unnamed.then_some(id)
+    }
+
     /// What a file is that is opened by this name: an output too where it is that of a descriptor (`/dev/stderr`).
     fn kind_of(&self, task: Task, at: At<'_>) -> Kind {
         let named = match at {
             At::Path { path, .. } => paths::descriptor(path).filter(|(_, rest)| rest.is_empty()),
-            At::Descriptor(_) | At::Known(_) => None,
+            At::Descriptor(_) | At::InRoot { .. } | At::Known(_) => None,
         };
         let again = named.and_then(|(fd, _)| self.files.get(task.files).get(fd));
         match again.map(|id| &self.descriptions.get(id).kind) {

@@ -21,6 +21,8 @@ pub(super) struct Description {
     pub(super) kind: Kind,
     /// For descriptors of the mount calls.
     pub(super) mount: Option<Box<MountFd>>,
+    /// It was opened with O_TMPFILE and has no name yet; the path is the directory's.
+    pub(super) unnamed: bool,
     /// An event says how it began.
     pub(super) has_event: bool,
     /// Tables that hold it, and messages on their way.
@@ -37,7 +39,7 @@ pub(super) enum Kind {
 
 impl Description {
     pub(super) fn new(path: Vec<u8>, kind: Kind, has_event: bool) -> Self {
-        Self { path, base: None, kind, mount: None, has_event, tables: 0 }
+        Self { path, base: None, kind, mount: None, unnamed: false, has_event, tables: 0 }
     }
 }
 

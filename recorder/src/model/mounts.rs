@@ -40,13 +40,16 @@ impl Fs {
         path: &[u8],
         kernel: &mut impl Kernel,
     ) -> Vec<u8> {
-        paths::absolute(&self.root, base.unwrap_or(&self.cwd), path, |name| {
-            match name.strip_prefix(&*self.root) {
-                Some(inside) => kernel.is_symlink(tid, inside),
-                // Not to be reached from the root: its `..` stays.
-                None => true,
-            }
-        })
+        let is_symlink = |name: &[u8]| self.is_symlink(tid, name, kernel);
+        paths::absolute(&self.root, base.unwrap_or(&self.cwd), path, is_symlink)
+    }
+
+    pub(super) fn is_symlink(&self, tid: Tid, name: &[u8], kernel: &mut impl Kernel) -> bool {
+        match name.strip_prefix(&*self.root) {
+            Some(inside) => kernel.is_symlink(tid, inside),
+            // Not to be reached from the root: its `..` stays.
+            None => true,
+        }
     }
 
     pub(super) fn set_root(&mut self, mut root: Vec<u8>) {
@@ -108,7 +111,7 @@ impl Model {
             Call::MoveMount { from, to, flags } => {
                 let described = match from {
                     At::Descriptor(fd) => self.mount_fd(task, fd).map(|(_, mount)| mount.clone()),
-                    At::Path { .. } | At::Known(_) => None,
+                    At::Path { .. } | At::InRoot { .. } | At::Known(_) => None,
                 };
                 let mut path = |at| self.path(tid, task, at, kernel).unwrap_or_default();
                 let MountFd { source, fstype } =

@@ -156,6 +156,25 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                     self.output(tid, stream, pieces);
                 }
             }
+            (Shape::SpliceMemory, Ok(count)) if count > 0 => {
+                if let Some(stream) = self.model.output(tid, args[0] as i32) {
+                    let buffers = Buffers::Vector(1, 2);
+                    let pieces = output::Pieces::new(tid, row.word, buffers, args, count);
+                    self.output(tid, stream, pieces);
+                }
+            }
+            (Shape::Tee, Ok(count)) if count > 0 => {
+                if let Some(stream) = self.model.output(tid, args[1] as i32) {
+                    self.moved_output(tid, stream, None, count);
+                }
+            }
+            (Shape::OpenHandle { flags }, _) => {
+                let opened = result.ok().and_then(|fd| self.kernel.descriptor(tid, fd as RawFd));
+                let at = At::Known(opened.as_deref().unwrap_or_default());
+                let flags = args[usize::from(flags)] as u32;
+                let call = Call::Open { at, flags, mode: 0, created: false };
+                return self.observe(tid, call, result);
+            }
             (Shape::Move { from, offset, to }, Ok(count)) if count > 0 => {
                 let arg = |arg: u8| args[usize::from(arg)];
                 if let Some(stream) = self.model.output(tid, arg(to) as i32) {

@@ -34,6 +34,9 @@ enum Text {
 /// What the kernel restarts by itself or turns into EINTR; the program never sees these (include/linux/errno.h).
 pub(super) const RESTARTS: std::ops::RangeInclusive<i32> = 512..=516;
 
+/// The directory is the root for this one call (openat2(2)).
+const RESOLVE_IN_ROOT: u64 = libc::RESOLVE_IN_ROOT;
+
 /// The slot of the structure, behind those of the names.
 const BLOCK: usize = 3;
 
@@ -79,6 +82,16 @@ impl Entry {
         }
         self.existed = self.creates() && {
             let at = self.first_place().and_then(|at| self.at(at, 0).ok());
+            // The name that it has there, as far as no link is on the way.
+            let in_root =
+                matches!(row.shape, Shape::OpenHow { .. }) && self.word(2) & RESOLVE_IN_ROOT != 0;
+            let at = at.map(|at| match at {
+                At::Path { dir, path } if in_root => {
+                    let below = path.iter().position(|byte| !b"/.".contains(byte));
+                    At::Path { dir, path: below.map_or(b".", |below| &path[below..]) }
+                }
+                at => at,
+            });
             // Not known is not created.
             at.and_then(|at| kernel.exists(tid, at)).unwrap_or(true)
         };
@@ -158,7 +171,19 @@ impl Entry {
                 let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
                 self.open(at, flags as u64, self.arg(mode), result)?
             }
-            Shape::OpenHow { at, .. } => self.open(at, self.word(0), self.word(1), result)?,
+            Shape::OpenHow { at, .. } => {
+                let call = self.open(at, self.word(0), self.word(1), result)?;
+                match call {
+                    Call::Open { at: At::Path { dir, path }, flags, mode, created }
+                        if self.word(2) & RESOLVE_IN_ROOT != 0 =>
+                    {
+                        Call::Open { at: At::InRoot { dir, path }, flags, mode, created }
+                    }
+                    call => call,
+                }
+            }
+            Shape::SpliceMemory => Call::Transfer { fd: self.fd(0), direction: Direction::Write },
+            Shape::Tee => Call::Move { from: self.fd(0), to: self.fd(1) },
             Shape::Close => Call::Close { fd: self.fd(0) },
             Shape::CloseRange => Call::CloseRange {
                 first: self.arg(0) as u32,
@@ -325,6 +350,7 @@ impl Entry {
             Shape::Accept { .. } | Shape::SocketPair => return Ok(None),
             // The tracer's own business.
             Shape::IoUring
+            | Shape::OpenHandle { .. }
             | Shape::Seccomp
             | Shape::Prctl
             | Shape::Exec { .. }

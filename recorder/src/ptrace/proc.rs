@@ -163,7 +163,8 @@ pub(super) fn position(tid: Tid, fd: RawFd) -> Option<u64> {
 
 /// The file that the kernel mapped for the thread's program.
 pub(super) fn program(tid: Tid) -> Option<Vec<u8>> {
-    absolute(fs::read_link(format!("/proc/{tid}/exe")).ok()?)
+    // Also of memory files, which some programs are run from: their name alone tells what they were.
+    Some(fs::read_link(format!("/proc/{tid}/exe")).ok()?.into_os_string().into_vec())
 }
 
 /// The arguments of a program that was just executed.

@@ -114,6 +114,10 @@ pub(super) enum Shape {
         how: Arg,
         size: Arg,
     },
+    /// open_by_handle_at(2): what was opened only the descriptor tells.
+    OpenHandle {
+        flags: Arg,
+    },
     Close,
     CloseRange,
     Dup,
@@ -141,6 +145,10 @@ pub(super) enum Shape {
         offset: Arg,
         to: Arg,
     },
+    /// vmsplice(2): to a pipe from memory, or the other way, by the end that the descriptor is.
+    SpliceMemory,
+    /// tee(2): from one pipe to another.
+    Tee,
     Rename {
         from: Place,
         to: Place,
@@ -418,12 +426,15 @@ pub(super) const TABLE: &[Row] = rows! {
     pwritev2 = libc::SYS_pwritev2, Always, Shape::Write { buffers: Buffers::Vector(1, 2) };
     sendfile = libc::SYS_sendfile, Always, Shape::Move { from: 1, offset: 2, to: 0 };
     splice = libc::SYS_splice, Always, Shape::Move { from: 0, offset: 1, to: 2 };
+    vmsplice = libc::SYS_vmsplice, Always, Shape::SpliceMemory;
+    tee = libc::SYS_tee, Always, Shape::Tee;
     copy_file_range = libc::SYS_copy_file_range, Always, Shape::Move { from: 0, offset: 1, to: 2 };
     #[cfg(target_arch = "x86_64")]
     open = libc::SYS_open, Always, Shape::Open { at: Name(0), flags: 1, mode: 2 };
     #[cfg(target_arch = "x86_64")]
     creat = libc::SYS_creat, Always, Shape::Creat { at: Name(0), mode: 1 };
     openat2 = libc::SYS_openat2, Always, Shape::OpenHow { at: at(0, 1), how: 2, size: 3 };
+    open_by_handle_at = libc::SYS_open_by_handle_at, Always, Shape::OpenHandle { flags: 2 };
     close_range = libc::SYS_close_range, Always, Shape::CloseRange;
     dup = libc::SYS_dup, Always, Shape::Dup;
     #[cfg(target_arch = "x86_64")]

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use agentrec_trace::{Bytes, Data, Event};
+use agentrec_trace::{Bytes, Data, Event, open_flags};
 
 use crate::source::OpenId;
 
@@ -37,7 +37,9 @@ impl Outside {
             Data::FileOpen(open) if open.errno.is_none() => {
                 let number = opens.map(|id| u64::from(id.0));
                 let writable = open.flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32;
-                if !writable || !self.is_outside(&open.path) {
+                // A file without a name (O_TMPFILE) is nobody's until it has one.
+                let unnamed = open.flags & open_flags::TMPFILE == open_flags::TMPFILE;
+                if !writable || unnamed || !self.is_outside(&open.path) {
                     number.and_then(|number| self.open.remove(&number));
                     return;
                 }
@@ -67,7 +69,12 @@ impl Outside {
                 self.changed(&rename.to);
             }
             Data::FileUnlink(unlink) if unlink.errno.is_none() => self.deleted(&unlink.path),
-            Data::FileLink(link) if link.errno.is_none() => self.created(&link.to),
+            Data::FileLink(link) if link.errno.is_none() => {
+                self.created(&link.to);
+                if let Some(open) = link.open.filter(|_| self.is_outside(&link.to)) {
+                    self.open.insert(open.0, link.to.clone().into_owned());
+                }
+            }
             Data::FileSymlink(link) if link.errno.is_none() => self.created(&link.path),
             Data::FileMknod(node) if node.errno.is_none() => self.created(&node.path),
             Data::FileTruncate(file) if file.errno.is_none() => self.changed(&file.path),

@@ -175,7 +175,12 @@ impl Snapshots {
             Data::FileUnlink(unlink) if unlink.errno.is_none() => note(&unlink.path),
             Data::FileMkdir(mkdir) if mkdir.errno.is_none() => note(&mkdir.path),
             Data::FileRmdir(rmdir) if rmdir.errno.is_none() => note(&rmdir.path),
-            Data::FileLink(link) if link.errno.is_none() => note(&link.to),
+            Data::FileLink(link) if link.errno.is_none() => {
+                note(&link.to);
+                if let Some(open) = link.open {
+                    self.open.insert(open.0, link.to.clone().into_owned());
+                }
+            }
             Data::FileSymlink(link) if link.errno.is_none() => note(&link.path),
             Data::FileMknod(node) if node.errno.is_none() => note(&node.path),
             Data::FileTruncate(file) if file.errno.is_none() => note(&file.path),

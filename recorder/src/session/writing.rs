@@ -104,6 +104,7 @@ impl Session {
         }
         let open = match &mut event.data {
             Data::FileClose(close) => Some(&mut close.open),
+            Data::FileLink(link) => Some(&mut link.open),
             Data::NetAccept(accept) => Some(&mut accept.listen),
             Data::NetShutdown(shutdown) => Some(&mut shutdown.open),
             Data::NetClose(close) => Some(&mut close.open),

@@ -143,6 +143,22 @@ fn links_to_descriptors_mean_what_those_name() {
 }
 
 #[test]
+fn output_that_comes_by_splicing() {
+    let recorded = Recording::tracee("splice_output").run();
+    let lines = recorded.lines();
+    let expected = [
+        "p1 exec tracee [tracee] []",
+        "p1 output 1 \"vmsplice\\n\"",
+        "p1 lost output: output was moved inside the kernel (splice, sendfile, copy_file_range) from \
+         what can't be read again",
+        "p1 close pipe r0 w13",
+        "p1 exit 0",
+    ];
+    assert_eq!(lines, expected);
+    assert_eq!(recorded.stdout, b"vmsplice\ntee\n");
+}
+
+#[test]
 fn output_that_the_kernel_moved_is_read_where_it_came_from() {
     Abi::all().into_iter().for_each(moved_output_is_read_where_it_came_from);
 }

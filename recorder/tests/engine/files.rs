@@ -6,7 +6,7 @@ use std::path::Path;
 
 use agentrec_trace::Data;
 
-use super::harness::{Abi, Recording, all_kinds, expect};
+use super::harness::{Abi, Recording, User, all_kinds, expect};
 
 #[test]
 fn opens_in_every_way() {
@@ -38,6 +38,62 @@ fn opens_in_every_way() {
         "p1 close link/../mark r0 w0",
     ];
     expect("open", prepare, &expected);
+}
+
+#[test]
+fn a_file_without_a_name_gets_one() {
+    for user in User::all() {
+        let recorded =
+            Recording::tracee("tmpfile").with(|dir| fs::create_dir(dir.join("d")).unwrap());
+        let mut lines = recorded.user(user).run().lines();
+        // Where the kernel wants a right for AT_EMPTY_PATH.
+        lines.retain(|line| !line.ends_with("ENOENT"));
+        let expected = [
+            "p1 exec tracee [tracee] []",
+            "p1 open d w|tmpfile 600 = 3",
+            "p1 link d by_proc of d",
+            "p1 truncate by_proc 7",
+            "p1 link by_proc again",
+            "p1 open d rw|tmpfile 600 = 4",
+            "p1 link d d/by_empty_path of d",
+            "p1 open d w|tmpfile 600 = 5",
+            "p1 close d r0 w9",
+            "p1 close d r0 w0",
+            "p1 close d r0 w1",
+            "p1 exit 0",
+        ];
+        assert_eq!(lines, expected);
+    }
+}
+
+#[test]
+fn a_directory_can_be_the_root_of_one_call() {
+    let expected = [
+        "p1 open d r|directory|path = 3",
+        "p1 open d/etc/passwd rw|creat 600 = 4 created",
+        "p1 open d/file rw|creat 600 = 5 created",
+        "p1 open d/other rw|creat 600 = 6 created",
+        "p1 open file rw|creat 600 EXDEV",
+        "p1 close d r0 w0",
+        "p1 close d/etc/passwd r0 w0",
+        "p1 close d/file r0 w0",
+        "p1 close d/other r0 w0",
+    ];
+    expect("in_root", |dir| fs::create_dir_all(dir.join("d/etc")).unwrap(), &expected);
+}
+
+#[test]
+fn opens_by_handle() {
+    for user in User::all() {
+        let lines = Recording::tracee("by_handle").user(user).run().lines();
+        let opened: Vec<_> = lines.iter().filter(|line| line.contains("append")).collect();
+        let privileged = user == User::Same && User::all().len() > 1;
+        let expected =
+            if privileged { "p1 open file w|append = 4" } else { "p1 open  w|append EPERM" };
+        assert_eq!(opened, [expected], "{lines:#?}");
+        let close = "p1 close file r0 w3".to_owned();
+        assert_eq!(lines.contains(&close), privileged, "{lines:#?}");
+    }
 }
 
 #[test]

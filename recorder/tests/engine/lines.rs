@@ -89,7 +89,9 @@ impl Writer {
                 format!("mkdir {} {:o}{}", path(&data.path), data.mode, errno(data.errno))
             }
             Data::FileLink(data) => {
-                format!("link {} {}{}", path(&data.from), path(&data.to), errno(data.errno))
+                let of = data.open.map(|open| format!(" of {}", self.opened_by(Some(open), None)));
+                let (from, to) = (path(&data.from), path(&data.to));
+                format!("link {from} {to}{}{}", of.unwrap_or_default(), errno(data.errno))
             }
             Data::FileSymlink(data) => {
                 format!(
@@ -259,11 +261,12 @@ fn flags(flags: u32) -> String {
         (libc::O_EXCL, "excl"),
         (libc::O_TRUNC, "trunc"),
         (libc::O_APPEND, "append"),
+        (open_flags::TMPFILE.cast_signed(), "tmpfile"),
         (open_flags::DIRECTORY.cast_signed(), "directory"),
         (libc::O_CLOEXEC, "cloexec"),
         (libc::O_PATH, "path"),
     ] {
-        if left & flag != 0 {
+        if left & flag == flag {
             out.push('|');
             out.push_str(name);
             left &= !flag;

@@ -18,6 +18,15 @@ fn sub(dir: &Path) {
 }
 
 #[test]
+fn a_program_that_is_in_no_file() {
+    let lines = Recording::tracee("memfd_exec").run().lines();
+    let execs: Vec<_> = lines.iter().filter(|line| line.starts_with("p1 exec")).collect();
+    let expected =
+        ["p1 exec tracee [tracee] []", "p1 exec  [name again] [] exe /memfd:copy (deleted)"];
+    assert_eq!(execs, expected, "{lines:#?}");
+}
+
+#[test]
 fn every_way_to_start_a_process() {
     let expected = [
         "p1 fork p2 0x0",

@@ -19,6 +19,7 @@ const OWN: &[(c_long, &str)] = &[
     (519, "recvmsg"),
     (520, "execve"),
     (521, "ptrace"),
+    (532, "vmsplice"),
     (534, "preadv"),
     (535, "pwritev"),
     (537, "recvmmsg"),
