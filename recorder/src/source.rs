@@ -32,6 +32,8 @@ pub enum Report {
     Event(Captured),
     /// The command (the root process, `p1`) ended; its `process.exit` went before. Descendants may live on.
     CommandExited(ExitStatus),
+    /// The command goes on after a stop (SIGCONT), whoever continued it.
+    CommandContinued,
     /// Nothing of the tree is left. Always the last report.
     TreeEnded,
     /// The answer to [`Control::fence`]: all that the source saw before it took the request was sent before.

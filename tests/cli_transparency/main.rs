@@ -12,3 +12,4 @@ mod processes;
 mod rights;
 mod sandboxes;
 mod signals;
+mod terminal;

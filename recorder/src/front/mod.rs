@@ -14,8 +14,7 @@ use std::os::unix::net::UnixStream;
 use agentrec_launch as launch;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{ForkResult, Pid, fork, getpid};
+use nix::unistd::{ForkResult, Pid, fork};
 
 use self::signals::Signals;
 use crate::error::{Error, Result};
@@ -251,6 +250,8 @@ impl Front<'_> {
         while let Some(info) = self.signals.read() {
             match (info.signal, self.state.agent_status) {
                 (libc::SIGCHLD, _) => self.reap(),
+                // Word of the recorder that the command goes on, which was not stopped any more.
+                (libc::SIGCONT, _) if info.sender == self.recorder => {}
                 // The terminal sent it to the whole foreground group: the agent has it already.
                 _ if info.from_terminal => {}
                 (_, None) => signals::forward(agent, &info),
@@ -263,11 +264,23 @@ impl Front<'_> {
         }
     }
 
-    /// Takes the news of all children; also of orphans that were handed to us as process 1.
+    /// Takes the news of all children; also of orphans that were handed to us as process 1. Stops with the command.
     fn reap(&mut self) {
-        let mut stop = false;
+        let mut stop = self.take_changes();
+        while let (Some(agent), Some(signal)) = (self.state.agent, stop) {
+            stop = self.stop_with(agent, signal);
+        }
+    }
+
+    /// The signal that the command stands stopped by, where that is news.
+    fn take_changes(&mut self) -> Option<i32> {
+        let mut stop = None;
         while let Some((pid, change)) = signals::next_child_change() {
             let agent = self.state.agent == Some(pid);
+            if agent {
+                stop = None;
+                self.state.agent_stopped = false;
+            }
             match change {
                 signals::Change::Ended(status) if agent => self.state.agent_status = Some(status),
                 signals::Change::Ended(status) if pid == self.recorder => {
@@ -275,27 +288,31 @@ impl Front<'_> {
                 }
                 signals::Change::Stopped(signal) if agent => {
                     self.state.agent_stopped = true;
-                    // Ctrl-Z and its kin stop the job, and we are part of the job. SIGSTOP was meant for the agent.
-                    stop |= matches!(signal, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU);
+                    stop = Some(signal);
                 }
-                signals::Change::Continued if agent => self.state.agent_stopped = false,
                 _ => {}
             }
         }
-        if let Some(agent) = self.state.agent.filter(|_| stop && self.state.agent_stopped) {
-            self.stop_with(agent);
-        }
+        stop
     }
 
-    /// Stops until somebody continues us; the agent goes on then too.
-    fn stop_with(&mut self, agent: Pid) {
-        kill(getpid(), Signal::SIGSTOP).ok();
-        // The shell continued the whole job, or us alone: only then has the agent still to be told.
-        self.signals.discard(Signal::SIGCONT);
-        self.reap();
-        if self.state.agent_stopped {
-            signals::send(agent, libc::SIGCONT);
+    /// Stops until somebody continues us, or the command, in which case the recorder tells us; both go on then. Gives the
+    /// signal by which we have to stop again.
+    fn stop_with(&mut self, agent: Pid, signal: i32) -> Option<i32> {
+        let continued_by = self.signals.stop_by(signal);
+        if let Some(again) = self.take_changes() {
+            return Some(again);
         }
+        if !self.state.agent_stopped {
+            return None;
+        }
+        if continued_by == Some(self.recorder) {
+            // Late word of an earlier stop.
+            return Some(signal);
+        }
+        // The shell continued us alone.
+        signals::send(agent, libc::SIGCONT);
+        None
     }
 
     /// The recorder hung up without a closed trace: why.

@@ -24,6 +24,8 @@ pub(super) struct Info {
     pub(super) signal: i32,
     /// The terminal sent it to the job, which the command is part of, such as for Ctrl-C.
     pub(super) from_terminal: bool,
+    /// The process that sent it.
+    pub(super) sender: Pid,
     /// What sigqueue(3) sent along, and who it was.
     queued: Option<Queued>,
 }
@@ -100,16 +102,41 @@ impl Signals {
             rest: [0; 12],
         });
         let from_terminal = info.ssi_code == libc::SI_KERNEL && !TIMERS.contains(&signal);
-        Some(Info { signal, from_terminal, queued })
+        let sender = Pid::from_raw(info.ssi_pid as i32);
+        Some(Info { signal, from_terminal, sender, queued })
     }
 
-    /// Forgets `signal` where it waits.
-    pub(super) fn discard(&self, signal: Signal) {
+    /// Stops this process by the signal that stopped the command, so that whoever waits for us is told the same. Gives
+    /// who continued it.
+    pub(super) fn stop_by(&self, signal: i32) -> Option<Pid> {
+        let mut set = SigSet::empty();
+        if let Ok(signal) = Signal::try_from(signal) {
+            set.add(signal);
+        }
+        // SAFETY: the default disposition runs no code of ours, and the old one was in force before. SIGSTOP refuses
+        // both, and needs neither.
+        unsafe {
+            let old = libc::signal(signal, libc::SIG_DFL);
+            libc::kill(libc::getpid(), signal);
+            set.thread_unblock().ok();
+            // Stopped here.
+            set.thread_block().ok();
+            if old != libc::SIG_ERR {
+                libc::signal(signal, old);
+            }
+        }
+        self.take(Signal::SIGCONT)
+    }
+
+    /// Takes `signal` where it waits: who sent it.
+    fn take(&self, signal: Signal) -> Option<Pid> {
         let set: SigSet = signal.into();
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: both pointers are to live values; the info may be null (sigtimedwait(2)).
+        // SAFETY: all pointers are to live values; the kernel fills in the sender of signals that processes send.
         unsafe {
-            libc::sigtimedwait(set.as_ref(), std::ptr::null_mut(), &raw const now);
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let taken = libc::sigtimedwait(set.as_ref(), &raw mut info, &raw const now);
+            (taken > 0).then(|| Pid::from_raw(info.si_pid()))
         }
     }
 

@@ -212,7 +212,12 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             // Stays stopped, as without a tracer, and still says when SIGCONT comes (ptrace(2), group-stop).
             Stop::Group(_) => stopped.listen(),
             Stop::Signal(signal) => self.resume(stopped, signal),
-            Stop::Trap | Stop::Other => self.resume(stopped, 0),
+            Stop::Trap | Stop::Other => {
+                if tid == self.root && stop == Stop::Trap {
+                    self.report(Report::CommandContinued);
+                }
+                self.resume(stopped, 0)
+            }
         }
     }
 

@@ -38,6 +38,13 @@ impl Survivors {
 }
 
 impl Session {
+    /// The front stops with the command, and goes on with it.
+    pub(super) fn wake_front(&self) {
+        if getppid() == self.setup.front {
+            kill(self.setup.front, Signal::SIGCONT).ok();
+        }
+    }
+
     /// Closes the trace. Whoever is left in the tree goes on unrecorded.
     pub(crate) fn close(
         &mut self,
@@ -46,8 +53,8 @@ impl Session {
         inputs: &Inbox<Input>,
     ) -> (Recording, Option<Survivors>) {
         // A front that was stopped along with the command has to hear that it ended.
-        if self.status.is_some() && getppid() == self.setup.front {
-            kill(self.setup.front, Signal::SIGCONT).ok();
+        if self.status.is_some() {
+            self.wake_front();
         }
         // Lines that were sent before the end are part of the recording.
         let server = socket.finish();

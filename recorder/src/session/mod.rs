@@ -216,6 +216,7 @@ impl Session {
                     self.end.get_or_insert(End::Exited);
                 }
             }
+            Input::Source(Report::CommandContinued) => self.wake_front(),
             Input::Source(Report::TreeEnded) => {
                 self.tree_ended = true;
                 self.end.get_or_insert(End::Exited);

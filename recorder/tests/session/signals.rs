@@ -142,6 +142,26 @@ fn a_stopped_command_stops_the_front_and_both_go_on_together() {
 }
 
 #[test]
+fn whoever_waits_for_us_hears_of_stops_and_continuations_of_the_command() {
+    let place = Place::new();
+    let mut command = place.command(&["bash", "-c", "echo $$; read x; exit 4"]);
+    command.process_group(0);
+    let mut running = place.started(command);
+    let agent = Pid::from_raw(running.line().parse().unwrap());
+    let front = running.front_pid();
+    for signal in [Signal::SIGSTOP, Signal::SIGTSTP, Signal::SIGTTOU, Signal::SIGSTOP] {
+        kill(agent, signal).unwrap();
+        let stopped = waitpid(front, Some(WaitPidFlag::WUNTRACED)).unwrap();
+        assert_eq!(stopped, WaitStatus::Stopped(front, signal));
+        // The command alone is continued: we go on with it.
+        kill(agent, Signal::SIGCONT).unwrap();
+        let continued = waitpid(front, Some(WaitPidFlag::WCONTINUED)).unwrap();
+        assert_eq!(continued, WaitStatus::Continued(front));
+    }
+    assert_eq!(running.end().code(), 4);
+}
+
+#[test]
 fn a_command_that_is_stopped_and_killed_ends_the_front() {
     let place = Place::new();
     let mut command = place.command(&["bash", "-c", "echo $$; kill -TSTP $$; echo never"]);
