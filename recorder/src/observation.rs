@@ -140,6 +140,16 @@ pub enum Call<'a> {
         stream: RawFd,
         data: &'a [u8],
     },
+    /// What a process read from the session's terminal (see `Model::terminal`), or, where the terminal did not show it,
+    /// how much.
+    Input {
+        data: &'a [u8],
+        hidden: u64,
+    },
+    /// The size of a terminal may have changed: of that at a descriptor, or of the session's.
+    Resize {
+        fd: Option<RawFd>,
+    },
     Rename {
         from: At<'a>,
         to: At<'a>,
@@ -333,6 +343,8 @@ pub enum Loss {
     Memory,
     /// Output was moved inside the kernel, from what could not be read again.
     MovedOutput,
+    /// Input was moved inside the kernel.
+    MovedInput,
     /// io_uring works without system calls.
     IoUring,
     /// A process traces, or tried to trace, another.
@@ -365,6 +377,7 @@ impl Loss {
         match self {
             Self::Memory | Self::Hidden | Self::Orphan | Self::Sum => "ptrace",
             Self::MovedOutput => "output",
+            Self::MovedInput => "input",
             Self::IoUring
             | Self::Tracer
             | Self::Rights
@@ -385,6 +398,9 @@ impl Loss {
             }
             Self::MovedOutput => {
                 "output was moved inside the kernel (splice, sendfile, copy_file_range) from what can't be read again"
+            }
+            Self::MovedInput => {
+                "input was moved inside the kernel (splice, sendfile), where it can't be read"
             }
             Self::IoUring => "the process set up io_uring, whose operations are not system calls",
             Self::Tracer => {
@@ -426,7 +442,14 @@ impl Loss {
 
     /// Whether one report a process is enough.
     pub fn once(self) -> bool {
-        !matches!(self, Self::Memory | Self::MovedOutput | Self::NameChanged | Self::NameReplaced)
+        !matches!(
+            self,
+            Self::Memory
+                | Self::MovedOutput
+                | Self::MovedInput
+                | Self::NameChanged
+                | Self::NameReplaced
+        )
     }
 }
 

@@ -102,6 +102,7 @@ impl Model {
         if let Some((path, kind)) = description {
             let id = self.descriptions.insert(Description::new(path, kind, false));
             self.install(task, fd, id, cloexec, false, scribe);
+            self.check_terminal(tid, fd, id, kernel);
         }
     }
 }

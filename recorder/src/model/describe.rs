@@ -60,6 +60,7 @@ impl Model {
                 if let (Some(fd), Some(id)) = (fd, opens) {
                     let cloexec = flags & libc::O_CLOEXEC as u32 != 0;
                     self.install(task, fd, id, cloexec, true, scribe);
+                    self.check_terminal(tid, fd, id, kernel);
                 }
             }
             Call::Rename { from, to, flags } => {

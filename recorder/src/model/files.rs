@@ -23,6 +23,8 @@ pub(super) struct Description {
     pub(super) mount: Option<Box<MountFd>>,
     /// It was opened with O_TMPFILE and has no name yet; the path is the directory's.
     pub(super) unnamed: bool,
+    /// The session's terminal: what is read from it is input.
+    pub(super) is_terminal: bool,
     /// An event says how it began.
     pub(super) has_event: bool,
     /// Tables that hold it, and messages on their way.
@@ -39,7 +41,16 @@ pub(super) enum Kind {
 
 impl Description {
     pub(super) fn new(path: Vec<u8>, kind: Kind, has_event: bool) -> Self {
-        Self { path, base: None, kind, mount: None, unnamed: false, has_event, tables: 0 }
+        Self {
+            path,
+            base: None,
+            kind,
+            mount: None,
+            unnamed: false,
+            is_terminal: false,
+            has_event,
+            tables: 0,
+        }
     }
 }
 
@@ -141,6 +152,11 @@ impl FileTable {
         let uses =
             self.uses.iter().map(|(&id, used)| (id, Use { slots: used.slots, ..Use::default() }));
         Self { users: 1, slots: self.slots.clone(), uses: uses.collect() }
+    }
+
+    /// Descriptors in order, with what they name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (RawFd, DescriptionId)> {
+        self.slots.iter().map(|(&fd, slot)| (fd, slot.description))
     }
 
     pub(super) fn descriptions(&self) -> impl Iterator<Item = DescriptionId> {

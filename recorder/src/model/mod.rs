@@ -16,6 +16,7 @@ mod questions;
 mod slab;
 mod sockets;
 mod tables;
+mod terminal;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ use files::{Description, DescriptionId, FileTable};
 use mounts::Fs;
 pub use questions::Interest;
 use slab::Slab;
+use terminal::Terminal;
 
 /// What a model may ask about a thread that stands still. An engine that can't answer says None, and the model
 /// goes by names alone.
@@ -58,6 +60,12 @@ pub trait Kernel {
     fn pidfd(&mut self, tid: Tid, fd: RawFd) -> Option<Tid>;
     /// What there is to know of a socket.
     fn socket(&mut self, tid: Tid, fd: RawFd) -> Option<SocketFacts>;
+    /// The terminal behind a descriptor, by its device number; None for what is none.
+    fn terminal(&mut self, tid: Tid, fd: RawFd) -> Option<u32>;
+    /// The thread's controlling terminal, by its device number.
+    fn controlling_terminal(&mut self, tid: Tid) -> Option<u32>;
+    /// How the terminal behind a descriptor is set.
+    fn terminal_state(&mut self, tid: Tid, fd: RawFd) -> Option<TerminalState>;
     /// The name of the program that any process runs (`comm` in proc(5)).
     fn program(&mut self, pid: Tid) -> Option<Vec<u8>>;
 }
@@ -77,6 +85,17 @@ pub struct SocketFacts {
     pub peer: Vec<u8>,
     /// Who listened at the other end of a unix connection, or connected, or made the pair.
     pub peer_pid: Option<Tid>,
+}
+
+/// How a terminal is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TerminalState {
+    /// What is typed is not shown, neither by the terminal nor by who reads it: a password.
+    pub hides: bool,
+    /// Columns.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
 }
 
 /// What is of interest in the messages of a socket, beside their bytes.
@@ -123,6 +142,7 @@ pub struct Model {
     socket: Option<Vec<u8>>,
     outputs: Vec<RawFd>,
     in_flight: InFlight,
+    terminal: Option<Terminal>,
 }
 
 /// Who an event belongs to and when it was; gathers what comes of one observation.
@@ -185,6 +205,7 @@ impl Model {
             socket: config.socket.clone().map(|path| path.into_os_string().into_vec()),
             outputs: config.outputs.clone(),
             in_flight: InFlight::default(),
+            terminal: None,
         }
     }
 
@@ -272,6 +293,8 @@ impl Model {
                 };
                 scribe.write(task.process, self.proc(task), data);
             }
+            Call::Input { data, hidden } => self.input(task, data, hidden, &mut scribe),
+            Call::Resize { fd } => self.resize(task, seen, fd, kernel, &mut scribe),
             Call::Lost { loss } => self.lost(task, loss, &mut scribe),
             Call::Mount { .. }
             | Call::Umount { .. }
@@ -382,6 +405,7 @@ impl Model {
             let id = self.descriptions.insert(Description::new(link, kind, false));
             self.files.get_mut(files).set(fd, id, false, false);
             self.descriptions.get_mut(id).tables = 1;
+            self.check_terminal(child, fd, id, kernel);
         }
         let data = ProcessFork { child: id, pid: child as u32, flags: 0 };
         let event = Event::new(scribe.ts, Source::Kernel, data);

@@ -35,6 +35,8 @@ impl Model {
         let Some(description) = files.get(fd) else { return Interest::None };
         let description = self.descriptions.get(description);
         match description.kind {
+            // What is typed is recorded.
+            _ if description.is_terminal => Interest::Each,
             // A socket that could not be asked: descriptors may come through it.
             Kind::File if description.path.starts_with(b"socket:") => Interest::Each,
             // With others in the table the number can mean something else before the thread stops again.

@@ -24,6 +24,7 @@ impl Model {
             self.files.get_mut(task.files).set(fd, id, false, false);
             self.descriptions.get_mut(id).tables = 1;
         }
+        self.find_terminal(tid, task, kernel);
     }
 
     pub(super) fn drop_fs(&mut self, index: u32) {

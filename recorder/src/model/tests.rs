@@ -56,6 +56,18 @@ impl Kernel for Blind {
         None
     }
 
+    fn terminal(&mut self, _: Tid, _: RawFd) -> Option<u32> {
+        None
+    }
+
+    fn controlling_terminal(&mut self, _: Tid) -> Option<u32> {
+        None
+    }
+
+    fn terminal_state(&mut self, _: Tid, _: RawFd) -> Option<TerminalState> {
+        None
+    }
+
     fn program(&mut self, _: Tid) -> Option<Vec<u8>> {
         None
     }

@@ -37,13 +37,13 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                 return stopped.resume(0);
             }
             Shape::Exec { .. } => self.desk.give_back(tid),
-            Shape::Read | Shape::Move { .. } if self.desk.is_out() => {
+            Shape::Read { .. } | Shape::Move { .. } if self.desk.is_out() => {
                 self.lend_unseen(tid, row.shape, &args);
             }
             _ => {}
         }
         match row.shape {
-            Shape::Read | Shape::Write { .. } | Shape::Receive { .. } if !self.silent => {
+            Shape::Read { .. } | Shape::Write { .. } | Shape::Receive { .. } if !self.silent => {
                 let direction = match row.shape {
                     Shape::Write { .. } => Direction::Write,
                     _ => Direction::Read,
@@ -175,8 +175,17 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                 let call = Call::Open { at, flags, mode: 0, created: false };
                 return self.observe(tid, call, result);
             }
+            (Shape::Read { buffers }, Ok(count))
+                if count > 0 && self.model.terminal(tid, args[0] as i32) =>
+            {
+                let pieces = output::Pieces::new(tid, row.word, buffers, args, count);
+                self.input(tid, args[0] as i32, pieces, count);
+            }
             (Shape::Move { from, offset, to }, Ok(count)) if count > 0 => {
                 let arg = |arg: u8| args[usize::from(arg)];
+                if self.model.terminal(tid, arg(from) as i32) {
+                    self.lost(tid, Loss::MovedInput);
+                }
                 if let Some(stream) = self.model.output(tid, arg(to) as i32) {
                     // A tracee that serves the source's file system may be waiting for us.
                     let (from, offset) = (arg(from) as i32, arg(offset));
@@ -283,6 +292,21 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                     break;
                 }
             }
+        }
+        self.scratch = data;
+    }
+
+    /// What a process read from the session's terminal. Where the terminal may not have shown it, it is not looked at.
+    fn input(&mut self, tid: Tid, fd: RawFd, mut pieces: output::Pieces, count: u64) {
+        if self.kernel.terminal_state(tid, fd).is_none_or(|state| state.hides) {
+            return self.observe(tid, Call::Input { data: &[], hidden: count }, Ok(0));
+        }
+        let mut data = std::mem::take(&mut self.scratch);
+        data.clear();
+        // A terminal hands out at most a page at a time.
+        match pieces.next(&mut data) {
+            Ok(_) => self.observe(tid, Call::Input { data: &data, hidden: 0 }, Ok(0)),
+            Err(memory::Unreadable) => self.lost(tid, Loss::Memory),
         }
         self.scratch = data;
     }

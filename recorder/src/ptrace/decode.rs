@@ -211,6 +211,7 @@ impl Entry {
                     libc::FIOCLEX | libc::FIONCLEX => {
                         Call::SetCloexec { fd: self.fd(0), on: request == libc::FIOCLEX }
                     }
+                    libc::TIOCSWINSZ => Call::Resize { fd: Some(self.fd(0)) },
                     libc::FICLONE => Call::CloneFile { from: self.fd(2), to: self.fd(0) },
                     _ => {
                         self.block()?;
@@ -219,7 +220,7 @@ impl Entry {
                 }
             }
             Shape::Unshare => Call::Unshare { flags: self.arg(0) },
-            Shape::Read => Call::Transfer { fd: self.fd(0), direction: Direction::Read },
+            Shape::Read { .. } => Call::Transfer { fd: self.fd(0), direction: Direction::Read },
             Shape::Receive { flags, .. } => {
                 if self.arg(flags) as i32 & libc::MSG_PEEK != 0 {
                     return Ok(None);

@@ -20,6 +20,7 @@ mod rights;
 mod sockets;
 mod sums;
 mod syscalls;
+mod terminal;
 mod threads;
 mod tracee;
 
@@ -211,7 +212,12 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             }
             // Stays stopped, as without a tracer, and still says when SIGCONT comes (ptrace(2), group-stop).
             Stop::Group(_) => stopped.listen(),
-            Stop::Signal(signal) => self.resume(stopped, signal),
+            Stop::Signal(signal) => {
+                if signal == libc::SIGWINCH && !self.silent {
+                    self.observe(tid, Call::Resize { fd: None }, Ok(0));
+                }
+                self.resume(stopped, signal)
+            }
             Stop::Trap | Stop::Other => {
                 if tid == self.root && stop == Stop::Trap {
                     self.report(Report::CommandContinued);

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 
-use super::sockets;
-use crate::model::{Kernel, SocketFacts};
+use super::{sockets, terminal};
+use crate::model::{Kernel, SocketFacts, TerminalState};
 use crate::observation::{ArgList, At, Tid, Usage};
 
 /// Longest argument list that is kept whole, in bytes.
@@ -65,6 +65,18 @@ impl Kernel for Proc {
 
     fn socket(&mut self, tid: Tid, fd: RawFd) -> Option<SocketFacts> {
         sockets::facts(tid, fd)
+    }
+
+    fn terminal(&mut self, tid: Tid, fd: RawFd) -> Option<u32> {
+        terminal::device(tid, fd)
+    }
+
+    fn controlling_terminal(&mut self, tid: Tid) -> Option<u32> {
+        terminal::controlling(tid)
+    }
+
+    fn terminal_state(&mut self, tid: Tid, fd: RawFd) -> Option<TerminalState> {
+        terminal::state(tid, fd)
     }
 
     fn program(&mut self, pid: Tid) -> Option<Vec<u8>> {

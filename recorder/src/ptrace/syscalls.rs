@@ -126,7 +126,9 @@ pub(super) enum Shape {
     Fcntl,
     Ioctl,
     Unshare,
-    Read,
+    Read {
+        buffers: Buffers,
+    },
     /// The flags may say that nothing is taken out (MSG_PEEK). Descriptors can only come with a `struct msghdr`.
     Receive {
         flags: Arg,
@@ -395,8 +397,13 @@ const FILTERING: &[u32] = &[libc::SECCOMP_SET_MODE_STRICT, libc::SECCOMP_SET_MOD
 const FD_COMMANDS: &[u32] =
     &[libc::F_DUPFD as u32, libc::F_DUPFD_CLOEXEC as u32, libc::F_SETFD as u32];
 /// Requests of ioctl(2) that change the descriptor table or a file.
-const IOCTLS: &[u32] =
-    &[libc::FIOCLEX as u32, libc::FIONCLEX as u32, libc::FICLONE as u32, libc::FICLONERANGE as u32];
+const IOCTLS: &[u32] = &[
+    libc::FIOCLEX as u32,
+    libc::FIONCLEX as u32,
+    libc::FICLONE as u32,
+    libc::FICLONERANGE as u32,
+    libc::TIOCSWINSZ as u32,
+];
 /// What unshare(2) can take apart of what the model keeps.
 const UNSHARED: u32 =
     (libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_NEWNS | libc::CLONE_NEWUSER) as u32;
@@ -412,17 +419,17 @@ const MAP_SHARED_BIT: u32 = 1;
 
 /// The calls of this architecture. Their order is the number that the filter reports.
 pub(super) const TABLE: &[Row] = rows! {
-    read = libc::SYS_read, Always, Shape::Read;
+    read = libc::SYS_read, Always, Shape::Read { buffers: Buffers::Flat(1) };
     write = libc::SYS_write, NotReserved(0), Shape::Write { buffers: Buffers::Flat(1) };
     openat = libc::SYS_openat, Always, Shape::Open { at: at(0, 1), flags: 2, mode: 3 };
     close = libc::SYS_close, Always, Shape::Close;
-    pread64 = libc::SYS_pread64, Always, Shape::Read;
+    pread64 = libc::SYS_pread64, Always, Shape::Read { buffers: Buffers::Flat(1) };
     pwrite64 = libc::SYS_pwrite64, Always, Shape::Write { buffers: Buffers::Flat(1) };
-    readv = libc::SYS_readv, Always, Shape::Read;
+    readv = libc::SYS_readv, Always, Shape::Read { buffers: Buffers::Vector(1, 2) };
     writev = libc::SYS_writev, NotReserved(0), Shape::Write { buffers: Buffers::Vector(1, 2) };
-    preadv = libc::SYS_preadv, Always, Shape::Read;
+    preadv = libc::SYS_preadv, Always, Shape::Read { buffers: Buffers::Vector(1, 2) };
     pwritev = libc::SYS_pwritev, Always, Shape::Write { buffers: Buffers::Vector(1, 2) };
-    preadv2 = libc::SYS_preadv2, Always, Shape::Read;
+    preadv2 = libc::SYS_preadv2, Always, Shape::Read { buffers: Buffers::Vector(1, 2) };
     pwritev2 = libc::SYS_pwritev2, Always, Shape::Write { buffers: Buffers::Vector(1, 2) };
     sendfile = libc::SYS_sendfile, Always, Shape::Move { from: 1, offset: 2, to: 0 };
     splice = libc::SYS_splice, Always, Shape::Move { from: 0, offset: 1, to: 2 };

@@ -16,7 +16,7 @@ impl Session {
     }
 }
 
-/// Removes the secrets of one event's data, except for terminal output, which goes through [`super::terminal`].
+/// Removes the secrets of one event's data, except for the terminal's, which goes through [`super::terminal`].
 pub(super) fn redact(redactor: &Redactor, data: &mut Data<'static>) {
     match data {
         // A path where nothing is may be anything that was taken for one. Others are kept: restoring needs them.
@@ -41,7 +41,6 @@ pub(super) fn redact(redactor: &Redactor, data: &mut Data<'static>) {
             headers(redactor, &mut response.headers);
             content(redactor, &mut response.body);
         }
-        Data::TermInput(input) => content(redactor, &mut input.data),
         Data::ToolCall(call) => payload(redactor, &mut call.arguments),
         Data::ToolResult(result) => {
             payload(redactor, &mut result.result);

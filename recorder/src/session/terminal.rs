@@ -1,23 +1,53 @@
-//! Output of the tree, held back where its end may be the first half of a secret.
+//! Output and input of the tree, held back where its end may be the first half of a secret.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use agentrec_trace::event::{Content, TermOutput};
+use agentrec_trace::event::{Content, TermInput, TermOutput};
 use agentrec_trace::{Bytes, Data, Event, ProcId};
 
 use crate::redact::{Redactor, Stream};
 
-/// What is held goes when nothing has followed for this long (a prompt waits for its answer) …
-const IDLE: Duration = Duration::from_secs(1);
-/// … and at the latest when its first byte is this old.
-const OLDEST: Duration = Duration::from_secs(4);
+/// Where bytes come from or go to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Channel {
+    /// A descriptor of the command's.
+    Output(i32),
+    /// The terminal's user.
+    Input,
+}
 
-/// The unfinished ends of all outputs, by process and descriptor.
+impl Channel {
+    /// What is held goes when nothing has followed for this long (a prompt waits for its answer; people type slowly) …
+    fn idle(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Output(_) => 1,
+            Self::Input => 5,
+        })
+    }
+
+    /// … and at the latest when its first byte is this old.
+    fn oldest(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Output(_) => 4,
+            Self::Input => 60,
+        })
+    }
+
+    fn data(self, bytes: Vec<u8>) -> Data<'static> {
+        let data = Content::Inline(Bytes(Cow::Owned(bytes)));
+        match self {
+            Self::Output(fd) => TermOutput { fd, data }.into(),
+            Self::Input => TermInput { data, hidden: 0 }.into(),
+        }
+    }
+}
+
+/// The unfinished ends of what every process wrote and read.
 #[derive(Default)]
 pub(super) struct Terminal {
-    held: HashMap<(Option<ProcId>, i32), Held>,
+    held: HashMap<(Option<ProcId>, Channel), Held>,
 }
 
 struct Held {
@@ -29,16 +59,23 @@ struct Held {
 }
 
 impl Terminal {
-    /// Takes a piece of output; returns what can be written of it and of what was held.
+    /// Takes a piece; returns what can be written of it and of what was held.
     pub(super) fn push(
         &mut self,
         redactor: &Redactor,
         event: Event<'static>,
     ) -> Option<Event<'static>> {
-        let Data::TermOutput(TermOutput { fd, data: Content::Inline(piece) }) = &event.data else {
-            return Some(event);
+        let (channel, piece) = match &event.data {
+            Data::TermOutput(TermOutput { fd, data: Content::Inline(piece) }) => {
+                (Channel::Output(*fd), piece)
+            }
+            Data::TermInput(TermInput { data: Content::Inline(piece), hidden: 0 }) => {
+                (Channel::Input, piece)
+            }
+            // Nothing that could be a secret.
+            _ => return Some(event),
         };
-        let (key, now) = ((event.proc, *fd), Instant::now());
+        let (key, now) = ((event.proc, channel), Instant::now());
         let mut held = self.held.remove(&key).unwrap_or_else(|| Held {
             stream: Stream::default(),
             first: envelope(&event),
@@ -46,7 +83,7 @@ impl Terminal {
             last: now,
         });
         let out = held.stream.push(redactor, piece);
-        let result = (!out.is_empty()).then(|| output(&held.first, key.1, out));
+        let result = (!out.is_empty()).then(|| filled(&held.first, channel, out));
         if held.stream.held() > 0 {
             held.last = now;
             if result.is_some() {
@@ -65,8 +102,9 @@ impl Terminal {
 
     /// What has waited long enough.
     pub(super) fn release(&mut self, redactor: &Redactor, now: Instant) -> Vec<Event<'static>> {
-        self.take(redactor, |_, held| {
-            now.duration_since(held.last) >= IDLE || now.duration_since(held.since) >= OLDEST
+        self.take(redactor, |&(_, channel), held| {
+            now.duration_since(held.last) >= channel.idle()
+                || now.duration_since(held.since) >= channel.oldest()
         })
     }
 
@@ -87,12 +125,12 @@ impl Terminal {
     fn take(
         &mut self,
         redactor: &Redactor,
-        which: impl Fn(&(Option<ProcId>, i32), &Held) -> bool,
+        which: impl Fn(&(Option<ProcId>, Channel), &Held) -> bool,
     ) -> Vec<Event<'static>> {
         let mut events: Vec<_> = self
             .held
             .extract_if(|key, held| which(key, held))
-            .map(|(key, mut held)| output(&held.first, key.1, held.stream.finish(redactor)))
+            .map(|(key, mut held)| filled(&held.first, key.1, held.stream.finish(redactor)))
             .collect();
         events.sort_by_key(|event| event.ts);
         events
@@ -106,9 +144,8 @@ fn envelope(event: &Event<'_>) -> Event<'static> {
     Event { seq, ts, proc, tid, cause, source: source.clone(), data }
 }
 
-fn output(envelope: &Event<'static>, fd: i32, bytes: Vec<u8>) -> Event<'static> {
-    let data = Content::Inline(Bytes(Cow::Owned(bytes)));
-    Event { data: Data::TermOutput(TermOutput { fd, data }), ..envelope.clone() }
+fn filled(envelope: &Event<'static>, channel: Channel, bytes: Vec<u8>) -> Event<'static> {
+    Event { data: channel.data(bytes), ..envelope.clone() }
 }
 
 #[cfg(test)]
@@ -150,6 +187,29 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_is_typed_key_by_key_is_removed_and_hidden_input_passes() {
+        let (mut terminal, redactor) = (Terminal::default(), Redactor::new([1; 32]));
+        let mut typed = |bytes: &[u8], hidden| {
+            let data = Channel::Input.data(bytes.to_vec());
+            let event = Event::new(1, Source::Kernel, data);
+            let mut event = Event { proc: Some(ProcId(1)), ..event };
+            if let Data::TermInput(input) = &mut event.data {
+                input.hidden = hidden;
+            }
+            match terminal.push(&redactor, event).map(|event| event.data) {
+                Some(Data::TermInput(TermInput { data: Content::Inline(bytes), hidden })) => {
+                    (String::from_utf8(bytes.to_vec()).unwrap(), hidden)
+                }
+                None => Default::default(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let keys: String = SECRET.bytes().chain(*b"\n").map(|key| typed(&[key], 0).0).collect();
+        assert!(keys.starts_with("[redacted:") && keys.ends_with('\n'), "{keys}");
+        assert_eq!(typed(b"", 9), (String::new(), 9));
+    }
+
+    #[test]
     fn what_is_held_goes_with_its_process_or_with_time() {
         let (mut terminal, redactor) = (Terminal::default(), Redactor::new([1; 32]));
         assert_eq!(terminal.push(&redactor, piece(1, 1, "Name:")), None);
@@ -158,8 +218,11 @@ mod tests {
             terminal.end_of(&redactor, Some(ProcId(1))).iter().map(text).collect();
         assert_eq!(of_first, ["Name:"]);
         assert!(terminal.release(&redactor, Instant::now()).is_empty());
-        let rest: Vec<_> =
-            terminal.release(&redactor, Instant::now() + IDLE).iter().map(text).collect();
+        let rest: Vec<_> = terminal
+            .release(&redactor, Instant::now() + Channel::Output(1).idle())
+            .iter()
+            .map(text)
+            .collect();
         assert_eq!(rest, ["Continue?"]);
         assert!(!terminal.holds());
     }

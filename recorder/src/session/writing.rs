@@ -121,10 +121,12 @@ impl Session {
             }
         }
         let event = match event.data {
-            Data::TermOutput(_) => match self.terminal.push(&self.redactor, event) {
-                Some(event) => event,
-                None => return,
-            },
+            Data::TermOutput(_) | Data::TermInput(_) => {
+                match self.terminal.push(&self.redactor, event) {
+                    Some(event) => event,
+                    None => return,
+                }
+            }
             _ => self.redacted(event),
         };
         if let Some(seq) = self.write(event)

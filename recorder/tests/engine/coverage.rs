@@ -91,6 +91,7 @@ const TRACEES: &[(&str, &[&str])] = &[
     ("unix_socket", &["recvmsg", "recvmmsg"]),
     ("server", &["bind", "listen", "accept", "accept4", "socketpair", "shutdown"]),
     ("datagrams", &["sendto", "sendmsg", "sendmmsg"]),
+    ("terminal", &["readv", "preadv2", "ioctl"]),
     ("rights", &["sendmsg", "recvmsg", "sendmmsg", "recvmmsg", "pidfd_getfd"]),
     ("exec", &["execve", "execveat"]),
     ("untraced", &["clone", "clone3"]),
@@ -125,6 +126,7 @@ fn every_tracee_makes_its_calls_and_has_a_test() {
         include_str!("mounts.rs"),
         include_str!("processes.rs"),
         include_str!("sockets.rs"),
+        include_str!("terminal.rs"),
     ];
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tracees");
     for (tracee, calls) in TRACEES {

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -102,6 +103,7 @@ pub struct Recording {
     args: Vec<OsString>,
     user: User,
     socket: Option<PathBuf>,
+    stdin: Option<OwnedFd>,
     stdout: Option<PathBuf>,
 }
 
@@ -162,6 +164,7 @@ impl Recording {
             args: Vec::new(),
             user: User::Same,
             socket: None,
+            stdin: None,
             stdout: None,
         }
     }
@@ -194,6 +197,12 @@ impl Recording {
     /// Where the session's socket is, in the program's directory.
     pub fn socket(mut self, name: &str) -> Self {
         self.socket = Some(self.dir().join(name));
+        self
+    }
+
+    /// Standard input is not /dev/null.
+    pub fn stdin(mut self, stdin: OwnedFd) -> Self {
+        self.stdin = Some(stdin);
         self
     }
 
@@ -236,6 +245,9 @@ impl Recording {
         let mut command = Command::new(&self.program);
         command.args(&self.args).current_dir(&cwd).env_clear().envs(env);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(stdin) = self.stdin {
+            command.stdin(stdin);
+        }
         if let Some(path) = &self.stdout {
             command.stdout(File::create_new(path).unwrap());
         }

@@ -182,6 +182,14 @@ impl Writer {
                 Content::Inline(bytes) => format!("output {} {} bytes", data.fd, bytes.len()),
                 Content::Object { .. } => panic!("the engine makes no objects"),
             },
+            Data::TermInput(data) => match &data.data {
+                Content::Inline(bytes) if data.hidden == 0 => format!("input {:?}", text(bytes)),
+                Content::Inline(bytes) if bytes.is_empty() => {
+                    format!("input {} hidden", data.hidden)
+                }
+                other => panic!("kept though hidden: {other:?}"),
+            },
+            Data::TermResize(data) => format!("resize {}x{}", data.cols, data.rows),
             Data::Lost(lost) => {
                 let reason = match lost.peer_pid {
                     Some(pid) => lost.reason.replace(&format!("(pid {pid})"), "(pid)"),

@@ -20,6 +20,7 @@ fn tracers_and_io_uring() {
             "p1 exec tracee [tracee] []",
             "p1 lost process: the process tried to trace another process, \
              which a recorded process cannot be",
+            "p1 mkdir before 700",
             io_uring,
             "p1 exit 0",
         ];

@@ -13,3 +13,4 @@ mod losses;
 mod mounts;
 mod processes;
 mod sockets;
+mod terminal;
