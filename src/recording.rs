@@ -38,9 +38,6 @@ pub struct RecordingArgs {
     /// Snapshots leave out what matches, as in a .gitignore
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Make the Python package agentrec_sdk importable in the agent
-    #[arg(long)]
-    with_sdk: bool,
     /// End with the command, or with the last process that it left behind
     #[arg(long, value_enum, default_value_t = Wait::Command, value_name = "WHAT")]
     wait: Wait,
@@ -53,6 +50,21 @@ pub struct RecordingArgs {
     /// Say nothing at the end
     #[arg(long, short)]
     quiet: bool,
+}
+
+/// What the agent is given when it is started.
+#[derive(clap::Args)]
+pub struct SdkArgs {
+    /// Make the Python package agentrec_sdk importable in the agent
+    #[arg(long)]
+    with_sdk: bool,
+}
+
+impl SdkArgs {
+    /// Puts it into the agent's environment, where it is wanted.
+    pub fn apply(&self, home: &Home, plan: &mut Plan) -> Result<()> {
+        if self.with_sdk { sdk::offer(home, plan) } else { Ok(()) }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -92,12 +104,9 @@ fn session_name(text: &str) -> Result<String> {
 
 impl RecordingArgs {
     /// What the recorder is asked for.
-    pub fn options(self, mut plan: Plan, home: Home) -> Result<Options> {
+    pub fn options(self, plan: Plan, home: Home) -> Result<Options> {
         // There is one engine; `auto` and `ptrace` mean the same until there are two.
         let (Engine::Auto | Engine::Ptrace) = self.engine;
-        if self.with_sdk {
-            sdk::offer(&home, &mut plan)?;
-        }
         let mut roots = Vec::new();
         for root in &self.root {
             let absolute = root
@@ -164,15 +173,16 @@ pub struct Ended {
     pub ran: bool,
 }
 
-/// Records, says how it went, and gives back the status of the command. `parent` is the address that a resumed run
-/// continues.
+/// Records by `record`, says how it went, and gives back the status of the command. `parent` is the address that a
+/// resumed run continues.
 pub fn record(
     options: Options,
+    record: impl FnOnce(Options) -> agentrec_recorder::Result<Outcome>,
     quiet: bool,
     parent: Option<&str>,
     preferences: Preferences,
 ) -> Result<Ended> {
-    let outcome = match agentrec_recorder::run(options) {
+    let outcome = match record(options) {
         Ok(outcome) => outcome,
         Err(error) => {
             let exit = match error.exit_code() {
@@ -215,7 +225,7 @@ fn close(outcome: &Outcome, parent: Option<&str>, preferences: Preferences) -> i
         "agentrec: {}{}  {}  {}  in tree +{} ~{} -{} files  outside {}",
         paint.address(&id),
         parent.map(|parent| format!(" ({parent})")).unwrap_or_default(),
-        crate::view::exit_text(paint, code(outcome.status), signal(outcome.status), 0),
+        how_it_ended(outcome, paint),
         duration(u64::try_from(recording.duration.as_nanos()).unwrap_or(u64::MAX)),
         count(files.added),
         count(files.changed),
@@ -238,7 +248,10 @@ fn close(outcome: &Outcome, parent: Option<&str>, preferences: Preferences) -> i
         None => line += &format!("  {}", paint.apply(Style::Bad, "not sealed")),
     }
     writeln!(stderr, "{line}")?;
-    if recording.left_running > 0 {
+    if outcome.detached {
+        let left = plural(recording.left_running.into(), "process");
+        writeln!(stderr, "agentrec: {left} left running, unrecorded")?;
+    } else if recording.left_running > 0 {
         let left = plural(recording.left_running.into(), "descendant");
         writeln!(stderr, "agentrec: {left} left running, unrecorded; --wait tree waits for them")?;
     }
@@ -279,6 +292,13 @@ fn changed_lines(changed: &[ChangedRun]) -> impl Iterator<Item = String> {
     })
 }
 
+fn how_it_ended(outcome: &Outcome, paint: Paint) -> String {
+    if outcome.detached {
+        return paint.dim("detached").to_string();
+    }
+    crate::view::exit_text(paint, code(outcome.status), signal(outcome.status), 0)
+}
+
 /// Columns that `line` takes, whose styles take none.
 fn plain_width(line: &str) -> usize {
     let mut parts = line.split('\x1b');
@@ -313,7 +333,7 @@ fn to_json(outcome: &Outcome, recording: &Recording) -> serde_json::Value {
         "kind": "recorded",
         "session": recording.session,
         "trace": json::bytes(recording.trace.as_os_str().as_bytes()),
-        "code": code(outcome.status),
+        "code": code(outcome.status).filter(|_| !outcome.detached),
         "signal": signal(outcome.status),
         "duration": u64::try_from(recording.duration.as_nanos()).unwrap_or(u64::MAX),
         "added": recording.files.added,

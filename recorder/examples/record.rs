@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use agentrec_launch::{Plan, PrivateMount};
-use agentrec_recorder::{Lineage, OnError, Options, run};
+use agentrec_recorder::{Lineage, OnError, Options, Target, attach, run};
 use agentrec_store::Home;
 
 fn main() -> ExitCode {
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     plan.cwd = std::env::current_dir().expect("there is a working directory");
     let mut options = Options::new(plan, home.expect("there is a home directory"));
     options.runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let mut attached = None;
     while let Some(arg) = args.next() {
         let mut value = || args.next().expect("the option has a value");
         match arg.to_str().unwrap_or_default() {
@@ -45,12 +46,20 @@ fn main() -> ExitCode {
                 let (source, target) = (value().into(), options.plan.cwd.clone());
                 options.plan.mounts.push(PrivateMount { source, target });
             }
+            "--attach" => attached = text(value()).parse().ok(),
             "--" => break,
             other => panic!("there is no option {other}"),
         }
     }
     options.plan.argv = args.collect();
-    match run(options) {
+    let outcome = match attached {
+        None => run(options),
+        Some(pid) => {
+            options.attached = Some(|found| eprintln!("attached: {found:?}"));
+            Target::of(pid).and_then(|target| attach(options, target))
+        }
+    };
+    match outcome {
         Ok(outcome) => {
             if let Some(recording) = &outcome.recording {
                 let line = serde_json::to_string(recording).expect("a recording is JSON");

@@ -17,6 +17,16 @@ pub enum Error {
         /// What the user can do.
         hint: Option<String>,
     },
+    /// There is no such process to attach to, or it can't be traced.
+    #[error("cannot attach to process {pid}: {reason}")]
+    Target {
+        /// The process.
+        pid: i32,
+        /// Why not.
+        reason: String,
+        /// What the user can do.
+        hint: Option<String>,
+    },
     /// The recorder process was killed, and with it the agent.
     #[error(
         "the recorder was killed (signal {signal}), and its agent with it; the trace ends there"
@@ -77,7 +87,7 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Launch(error) => error.hint(),
-            Self::Recorder { hint, .. } => hint.as_deref(),
+            Self::Recorder { hint, .. } | Self::Target { hint, .. } => hint.as_deref(),
             _ => None,
         }
     }

@@ -21,10 +21,12 @@ mod session;
 mod setup;
 mod socket;
 pub mod source;
+mod target;
 
 pub use error::{Error, Result};
-pub use front::run;
+pub use front::{attach, run};
 pub use options::{
-    ChangedRun, FileCounts, Lack, Lineage, OnError, Options, Outcome, Progress, Recording,
+    Attached, ChangedRun, FileCounts, Lack, Lineage, OnError, Options, Outcome, Progress, Recording,
 };
 pub use runtime::find_socket;
+pub use target::Target;

@@ -7,7 +7,8 @@ use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::options::{Progress, Recording};
+use crate::options::{Attached, Progress, Recording};
+use crate::source::ExitStatus;
 
 /// From the recorder to the front.
 #[derive(Debug, Serialize, Deserialize)]
@@ -18,14 +19,16 @@ pub(crate) enum FromRecorder {
     Ready,
     /// The recorder gave up. Before `Ready` nothing was started; after it, the tree is killed.
     Failed { message: String, hint: Option<String> },
-    /// The trace is closed.
-    Closed(Box<Recording>),
+    /// What runs already is attached to.
+    Attached(Attached),
+    /// The trace is closed; how the command ended, if it did.
+    Closed(Box<Recording>, Option<ExitStatus>),
 }
 
 /// From the front to the recorder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FromFront {
-    /// Don't wait for descendants any longer.
+    /// Don't wait for descendants any longer; where we only attached, not for anybody.
     Close,
 }
 

@@ -78,6 +78,15 @@ pub enum Call<'a> {
         child: Tid,
         flags: u64,
     },
+    /// A process that ran already when the recording began, with all of its threads; seen from its leader. `parent` is
+    /// None for the root.
+    Found {
+        parent: Option<Tid>,
+        threads: &'a [Tid],
+        argv: &'a ArgList,
+        env: &'a [u8],
+        exe: Option<&'a [u8]>,
+    },
     /// execve(2) succeeded; `former` is the thread that called it, which is now the leader.
     Exec {
         former: Tid,
@@ -369,13 +378,15 @@ pub enum Loss {
     NameReplaced,
     /// How a process was started was not seen, because its parent was killed at that moment.
     Orphan,
+    /// A descendant of the process that was attached to could not be attached to.
+    NotAttached,
 }
 
 impl Loss {
     /// Where, for `lost.place`.
     pub fn place(self) -> &'static str {
         match self {
-            Self::Memory | Self::Hidden | Self::Orphan | Self::Sum => "ptrace",
+            Self::Memory | Self::Hidden | Self::Orphan | Self::NotAttached | Self::Sum => "ptrace",
             Self::MovedOutput => "output",
             Self::MovedInput => "input",
             Self::IoUring
@@ -416,6 +427,9 @@ impl Loss {
             Self::ReservedDescriptor => {
                 "the descriptor that is kept for the session's socket, and not watched, holds something else"
             }
+            Self::NotAttached => {
+                "a process that this one had started could not be attached to: the kernel does not permit it"
+            }
             Self::Sum => {
                 "the process was killed before it could be asked how much its last read or write moved; the sum of its file lacks it"
             }
@@ -449,6 +463,7 @@ impl Loss {
                 | Self::MovedInput
                 | Self::NameChanged
                 | Self::NameReplaced
+                | Self::NotAttached
         )
     }
 }

@@ -47,6 +47,8 @@ pub struct Options {
     /// Called up to ten times a second while the tree is read, before the command starts and after it ended; with `None`
     /// when the terminal becomes the command's.
     pub progress: Option<fn(Option<Progress>)>,
+    /// Called once a running process is attached to.
+    pub attached: Option<fn(Attached)>,
 }
 
 impl Options {
@@ -80,6 +82,7 @@ impl Options {
             home,
             runtime_dir: None,
             progress: None,
+            attached: None,
         }
     }
 }
@@ -114,11 +117,22 @@ pub struct Progress {
     pub bytes: u64,
 }
 
+/// What an attached recorder follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// Processes, the one that was asked for among them.
+    pub processes: usize,
+    /// Threads of all of them.
+    pub threads: usize,
+}
+
 /// What a recording gave.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// How the command ended.
+    /// How the command ended; code 0 where it goes on.
     pub status: ExitStatus,
+    /// The process was only attached to, and goes on.
+    pub detached: bool,
     /// What the recorder says; `None` where it was killed, or for a nested run.
     pub recording: Option<Recording>,
 }

@@ -18,13 +18,14 @@ use crate::front;
 use crate::gate::RecorderGate;
 use crate::link::{FromFront, FromRecorder, Link};
 use crate::mailbox::{Outbox, mailbox};
-use crate::options::Progress;
-use crate::ptrace::Tracer;
+use crate::options::{Attached, Progress};
+use crate::ptrace::{self, Tracer};
 use crate::runtime::failure;
-use crate::session::{End, Input, Session};
+use crate::session::{Announcement, End, Input, Session};
 use crate::setup::Setup;
 use crate::socket::Listener;
 use crate::source::Config;
+use crate::target::Target;
 
 /// The recorder's end of the line.
 type FrontLink = Link<FromRecorder, FromFront>;
@@ -32,14 +33,22 @@ type FrontLink = Link<FromRecorder, FromFront>;
 /// Files to remove where the front goes before the command was started.
 type Unfinished = Arc<Mutex<Option<Vec<PathBuf>>>>;
 
+/// How the recorder gets what it traces.
+pub(crate) enum Begin {
+    /// The front starts it, once we are ready.
+    Command(RecorderGate),
+    /// It runs: the setup's target.
+    Attach,
+}
+
 /// The life of the recorder process.
-pub(crate) fn main(setup: Setup, link: FrontLink, gate: RecorderGate) -> ! {
+pub(crate) fn main(setup: Setup, link: FrontLink, begin: Begin) -> ! {
     let panicked: Arc<Mutex<Option<String>>> = Arc::default();
     let seen = Arc::clone(&panicked);
     std::panic::set_hook(Box::new(move |info| {
         seen.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(info.to_string());
     }));
-    let error = match catch_unwind(AssertUnwindSafe(|| record(setup, &link, gate))) {
+    let error = match catch_unwind(AssertUnwindSafe(|| record(setup, &link, begin))) {
         Ok(Ok(())) => front::exit(0),
         Ok(Err(error)) => error,
         Err(_) => {
@@ -49,16 +58,21 @@ pub(crate) fn main(setup: Setup, link: FrontLink, gate: RecorderGate) -> ! {
     };
     let hint = error.hint().map(str::to_owned);
     link.send(&FromRecorder::Failed { message: chain(&error), hint }).ok();
-    // The tracees end with their tracer (PTRACE_O_EXITKILL).
+    // The tracees end with their tracer (PTRACE_O_EXITKILL), unless it only attached to them.
     front::exit(125)
 }
 
-fn record(setup: Setup, link: &FrontLink, gate: RecorderGate) -> Result<()> {
+fn record(setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
     // Ctrl-C, Ctrl-Z and the hang-up of a terminal go to process groups.
     setpgid(Pid::from_raw(0), Pid::from_raw(0))
         .map_err(|e| Error::io("make a process group", e))?;
-    let standard_fds = front::standard_fds();
-    front::detach(&[link.as_raw_fd(), gate.as_raw_fd()])?;
+    let (standard_fds, gate) = match &begin {
+        Begin::Command(gate) => (front::standard_fds(), Some(gate.as_raw_fd())),
+        Begin::Attach => (setup.target.iter().flat_map(Target::standard_fds).collect(), None),
+    };
+    let mut keep = vec![link.as_raw_fd()];
+    keep.extend(gate);
+    front::detach(&keep)?;
 
     // When it is full, whoever sends waits: the tracer, and with it the tracee; or the socket, and with it the kernel's
     // buffers of its clients, who then drop and count.
@@ -67,6 +81,7 @@ fn record(setup: Setup, link: &FrontLink, gate: RecorderGate) -> Result<()> {
     let unfinished = Arc::new(Mutex::new(Some(vec![setup.socket.clone()])));
     watch_front(link, inputs.clone(), Arc::clone(&unfinished))?;
     let config = setup.source.clone();
+    let target = setup.target.as_ref().map(|target| target.pid);
     let mut session = {
         // Whoever would remove the files waits until they are known.
         let mut files = unfinished.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,10 +96,21 @@ fn record(setup: Setup, link: &FrontLink, gate: RecorderGate) -> Result<()> {
         session.discard();
         return Ok(());
     }
-    thread::Builder::new()
-        .name("tracer".into())
-        .spawn(move || tracer_thread(gate, &config, &inputs))
-        .map_err(|e| Error::io("start the tracer", e))?;
+    let failed = |e| Error::io("start the tracer", e);
+    let tracer = thread::Builder::new().name("tracer".into());
+    match (begin, target) {
+        (Begin::Command(gate), _) => {
+            tracer.spawn(move || tracer_thread(&inputs, || trace_command(gate, &config, &inputs)))
+        }
+        (Begin::Attach, target) => {
+            let (pid, link) =
+                (target.expect("set up to attach"), link.try_clone().map_err(failed)?);
+            tracer.spawn(move || {
+                tracer_thread(&inputs, || trace_running(pid, link, &config, &inputs))
+            })
+        }
+    }
+    .map_err(failed)?;
 
     let end = session.run(&receiver);
     match &end {
@@ -92,7 +118,7 @@ fn record(setup: Setup, link: &FrontLink, gate: RecorderGate) -> Result<()> {
             session.discard();
             return reason.clone().map_or(Ok(()), |message| Err(failure(message)));
         }
-        End::FrontGone => session.kill(&receiver),
+        End::FrontGone if target.is_none() => session.kill(&receiver),
         _ => {}
     }
     let failed = match &end {
@@ -100,11 +126,12 @@ fn record(setup: Setup, link: &FrontLink, gate: RecorderGate) -> Result<()> {
         _ => None,
     };
     let (recording, survivors) = session.close(end, socket, &receiver);
+    let status = session.status();
     drop(session);
     if let Some(message) = failed {
         return Err(failure(message));
     }
-    link.send(&FromRecorder::Closed(Box::new(recording))).ok();
+    link.send(&FromRecorder::Closed(Box::new(recording), status)).ok();
     if let Some(survivors) = survivors {
         // Not to keep a file system busy.
         std::env::set_current_dir("/").ok();
@@ -128,25 +155,51 @@ fn show_progress(link: &FrontLink) -> Result<ProgressFn> {
     })))
 }
 
-/// Traces the command from its gate to the end of its last descendant.
-fn tracer_thread(gate: RecorderGate, config: &Config, inputs: &Outbox<Input>) {
-    // A closed channel means that the session is gone, and with it who could be told.
-    let tell = |input| inputs.send(input).unwrap_or_default();
-    let traced = catch_unwind(AssertUnwindSafe(|| {
-        let Some(pid) = gate.wait() else { return tell(Input::NotStarted(None)) };
-        let (tracer, control) = match Tracer::seize(pid.as_raw(), config, inputs.clone()) {
-            Ok(traced) => traced,
-            Err(error) => return tell(Input::NotStarted(Some(chain(&error)))),
-        };
-        tell(Input::Traced { pid, control });
-        gate.open();
-        if let Err(error) = tracer.run() {
-            tell(Input::SourceFailed(chain(&error)));
-        }
-    }));
-    if traced.is_err() {
-        tell(Input::SourceFailed("the tracer panicked".into()));
+/// The life of the tracer's thread; `trace` gives back what it has to say at its end.
+fn tracer_thread(inputs: &Outbox<Input>, trace: impl FnOnce() -> Option<Input>) {
+    let end = catch_unwind(AssertUnwindSafe(trace));
+    let panicked = |_| Some(Input::SourceFailed("the tracer panicked".into()));
+    if let Some(input) = end.unwrap_or_else(panicked) {
+        // A closed channel means that the session is gone, and with it who could be told.
+        inputs.send(input).unwrap_or_default();
     }
+}
+
+/// Traces the command from its gate to the end of its last descendant.
+fn trace_command(gate: RecorderGate, config: &Config, inputs: &Outbox<Input>) -> Option<Input> {
+    let Some(pid) = gate.wait() else { return Some(Input::NotStarted(None)) };
+    let (tracer, control) = match Tracer::seize(pid.as_raw(), config, inputs.clone()) {
+        Ok(traced) => traced,
+        Err(error) => return Some(Input::NotStarted(Some(chain(&error)))),
+    };
+    inputs.send(Input::Traced { pid, control, attached: None }).unwrap_or_default();
+    gate.open();
+    tracer.run().err().map(|error| Input::SourceFailed(chain(&error)))
+}
+
+/// Traces what runs already until it has ended or was let go.
+fn trace_running(
+    pid: i32,
+    link: FrontLink,
+    config: &Config,
+    inputs: &Outbox<Input>,
+) -> Option<Input> {
+    let (tracer, control, found) = match Tracer::attach(pid, config, inputs.clone()) {
+        Ok(traced) => traced,
+        Err(error) => {
+            // It may have changed since it was looked at; what it is now says more than an error number.
+            let reason = Target::of(pid).err().map_or_else(|| chain(&error), |why| chain(&why));
+            return Some(Input::NotStarted(Some(reason)));
+        }
+    };
+    let ptrace::Found { processes, threads } = found;
+    let tell = move || {
+        link.send(&FromRecorder::Attached(Attached { processes, threads })).ok();
+    };
+    let attached: Option<Announcement> = Some(Box::new(tell));
+    let traced = Input::Traced { pid: Pid::from_raw(pid), control, attached };
+    inputs.send(traced).unwrap_or_default();
+    tracer.run().err().map(|error| Input::SourceFailed(chain(&error)))
 }
 
 /// Hands the front's messages to the session, and tells when it is gone.

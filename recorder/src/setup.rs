@@ -9,6 +9,7 @@ use nix::unistd::{Pid, getpid};
 
 use crate::error::{Error, Result};
 use crate::options::Options;
+use crate::target::Target;
 use crate::{runtime, source};
 
 /// Variables that tell the agent of its recording.
@@ -34,16 +35,13 @@ pub(crate) struct Setup {
     pub(crate) front: Pid,
     /// What the source is told.
     pub(crate) source: source::Config,
+    /// What runs already and is attached to.
+    pub(crate) target: Option<Target>,
 }
 
 impl Setup {
     pub(crate) fn new(mut options: Options) -> Result<Self> {
-        options.home.create().map_err(runtime::recorder_error)?;
-        let session = match options.session.take() {
-            Some(session) => session,
-            None => new_session_id().map_err(|e| Error::io("make a session id", e))?,
-        };
-        let dir = runtime::create_dir(&options.home, options.runtime_dir.as_deref(), &session)?;
+        let (session, dir) = session(&mut options)?;
         let socket = runtime::socket_path(&dir, &session);
         let resume_file =
             options.resume_state.is_some().then(|| runtime::resume_path(&dir, &session));
@@ -64,8 +62,35 @@ impl Setup {
             socket: Some(socket.clone()),
             outputs: vec![1, 2],
         };
-        Ok(Self { options, session, socket, resume_file, front: getpid(), source })
+        Ok(Self { options, session, socket, resume_file, front: getpid(), source, target: None })
     }
+
+    /// To record what runs already. It has no line to us: it was started without one.
+    pub(crate) fn attach(mut options: Options, target: Target) -> Result<Self> {
+        let (session, dir) = session(&mut options)?;
+        let socket = runtime::socket_path(&dir, &session);
+        options.plan = target.plan();
+        let source = source::Config {
+            cwd: options.plan.cwd.clone(),
+            env: options.plan.env.clone(),
+            reserved_fd: None,
+            socket: Some(socket.clone()),
+            outputs: vec![1, 2],
+        };
+        let target = Some(target);
+        Ok(Self { options, session, socket, resume_file: None, front: getpid(), source, target })
+    }
+}
+
+/// The new session's id, and the directory of its socket.
+fn session(options: &mut Options) -> Result<(String, PathBuf)> {
+    options.home.create().map_err(runtime::recorder_error)?;
+    let session = match options.session.take() {
+        Some(session) => session,
+        None => new_session_id().map_err(|e| Error::io("make a session id", e))?,
+    };
+    let dir = runtime::create_dir(&options.home, options.runtime_dir.as_deref(), &session)?;
+    Ok((session, dir))
 }
 
 /// The descriptor number for the agent's end of the socket: as high as possible, so that nothing else gets it.

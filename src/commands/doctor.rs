@@ -62,6 +62,7 @@ pub fn run(_: &Args, context: Context) -> Result<Exit> {
         kernel()?,
         recording(),
         yama(),
+        attaching(),
         seccomp(),
         private_mounts(),
         Check::new("ebpf", Verdict::Good, "not in this build: ptrace records everything"),
@@ -180,6 +181,21 @@ impl Drop for TemporaryDir {
 
 fn sysctl(name: &str) -> Option<String> {
     fs::read_to_string(Path::new("/proc/sys").join(name)).ok().map(|value| value.trim().to_owned())
+}
+
+/// What `agentrec attach` may trace: Documentation/admin-guide/LSM/Yama.rst in the kernel's source.
+fn attaching() -> Check {
+    let scope = sysctl("kernel/yama/ptrace_scope").unwrap_or_else(|| "0".into());
+    let root = nix::unistd::geteuid().is_root();
+    match scope.as_str() {
+        "0" => Check::new("attach", Verdict::Good, "agentrec attach works for your own processes"),
+        "1" | "2" if root => Check::new("attach", Verdict::Good, "agentrec attach works, as root"),
+        "1" => {
+            Check::new("attach", Verdict::Limited, "ptrace_scope 1: no attach to what runs already")
+                .advise("sysctl kernel.yama.ptrace_scope=0, or attach as root")
+        }
+        _ => Check::new("attach", Verdict::Limited, format!("ptrace_scope {scope}: no attach")),
+    }
 }
 
 /// Documentation/admin-guide/LSM/Yama.rst in the kernel's source.

@@ -1,6 +1,7 @@
 //! The commands, one file each: its arguments, then `run`.
 
 mod apply;
+mod attach;
 mod completions;
 mod diff;
 mod doctor;
@@ -33,6 +34,8 @@ use crate::session::Context;
 pub enum Command {
     /// Record a command and everything that it starts
     Run(run::Args),
+    /// Record a process that runs already, with its threads and descendants, and leave it running
+    Attach(attach::Args),
     /// Show what happened: folded, or as a flat timeline with --events
     Show(show::Args),
     /// Show the process tree: times, exit codes, what each read and wrote
@@ -80,6 +83,7 @@ impl Command {
     pub fn run(self, context: Context) -> Result<Exit> {
         match self {
             Self::Run(args) => run::run(args, context),
+            Self::Attach(args) => attach::run(args, context),
             Self::Show(args) => show::run(&args, context),
             Self::Ps(args) => ps::run(&args, context),
             Self::Why(args) => why::run(&args, context),
@@ -106,7 +110,7 @@ impl Command {
     /// The exit code when it fails.
     pub fn trouble(&self) -> Exit {
         match self {
-            Self::Run(_) | Self::Resume(_) => Exit::RUN_FAILED,
+            Self::Run(_) | Self::Attach(_) | Self::Resume(_) => Exit::RUN_FAILED,
             Self::Diff(_) => Exit::TROUBLE,
             _ => Exit::FAILURE,
         }
@@ -114,6 +118,6 @@ impl Command {
 
     /// Whether the command of that name gives back the status of another program.
     pub fn runs_a_command(name: &str) -> bool {
-        matches!(name, "run" | "resume")
+        matches!(name, "run" | "attach" | "resume")
     }
 }

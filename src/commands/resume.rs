@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::address::Address;
 use crate::exit::Exit;
 use crate::output::{home_relative, of_files, printable_line};
-use crate::recording::{self, RecordingArgs};
+use crate::recording::{self, RecordingArgs, SdkArgs};
 use crate::session::{self, Context};
 
 /// Arguments of `agentrec resume`.
@@ -34,6 +34,8 @@ pub struct Args {
     dir: Option<PathBuf>,
     #[command(flatten)]
     recording: RecordingArgs,
+    #[command(flatten)]
+    sdk: SdkArgs,
     /// Another command (default: the recorded one)
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -66,15 +68,22 @@ pub fn run(args: Args, context: Context) -> Result<Exit> {
     tell(&planned);
     let parent = format!("{}@{index}", opened.name);
     let quiet = args.recording.quiet();
-    let ResumePlan { plan, state, parent: parent_id, at, edits, roots, .. } = planned;
+    let ResumePlan { mut plan, state, parent: parent_id, at, edits, roots, .. } = planned;
     let work = home.session_work(&id);
+    args.sdk.apply(&home, &mut plan)?;
     let mut options = args.recording.options(plan, home)?;
     // All of them: where the working directory lies below a root, it is no root of its own.
     options.roots.extend(roots.into_iter().map(|root| root.path));
     options.session = Some(id);
     options.lineage = Some(Lineage { session: parent_id, at, edits });
     options.resume_state = Some(state);
-    let ended = recording::record(options, quiet, Some(&parent), context.preferences);
+    let ended = recording::record(
+        options,
+        agentrec_recorder::run,
+        quiet,
+        Some(&parent),
+        context.preferences,
+    );
     if !ended.as_ref().is_ok_and(|ended| ended.ran) {
         // Nothing ran, so nothing worked in the copy. What can't be removed is found by `agentrec rm`.
         let _ = std::fs::remove_dir_all(work);

@@ -7,7 +7,7 @@ use agentrec_launch::Plan;
 use anyhow::{Context as _, Result};
 
 use crate::exit::Exit;
-use crate::recording::{self, RecordingArgs};
+use crate::recording::{self, RecordingArgs, SdkArgs};
 use crate::session::{self, Context};
 
 /// Arguments of `agentrec run`.
@@ -15,6 +15,8 @@ use crate::session::{self, Context};
 pub struct Args {
     #[command(flatten)]
     recording: RecordingArgs,
+    #[command(flatten)]
+    sdk: SdkArgs,
     /// The command with its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -23,8 +25,12 @@ pub struct Args {
 /// Carries it out.
 pub fn run(args: Args, context: Context) -> Result<Exit> {
     let cwd = env::current_dir().context("cannot tell the working directory")?;
-    let plan = Plan { argv: args.command, env: recording::environment(), cwd, mounts: Vec::new() };
+    let env = recording::environment();
+    let mut plan = Plan { argv: args.command, env, cwd, mounts: Vec::new() };
+    let home = session::home()?;
+    args.sdk.apply(&home, &mut plan)?;
     let quiet = args.recording.quiet();
-    let options = args.recording.options(plan, session::home()?)?;
-    Ok(recording::record(options, quiet, None, context.preferences)?.exit)
+    let options = args.recording.options(plan, home)?;
+    let run = agentrec_recorder::run;
+    Ok(recording::record(options, run, quiet, None, context.preferences)?.exit)
 }

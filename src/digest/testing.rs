@@ -47,7 +47,10 @@ impl Script {
     }
 
     pub fn fork(&mut self, parent: u32, child: u32) -> &mut Self {
-        self.push(Some(parent), ProcessFork { child: ProcId(child), pid: 1000 + child, flags: 0 });
+        self.push(
+            Some(parent),
+            ProcessFork { child: ProcId(child), pid: 1000 + child, ..ProcessFork::default() },
+        );
         self
     }
 

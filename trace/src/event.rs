@@ -606,6 +606,8 @@ events! {
         pid: u32,
         /// Flags as given to clone(2); 0 for fork.
         flags: u64,
+        /// The child was there already when the recording began (`agentrec attach`).
+        initial: bool,
     }
     /// A process executed a program, or failed to.
     Sys "process.exec" ProcessExec<'a> {
@@ -625,6 +627,8 @@ events! {
         pid: u32,
         /// Error number of a failed call.
         errno: Option<i32>,
+        /// The program ran already when the recording began (`agentrec attach`); `argv` and `env` are as /proc says.
+        initial: bool,
     }
     /// A process ended.
     Sys "process.exit" ProcessExit {

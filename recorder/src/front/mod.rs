@@ -20,10 +20,12 @@ use self::signals::Signals;
 use crate::error::{Error, Result};
 use crate::gate;
 use crate::link::{FromFront, FromRecorder, Link};
-use crate::options::{Options, Outcome, Progress, Recording};
+use crate::options::{Attached, Options, Outcome, Progress, Recording};
 use crate::ptrace;
+use crate::recorder::Begin;
 use crate::setup::Setup;
 use crate::source::ExitStatus;
+use crate::target::Target;
 
 pub(crate) use descriptors::{detach, exit, standard_fds};
 
@@ -54,25 +56,23 @@ pub fn run(options: Options) -> Result<Outcome> {
         ForkResult::Child => {
             drop((front_end, child_gate));
             signals.ignore_all();
-            crate::recorder::main(setup, Link::new(recorder_end), recorder_gate)
+            crate::recorder::main(setup, Link::new(recorder_end), Begin::Command(recorder_gate))
         }
         ForkResult::Parent { child } => child,
     };
     drop((recorder_end, recorder_gate));
 
+    let link = Link::new(front_end);
     let mut front = Front {
         recorder,
-        link: Link::new(front_end),
+        link,
         progress,
+        attached: None,
         state: State::default(),
         signals: &signals,
     };
-    let waited = front.wait_for_recorder();
-    if let Some(show) = progress {
-        show(None);
-    }
-    if let Some(signal) = waited? {
-        return Ok(Outcome { status: ExitStatus::Signal { signal, core: false }, recording: None });
+    if let Some(ended) = front.begin()? {
+        return Ok(ended);
     }
     let hook = || {
         signals.restore();
@@ -85,6 +85,39 @@ pub fn run(options: Options) -> Result<Outcome> {
     // The child holds the other end now: when it dies the recorder sees it.
     drop(child_gate);
     front.wait_for_agent(child)
+}
+
+/// Records a process that runs already, with its threads and descendants, until it ends or somebody asks to end it. It goes
+/// on then, as it does where this process or the recorder is killed.
+///
+/// Forks, so the calling process must not have threads yet.
+///
+/// # Errors
+/// [`Error::Recorder`] where it could not be recorded.
+pub fn attach(options: Options, target: Target) -> Result<Outcome> {
+    only_thread()?;
+    let setup = Setup::attach(options, target)?;
+    let signals = Signals::block()?;
+    let pair = UnixStream::pair().map_err(|e| Error::io("make a socket pair", e));
+    let (front_end, recorder_end) = pair?;
+    let (progress, attached) = (setup.options.progress, setup.options.attached);
+    // SAFETY: this process has no other thread (checked above), so the child may go on like any process.
+    let recorder = match unsafe { fork() }.map_err(|e| Error::io("start the recorder", e))? {
+        ForkResult::Child => {
+            drop(front_end);
+            signals.ignore_all();
+            crate::recorder::main(setup, Link::new(recorder_end), Begin::Attach)
+        }
+        ForkResult::Parent { child } => child,
+    };
+    drop(recorder_end);
+    let link = Link::new(front_end);
+    let mut front =
+        Front { recorder, link, progress, attached, state: State::default(), signals: &signals };
+    match front.begin()? {
+        Some(ended) => Ok(ended),
+        None => front.wait_for_detaching(),
+    }
 }
 
 /// Puts the filter into force, last thing before exec.
@@ -105,6 +138,7 @@ struct Front<'a> {
     recorder: Pid,
     link: Link<FromFront, FromRecorder>,
     progress: Option<fn(Option<Progress>)>,
+    attached: Option<fn(Attached)>,
     signals: &'a Signals,
     state: State,
 }
@@ -126,6 +160,17 @@ struct State {
 }
 
 impl Front<'_> {
+    /// Until the recorder is ready; what there is to return where it ends before that.
+    fn begin(&mut self) -> Result<Option<Outcome>> {
+        let waited = self.wait_for_recorder();
+        if let Some(show) = self.progress {
+            show(None);
+        }
+        let killed = |signal| ExitStatus::Signal { signal, core: false };
+        let outcome = |status| Outcome { status, detached: false, recording: None };
+        Ok(waited?.map(killed).map(outcome))
+    }
+
     /// Until the trace is open. A signal before that ends it all: its number.
     fn wait_for_recorder(&mut self) -> Result<Option<i32>> {
         while !self.state.ready {
@@ -186,6 +231,48 @@ impl Front<'_> {
         }
     }
 
+    /// Until what was attached to has ended or was let go.
+    fn wait_for_detaching(mut self) -> Result<Outcome> {
+        while self.state.recording.is_none() && !self.state.hung_up {
+            let (signals, link, _) = self.poll(None)?;
+            while let Some(info) = signals.then(|| self.signals.read()).flatten() {
+                match info.signal {
+                    libc::SIGCHLD => self.reap(),
+                    libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT => {
+                        self.link.send(&FromFront::Close).ok();
+                    }
+                    // Ctrl-Z and its kin: the recording goes on meanwhile.
+                    libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => {
+                        self.signals.stop_by(info.signal);
+                    }
+                    _ => {}
+                }
+            }
+            if link {
+                self.receive();
+            }
+        }
+        if self.state.recording.is_none() {
+            return Err(match self.recorder_error() {
+                Error::RecorderKilled { signal } => Error::Recorder {
+                    message: format!(
+                        "the recorder was killed (signal {signal}); the trace ends there, and what it recorded goes on"
+                    ),
+                    hint: None,
+                },
+                error => error,
+            });
+        }
+        // Who sees us end may rely on it that nothing is traced any more.
+        signals::wait_for(self.recorder);
+        let status = self.state.agent_status;
+        Ok(Outcome {
+            status: status.unwrap_or(ExitStatus::Code(0)),
+            detached: status.is_none(),
+            recording: self.state.recording.take(),
+        })
+    }
+
     fn finish(mut self, status: ExitStatus) -> Result<Outcome> {
         if let Some(error) = self.state.failed.take() {
             return Err(error);
@@ -198,7 +285,7 @@ impl Front<'_> {
         }
         match self.state.launch_error.take() {
             Some(error) => Err(error.into()),
-            None => Ok(Outcome { status, recording: self.state.recording.take() }),
+            None => Ok(Outcome { status, detached: false, recording: self.state.recording.take() }),
         }
     }
 
@@ -241,7 +328,17 @@ impl Front<'_> {
                 FromRecorder::Failed { message, hint } => {
                     self.state.failed = Some(Error::Recorder { message, hint });
                 }
-                FromRecorder::Closed(recording) => self.state.recording = Some(*recording),
+                FromRecorder::Attached(found) => {
+                    if let Some(show) = self.attached {
+                        show(found);
+                    }
+                }
+                FromRecorder::Closed(recording, status) => {
+                    self.state.recording = Some(*recording);
+                    // Of a command that is our child we know more: it may have ended after the recording.
+                    self.state.agent_status =
+                        self.state.agent_status.or(status.filter(|_| self.state.agent.is_none()));
+                }
             }
         }
     }

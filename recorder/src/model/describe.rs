@@ -129,6 +129,7 @@ impl Model {
                     env: Vec::new(),
                     exe: None,
                     pid: task.process as u32,
+                    initial: false,
                 });
             }
             _ => {}

@@ -7,6 +7,7 @@
 
 mod address;
 mod arrivals;
+mod attached;
 mod describe;
 mod files;
 mod handover;
@@ -31,6 +32,7 @@ use agentrec_trace::{Event, ProcId, Source};
 use crate::observation::{ArgList, At, Call, Direction, Loss, Observation, Tid, Usage, split_nul};
 use crate::source::{Captured, Config, ExitStatus, OpenId};
 use arrivals::InFlight;
+use attached::Found;
 use files::{Description, DescriptionId, FileTable};
 use mounts::Fs;
 pub use questions::Interest;
@@ -56,6 +58,8 @@ pub trait Kernel {
     fn directory(&mut self, tid: Tid, path: &[u8]) -> Option<Vec<u8>>;
     /// All open descriptors with what they name, as /proc/PID/fd says.
     fn descriptors(&mut self, tid: Tid) -> Vec<(RawFd, Vec<u8>)>;
+    /// The flags of an open descriptor, as /proc/PID/fdinfo says: with O_CLOEXEC.
+    fn descriptor_flags(&mut self, tid: Tid, fd: RawFd) -> Option<u32>;
     /// The process that a pidfd is for.
     fn pidfd(&mut self, tid: Tid, fd: RawFd) -> Option<Tid>;
     /// What there is to know of a socket.
@@ -228,6 +232,10 @@ impl Model {
         if let Call::Exec { former, .. } = seen.call {
             self.take_over(seen.tid, former, &mut scribe);
         }
+        if let Call::Found { parent, threads, argv, env, exe } = seen.call {
+            let found = Found { parent, threads, argv, env, exe };
+            return self.found(seen.tid, &found, kernel, &mut scribe);
+        }
         if let Call::Exit { status, usage } = seen.call {
             return self.exit(seen.tid, status, usage, &mut scribe);
         }
@@ -246,7 +254,7 @@ impl Model {
                 self.exec(task, at, argv, env, exe, kernel, &mut scribe)
             }
             Call::ThreadExit => self.leave(seen.tid, &mut scribe),
-            Call::Exit { .. } => unreachable!("handled above"),
+            Call::Exit { .. } | Call::Found { .. } => unreachable!("handled above"),
             Call::Close { fd } => {
                 let released = self.files.get_mut(task.files).close(fd);
                 self.release(task, released, &mut scribe);
@@ -373,7 +381,7 @@ impl Model {
             child,
             Process { id, env, tasks: 1, lost: BTreeSet::new(), handed_over: BTreeSet::new() },
         );
-        let data = ProcessFork { child: id, pid: child as u32, flags };
+        let data = ProcessFork { child: id, pid: child as u32, flags, initial: false };
         scribe.write(parent.process, self.proc(parent), data);
     }
 
@@ -407,7 +415,7 @@ impl Model {
             self.descriptions.get_mut(id).tables = 1;
             self.check_terminal(child, fd, id, kernel);
         }
-        let data = ProcessFork { child: id, pid: child as u32, flags: 0 };
+        let data = ProcessFork { child: id, pid: child as u32, flags: 0, initial: false };
         let event = Event::new(scribe.ts, Source::Kernel, data);
         scribe.out.push(Captured { event, opens: None });
     }
@@ -477,6 +485,7 @@ impl Model {
             exe: exe.map(|exe| exe.to_vec().into()),
             pid: task.process as u32,
             errno: None,
+            initial: false,
         };
         let client = handover::by_client(&data.path, argv);
         scribe.write(task.process, self.proc(task), data);

@@ -36,6 +36,10 @@ impl Kernel for Blind {
         false
     }
 
+    fn descriptor_flags(&mut self, _: Tid, _: RawFd) -> Option<u32> {
+        None
+    }
+
     fn link(&mut self, _: Tid, _: RawFd) -> Option<Vec<u8>> {
         None
     }

@@ -5,7 +5,8 @@ use std::os::fd::RawFd;
 use super::abi::Abi;
 use super::decode::Entry;
 use super::memory::Word;
-use super::syscalls::{Buffers, Row, Shape};
+use super::shape::{Buffers, Shape};
+use super::syscalls::Row;
 use super::threads::Undo;
 use super::tracee::{Stopped, SyscallInfo, Vanished};
 use super::{Tracer, filter, memory, output, proc, registers};
@@ -14,7 +15,7 @@ use crate::observation::{At, Call, Direction, Loss, Tid};
 use crate::source::Report;
 
 impl<I: From<Report> + Send + 'static> Tracer<I> {
-    /// A covered call begins.
+    /// The filter stopped a covered call.
     pub(super) fn entry(&mut self, stopped: Stopped) -> Result<(), Vanished> {
         let tid = stopped.tid();
         let SyscallInfo::Seccomp { arch, number, args, data } = stopped.syscall_info()? else {
@@ -30,11 +31,56 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             return stopped.resume(0);
         };
         let called = abi.row(index, number).and_then(|row| row.called(tid, args, self.reserved_fd));
-        let Some((row, args)) = called else { return stopped.resume(0) };
+        match called {
+            Some((row, args)) => self.begin(stopped, abi, row, args),
+            None => stopped.resume(0),
+        }
+    }
+
+    /// A call begins or ends that no filter has looked at: what is not covered goes on at once.
+    pub(super) fn unfiltered(&mut self, stopped: Stopped) -> Result<(), Vanished> {
+        if !self.every_call {
+            return self.exit(stopped);
+        }
+        let SyscallInfo::Entry { arch, number, args } = stopped.syscall_info()? else {
+            return if self.detaching {
+                self.exit_before_detaching(stopped)
+            } else {
+                self.exit(stopped)
+            };
+        };
+        if self.silent {
+            return self.go_on(stopped);
+        }
+        let tid = stopped.tid();
+        let Some(abi) = Abi::of(arch, number) else {
+            self.lost(tid, Loss::ForeignArch);
+            return self.go_on(stopped);
+        };
+        match abi.covered(number, &args).and_then(|row| row.called(tid, args, self.reserved_fd)) {
+            Some((row, args)) => self.begin(stopped, abi, row, args),
+            None => self.go_on(stopped),
+        }
+    }
+
+    /// Resumes a thread the exit of whose call is not waited for.
+    fn go_on(&mut self, stopped: Stopped) -> Result<(), Vanished> {
+        if self.every_call { self.resume(stopped, 0) } else { stopped.resume(0) }
+    }
+
+    /// A covered call begins.
+    fn begin(
+        &mut self,
+        stopped: Stopped,
+        abi: Abi,
+        row: &'static Row,
+        args: [u64; 6],
+    ) -> Result<(), Vanished> {
+        let tid = stopped.tid();
         match row.shape {
             Shape::Affinity => {
                 self.desk.give_all_back();
-                return stopped.resume(0);
+                return self.go_on(stopped);
             }
             Shape::Exec { .. } => self.desk.give_back(tid),
             Shape::Read { .. } | Shape::Move { .. } if self.desk.is_out() => {
@@ -49,11 +95,11 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                     _ => Direction::Read,
                 };
                 if self.lets_go(tid, args[0] as RawFd, direction) {
-                    return stopped.resume(0);
+                    return self.go_on(stopped);
                 }
             }
             Shape::Clone | Shape::Clone3 => return self.cloning(stopped, abi, row, args),
-            _ if self.silent || pointless(row.shape, &args) => return stopped.resume(0),
+            _ if self.silent || pointless(row.shape, &args) => return self.go_on(stopped),
             _ => {}
         }
         let mut entry = self.spare.pop().unwrap_or_default();
@@ -69,7 +115,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             self.observe(tid, call, Ok(0));
         }
         self.spare.push(entry);
-        stopped.resume(0)
+        self.go_on(stopped)
     }
 
     /// proc(5) shows a thread's CPUs in `status`; it is made when it is read, whenever it was opened.
@@ -130,7 +176,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             }
             self.spare.push(entry);
         }
-        stopped.resume(0)
+        self.go_on(stopped)
     }
 
     fn finished(&mut self, tid: Tid, entry: &Entry, result: Result<u64, i32>) {
@@ -345,7 +391,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             Shape::Clone => args[0],
             _ => {
                 let Ok(flags) = memory::read_words(tid, Word::Eight, args[0], 1) else {
-                    return stopped.resume(0);
+                    return self.go_on(stopped);
                 };
                 flags[0]
             }
@@ -358,7 +404,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             stopped.poke(args[0], flags & !UNTRACED)?;
             Some(Undo::Memory { address: args[0], value: flags })
         };
-        let Some(thread) = self.threads.get_mut(tid) else { return stopped.resume(0) };
+        let Some(thread) = self.threads.get_mut(tid) else { return self.go_on(stopped) };
         thread.clone3_flags = flags;
         thread.undo = undo;
         self.resume(stopped, 0)

@@ -7,7 +7,8 @@ use std::os::fd::RawFd;
 
 use super::memory::{Piece, Unreadable, Word, read_pieces, words};
 use super::proc::Proc;
-use super::syscalls::{Arg, FSCONFIG_CMD_RECONFIGURE, Place, Row, Shape, Times};
+use super::shape::{Arg, Place, Shape, Times};
+use super::syscalls::{FSCONFIG_CMD_RECONFIGURE, Row};
 use crate::observation::{At, Call, Direction, Loss, Tid};
 
 /// A call between its entry and its exit. The buffer is used again for the next one.

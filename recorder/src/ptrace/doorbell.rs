@@ -4,7 +4,7 @@
 
 use std::io;
 
-use super::tracee;
+use super::tracee::{self, Follow};
 use crate::observation::Tid;
 
 /// The child. It ends with the tracer (PTRACE_O_EXITKILL).
@@ -24,7 +24,7 @@ impl Doorbell {
             _ => {
                 let bell = Self { tid };
                 // Dropped, and with it the child ended, when that fails.
-                tracee::seize(tid)?;
+                tracee::seize(tid, Follow::Started)?;
                 Ok(bell)
             }
         }

@@ -10,7 +10,8 @@ use std::os::fd::RawFd;
 use libc::{c_int, sock_filter, sock_fprog};
 
 use super::abi::{Abi, NATIVE_ARCH};
-use super::syscalls::{Arg, When};
+use super::shape::Arg;
+use super::syscalls::When;
 use crate::source::Config;
 
 /// What the filter reports for calls that no table knows: of another ABI than those in [`Abi`].
@@ -281,6 +282,22 @@ mod tests {
         // No row has the number of what has none.
         assert!(ABIS.iter().all(|(_, abi)| abi.table().len() < INDEX as usize));
         assert!(row_number(FOREIGN).is_some());
+    }
+
+    #[test]
+    fn who_has_no_filter_is_stopped_for_the_same_calls() {
+        let program = assemble(None);
+        let values = [0, 1, 2, 3, 0x10, 0x200, 0x400, 1030, 0x4206, 0x5451, 0x4004_9409, u64::MAX];
+        for row in Abi::Native.table() {
+            for (at, value) in (0..6).flat_map(|at| values.map(|value| (at, value))) {
+                let mut args = [0; 6];
+                args[at] = value;
+                let stops = run(&program, NATIVE_ARCH, row.number as u32, args) != ALLOW;
+                let covered = Abi::Native.covered(row.number as u64, &args);
+                assert_eq!(covered.is_some(), stops, "{} {args:x?}", row.name);
+            }
+        }
+        assert!(Abi::Native.covered(libc::SYS_getppid as u64, &[0; 6]).is_none());
     }
 
     #[test]

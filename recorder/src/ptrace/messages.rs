@@ -7,7 +7,8 @@ use std::os::fd::RawFd;
 use super::Tracer;
 use super::decode::{Entry, RESTARTS};
 use super::memory::{Unreadable, Word, read_block, read_words};
-use super::syscalls::{Arg, Buffers, Row, Shape, address_len};
+use super::shape::{Arg, Buffers, Shape, address_len};
+use super::syscalls::Row;
 use crate::observation::{Call, Loss, Tid};
 use crate::source::Report;
 

@@ -4,6 +4,7 @@
 //! tells the [model](crate::model), and resumes. Everything here needs no privilege beyond tracing one's own processes.
 
 mod abi;
+mod attach;
 mod calls;
 mod decode;
 mod doorbell;
@@ -17,6 +18,7 @@ mod pulse;
 mod refusal;
 mod registers;
 mod rights;
+mod shape;
 mod sockets;
 mod sums;
 mod syscalls;
@@ -32,16 +34,18 @@ use crate::mailbox::Outbox;
 use crate::model::Model;
 use crate::observation::{At, Call, Loss, Observation, Tid, Usage};
 use crate::source::{Captured, Config, Control, ExitStatus, Report, Request};
+pub use attach::Found;
+use attach::Frozen;
 use decode::Entry;
 use doorbell::Doorbell;
 pub use filter::{Filter, NoNewPrivs, permit_tracer};
 use lending::Desk;
 use proc::Proc;
 use pulse::Pulse;
+use shape::Shape;
 use sums::Sums;
-use syscalls::Shape;
 use threads::{Orphan, Thread, Threads, Undo};
-use tracee::{Stop, Stopped, Vanished, Waited};
+use tracee::{Follow, Stop, Stopped, Vanished, Waited};
 
 /// The tree can't be traced.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +113,14 @@ pub struct Tracer<I> {
     killing: bool,
     /// Set-uid programs and their kin run without their right because of us.
     rights_lost: bool,
+    /// There is no filter: the tree ran before. Each call stops at its entry and at its exit.
+    every_call: bool,
+    /// All tracees are let go, each at its next stop.
+    detaching: bool,
+    /// What was attached to, until it is let run.
+    frozen: Option<Frozen>,
+    /// Stops since orphans were looked for, while there may be any.
+    unadopted: u32,
     /// Entries whose buffers can be used again.
     spare: Vec<Entry>,
     captured: Vec<Captured>,
@@ -123,17 +135,29 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     /// Where the kernel refuses, see [`Error`].
     pub fn seize(pid: Tid, config: &Config, reports: Outbox<I>) -> Result<(Self, Control), Error> {
         let bell = Doorbell::new().map_err(|error| Error::refused(error, Error::Doorbell))?;
+        tracee::seize(pid, Follow::Started)
+            .map_err(|error| Error::refused(error, |source| Error::Seize { pid, source }))?;
+        let (mut tracer, control) = Self::new(pid, config, bell, reports)?;
+        tracer.threads.insert(pid, Thread { started: true, ..Thread::new(pid, None) });
+        Ok((tracer, control))
+    }
+
+    /// A tracer without tracees.
+    fn new(
+        root: Tid,
+        config: &Config,
+        bell: Doorbell,
+        reports: Outbox<I>,
+    ) -> Result<(Self, Control), Error> {
         let desk = Arc::new(Desk::new());
         let pulse = Pulse::start(reports.clone(), Arc::clone(&desk)).map_err(Error::Pulse)?;
-        tracee::seize(pid)
-            .map_err(|error| Error::refused(error, |source| Error::Seize { pid, source }))?;
         let control = Control::default();
         let bell_tid = bell.tid();
         control.answer_with(Some(Box::new(move || Doorbell::ring(bell_tid))));
         let tracer = Self {
-            root: pid,
-            threads: Threads::new(pid),
-            model: Model::new(pid, config),
+            root,
+            threads: Threads::new(),
+            model: Model::new(root, config),
             kernel: Proc::default(),
             reports,
             control: control.clone(),
@@ -144,7 +168,11 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             sums: Sums::default(),
             silent: false,
             killing: false,
-            rights_lost: rights::are_lost(pid),
+            rights_lost: rights::are_lost(root),
+            every_call: false,
+            detaching: false,
+            frozen: None,
+            unadopted: 0,
             spare: Vec::new(),
             captured: Vec::new(),
             scratch: Vec::new(),
@@ -157,6 +185,9 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     /// # Errors
     /// [`Error::Wait`]; the tree ends with this program then.
     pub fn run(mut self) -> Result<(), Error> {
+        if let Some(frozen) = self.frozen.take() {
+            self.thaw(frozen);
+        }
         while self.step(true)? {
             if self.threads.is_empty() {
                 self.hang_up();
@@ -169,7 +200,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
 
     /// Handles one stop or end; false when there was none.
     fn step(&mut self, block: bool) -> Result<bool, Error> {
-        let waited = tracee::wait(block).map_err(Error::Wait)?;
+        let waited = self.wait(block).map_err(Error::Wait)?;
         let bell = self.bell.as_ref().map(Doorbell::tid);
         match waited {
             Waited::Nothing | Waited::Quiet => return Ok(false),
@@ -179,20 +210,47 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                 self.answer_requests()?;
             }
             Waited::Ended(tid, _) if Some(tid) == bell => self.replace_bell(),
+            waited => self.handle(waited),
+        }
+        Ok(true)
+    }
+
+    /// Waits. Orphans are looked for, which takes many looks into /proc, when nothing else happens; and now and then.
+    fn wait(&mut self, block: bool) -> io::Result<Waited> {
+        const NOW_AND_THEN: u32 = 256;
+        if self.threads.early.is_empty() {
+            return tracee::wait(block);
+        }
+        self.unadopted += 1;
+        if self.unadopted < NOW_AND_THEN {
+            match tracee::wait(false)? {
+                Waited::Quiet if block => {}
+                waited => return Ok(waited),
+            }
+        }
+        self.unadopted = 0;
+        self.adopt_orphans();
+        tracee::wait(block)
+    }
+
+    /// What happened to a tracee.
+    fn handle(&mut self, waited: Waited) {
+        match waited {
             // A tracee that vanished in between is reported as ended later.
             Waited::Stopped(stopped, stop) => match self.stopped(stopped, stop) {
                 Ok(()) | Err(Vanished) => {}
             },
             Waited::Ended(tid, status) => self.ended(tid, status),
+            Waited::Quiet | Waited::Nothing => {}
         }
-        self.adopt_orphans();
-        Ok(true)
     }
 
     fn stopped(&mut self, stopped: Stopped, stop: Stop) -> Result<(), Vanished> {
         let tid = stopped.tid();
         self.pulse.stopped();
+        // Who goes on without us must not keep a loan, however we end.
         if !self.silent
+            && !self.every_call
             && let Some(thread) = self.threads.get_mut(tid)
         {
             self.desk.stopped(tid, &mut thread.pace, now());
@@ -203,33 +261,40 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         }
         match stop {
             Stop::Seccomp => self.entry(stopped),
-            Stop::SyscallExit => self.exit(stopped),
+            Stop::Syscall => self.unfiltered(stopped),
             Stop::Fork => self.forked(stopped),
             Stop::Exec => self.executed(stopped),
             Stop::Exit => {
                 self.exiting(tid);
-                stopped.resume(0)
+                self.resume(stopped, 0)
             }
-            // Stays stopped, as without a tracer, and still says when SIGCONT comes (ptrace(2), group-stop).
-            Stop::Group(_) => stopped.listen(),
+            // Stays stopped, as without a tracer, and still says when SIGCONT comes (ptrace(2), group-stop). Who is
+            // detached from stays so too.
+            Stop::Group(_) if !self.detaching => stopped.listen(),
             Stop::Signal(signal) => {
                 if signal == libc::SIGWINCH && !self.silent {
                     self.observe(tid, Call::Resize { fd: None }, Ok(0));
                 }
                 self.resume(stopped, signal)
             }
-            Stop::Trap | Stop::Other => {
-                if tid == self.root && stop == Stop::Trap {
-                    self.report(Report::CommandContinued);
-                }
+            Stop::Trap if self.detaching => {
+                attach::restart_interrupted(&stopped)?;
                 self.resume(stopped, 0)
             }
+            Stop::Trap if tid == self.root => {
+                self.report(Report::CommandContinued);
+                self.resume(stopped, 0)
+            }
+            Stop::Group(_) | Stop::Trap | Stop::Other => self.resume(stopped, 0),
         }
     }
 
     /// Resumes it to the exit of its call, where one is waited for.
     fn resume(&mut self, stopped: Stopped, signal: i32) -> Result<(), Vanished> {
-        if self.threads.get(stopped.tid()).is_some_and(Thread::in_call) {
+        if self.detaching {
+            return self.detach(stopped, signal);
+        }
+        if self.every_call || self.threads.get(stopped.tid()).is_some_and(Thread::in_call) {
             stopped.resume_to_exit(signal)
         } else {
             stopped.resume(signal)
@@ -291,8 +356,8 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             undo.apply(&stopped)?;
         }
         match stop {
-            Stop::Group(_) => stopped.listen(),
-            _ => stopped.resume(0),
+            Stop::Group(_) if !self.detaching => stopped.listen(),
+            _ => self.resume(stopped, 0),
         }
     }
 
@@ -316,7 +381,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         let former = stopped.event_message()? as Tid;
         let entry = self.threads.take_over(tid, former);
         if self.silent {
-            return stopped.resume(0);
+            return self.resume(stopped, 0);
         }
         let exe = proc::program(tid);
         let at = entry.as_ref().and_then(|entry| match entry.row()?.0.shape {
@@ -339,7 +404,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             self.lost(tid, Loss::Rights);
         }
         self.spare.extend(entry);
-        stopped.resume(0)
+        self.resume(stopped, 0)
     }
 
     fn exiting(&mut self, tid: Tid) {
@@ -412,11 +477,11 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     fn answer_requests(&mut self) -> Result<(), Error> {
         for request in self.control.take() {
             match request {
+                Request::Silence if self.every_call => self.begin_detaching(),
                 Request::Silence => {
                     self.silent = true;
                     self.desk.give_all_back();
                 }
-
                 Request::Kill => {
                     self.killing = true;
                     self.threads.processes().for_each(kill);

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 
 use super::memory::{Unreadable, Word, read_block, read_text, read_words};
 use super::proc::{self, MAX_ARGS};
-use super::syscalls::Buffers;
+use super::shape::Buffers;
 use crate::observation::{ArgList, Tid};
 
 /// Largest piece of output that is handed on at once, in bytes.

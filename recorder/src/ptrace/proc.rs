@@ -1,12 +1,13 @@
 //! What only /proc knows of a stopped thread: real directories, what descriptors name, arguments, memory use.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
@@ -111,6 +112,12 @@ impl Kernel for Proc {
             })
             .collect()
     }
+
+    fn descriptor_flags(&mut self, tid: Tid, fd: RawFd) -> Option<u32> {
+        let info = fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).ok()?;
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        u32::from_str_radix(flags.trim(), 8).ok()
+    }
 }
 
 impl Proc {
@@ -207,6 +214,49 @@ pub(super) fn is_gone(tid: Tid) -> bool {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(tid), None) == Err(nix::errno::Errno::ESRCH)
 }
 
+/// A process and its descendants, each with its parent; parents first.
+pub(super) fn tree(root: Tid) -> Vec<(Tid, Tid)> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut children: HashMap<Tid, Vec<Tid>> = HashMap::new();
+    for pid in pids {
+        if let Some((_, parent)) = family(pid) {
+            children.entry(parent).or_default().push(pid);
+        }
+    }
+    let mut tree = vec![(root, 0)];
+    let mut next = 0;
+    while let Some(&(parent, _)) = tree.get(next) {
+        let found = children.remove(&parent).unwrap_or_default();
+        tree.extend(found.into_iter().map(|child| (child, parent)));
+        next += 1;
+    }
+    tree
+}
+
+/// The threads of a process.
+pub(super) fn threads(pid: Tid) -> Vec<Tid> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Whether a thread runs or waits: it has not ended.
+pub(super) fn may_stop(tid: Tid) -> bool {
+    state(Path::new(&format!("/proc/{tid}"))).is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// Whether a thread sleeps so that only SIGKILL, or what it waits for, wakes it.
+pub(super) fn sleeps_deeply(tid: Tid) -> bool {
+    state(Path::new(&format!("/proc/{tid}"))) == Some('D')
+}
+
+/// Whether this thread, which calls it, is a thread's tracer.
+pub(super) fn is_traced_by_us(tid: Tid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    let us = nix::unistd::gettid().as_raw();
+    number(&status, "TracerPid:").is_some_and(|tracer| tracer == us as u64)
+}
+
 /// Whether a thread has a tracer: those of the tree have us until they were waited for.
 pub(super) fn is_traced(tid: Tid) -> bool {
     let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
@@ -217,12 +267,13 @@ pub(super) fn is_traced(tid: Tid) -> bool {
 /// It never sleeps there (kernel/fork.c, kernel_clone).
 pub(super) fn may_be_forking(process: Tid) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return false };
-    threads.flatten().any(|thread| {
-        fs::read_to_string(thread.path().join("stat")).is_ok_and(|stat| {
-            let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-            matches!(state, Some('R' | 't'))
-        })
-    })
+    threads.flatten().any(|thread| matches!(state(&thread.path()), Some('R' | 't')))
+}
+
+/// The letter of a thread's state (proc_pid_stat(5)), from its directory in /proc.
+fn state(thread: &Path) -> Option<char> {
+    let stat = fs::read_to_string(thread.join("stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 /// What a process used, asked at the exit stop of its last thread, where its memory is still there.

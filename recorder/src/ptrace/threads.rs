@@ -94,7 +94,11 @@ pub(super) fn clone_flags(
     child: Tid,
 ) -> Result<u64, Vanished> {
     Ok(match registers::start(stopped)? {
-        Some(Start::Clone3) => thread.map_or(0, |thread| thread.clone3_flags),
+        Some(Start::Clone3) => match thread.map_or(0, |thread| thread.clone3_flags) {
+            // Not seen to begin: attached to in the middle of it.
+            0 if is_thread(child) => THREAD_FLAGS,
+            flags => flags,
+        },
         Some(Start::Clone(flags)) => match thread.and_then(|thread| thread.undo) {
             Some(Undo::FirstArgument { .. }) => flags | libc::CLONE_UNTRACED as u64,
             _ => flags,
@@ -104,11 +108,13 @@ pub(super) fn clone_flags(
         #[cfg(target_arch = "x86_64")]
         Some(Start::Vfork) => (libc::CLONE_VFORK | libc::CLONE_VM) as u64,
         // All that matters is whether this is a thread.
-        None => match proc::family(child) {
-            Some((process, _)) if process != child => THREAD_FLAGS,
-            _ => 0,
-        },
+        None if is_thread(child) => THREAD_FLAGS,
+        None => 0,
     })
+}
+
+fn is_thread(tid: Tid) -> bool {
+    proc::family(tid).is_some_and(|(process, _)| process != tid)
 }
 
 #[derive(Debug, Default)]
@@ -137,16 +143,14 @@ pub(super) struct Threads {
 const STRAYS: usize = 256;
 
 impl Threads {
-    /// A tree of one process, which runs.
-    pub(super) fn new(root: Tid) -> Self {
-        let mut threads = Self {
+    /// Nothing yet.
+    pub(super) fn new() -> Self {
+        Self {
             threads: HashMap::new(),
             processes: HashMap::new(),
             early: HashMap::new(),
             strays: VecDeque::new(),
-        };
-        threads.insert(root, Thread { started: true, ..Thread::new(root, None) });
-        threads
+        }
     }
 
     pub(super) fn get(&self, tid: Tid) -> Option<&Thread> {
@@ -196,6 +200,19 @@ impl Threads {
             process.members -= 1;
         }
         Some(thread)
+    }
+
+    /// A thread that is no tracee any more; with its last one goes its process.
+    pub(super) fn forget(&mut self, tid: Tid) {
+        if let Some(thread) = self.remove(tid)
+            && self.processes.get(&thread.process).is_some_and(|process| process.members == 0)
+        {
+            self.processes.remove(&thread.process);
+        }
+    }
+
+    pub(super) fn tids(&self) -> impl Iterator<Item = Tid> {
+        self.threads.keys().copied()
     }
 
     pub(super) fn len(&self) -> usize {

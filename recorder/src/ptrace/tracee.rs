@@ -28,8 +28,8 @@ pub(super) struct Stopped {
 pub(super) enum Stop {
     /// The seccomp filter stopped it before a call.
     Seccomp,
-    /// It comes out of a call.
-    SyscallExit,
+    /// It comes out of a call; with [`Follow::Running`] also: it goes into one.
+    Syscall,
     /// It started a process or thread (fork, vfork or clone), whose id is the event message.
     Fork,
     /// It executed a program; the event message is the id that its thread had before.
@@ -61,6 +61,7 @@ pub(super) enum Waited {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SyscallInfo {
     Seccomp { arch: u32, number: u64, args: [u64; 6], data: u32 },
+    Entry { arch: u32, number: u64, args: [u64; 6] },
     Exit { result: Result<u64, i32> },
     Other,
 }
@@ -70,13 +71,30 @@ const OPTIONS: c_int = libc::PTRACE_O_TRACEFORK
     | libc::PTRACE_O_TRACECLONE
     | libc::PTRACE_O_TRACEEXEC
     | libc::PTRACE_O_TRACEEXIT
-    | libc::PTRACE_O_TRACESECCOMP
-    | libc::PTRACE_O_TRACESYSGOOD
-    | libc::PTRACE_O_EXITKILL;
+    | libc::PTRACE_O_TRACESYSGOOD;
 
-/// Makes the calling thread the tracer of `tid` and of all that it starts, which ends with this process.
-pub(super) fn seize(tid: Tid) -> io::Result<()> {
-    request(libc::PTRACE_SEIZE, tid, 0, OPTIONS as usize)
+/// Whom the tracer follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Follow {
+    /// What we started: the filter stops it, and it ends with this process, since its filter would outlive us.
+    Started,
+    /// What ran already, without our filter: it goes on without us, and what a filter of its own answers is not ours to
+    /// change.
+    Running,
+}
+
+/// Makes the calling thread the tracer of `tid` and of all that it starts.
+pub(super) fn seize(tid: Tid, follow: Follow) -> io::Result<()> {
+    let more = match follow {
+        Follow::Started => libc::PTRACE_O_TRACESECCOMP | libc::PTRACE_O_EXITKILL,
+        Follow::Running => 0,
+    };
+    request(libc::PTRACE_SEIZE, tid, 0, (OPTIONS | more) as usize)
+}
+
+/// Makes a tracee stop soon. One that is gone needs no stop.
+pub(super) fn interrupt(tid: Tid) {
+    let _ = request(libc::PTRACE_INTERRUPT, tid, 0, 0);
 }
 
 /// The next stop or end among the calling thread's tracees. Signals to this process don't interrupt it.
@@ -118,7 +136,7 @@ fn decode(tid: Tid, status: c_int) -> Waited {
         libc::PTRACE_EVENT_EXIT => Stop::Exit,
         libc::PTRACE_EVENT_STOP if signal == libc::SIGTRAP => Stop::Trap,
         libc::PTRACE_EVENT_STOP => Stop::Group(signal),
-        0 if signal == libc::SIGTRAP | 0x80 => Stop::SyscallExit,
+        0 if signal == libc::SIGTRAP | 0x80 => Stop::Syscall,
         0 => Stop::Signal(signal),
         _ => Stop::Other,
     };
@@ -138,6 +156,11 @@ impl Stopped {
     /// Lets it run to the end of the call that it is in, or to an event before that.
     pub(super) fn resume_to_exit(self, signal: c_int) -> Result<(), Vanished> {
         self.request(libc::PTRACE_SYSCALL, 0, signal as usize)
+    }
+
+    /// Lets it go: it is no tracee any more. Delivers `signal` unless that is 0.
+    pub(super) fn detach(self, signal: c_int) -> Result<(), Vanished> {
+        self.request(libc::PTRACE_DETACH, 0, signal as usize)
     }
 
     /// Leaves it in its group-stop, from which SIGCONT wakes it.
@@ -165,6 +188,11 @@ impl Stopped {
                     args: seccomp.args,
                     data: seccomp.ret_data,
                 }
+            }
+            libc::PTRACE_SYSCALL_INFO_ENTRY => {
+                // SAFETY: as above.
+                let entry = unsafe { info.u.entry };
+                SyscallInfo::Entry { arch: info.arch, number: entry.nr, args: entry.args }
             }
             libc::PTRACE_SYSCALL_INFO_EXIT => {
                 // SAFETY: as above.

@@ -64,6 +64,7 @@ impl Session {
             snapshots,
             changed: Vec::new(),
             control: None,
+            attached: None,
             started: Started { boottime: boottime(), wall: wall_clock(), command: false },
             status: None,
             tree_ended: false,
@@ -80,7 +81,8 @@ impl Session {
         self.setup.resume_file.iter().cloned().chain([self.trace_path.clone()]).collect()
     }
 
-    /// Writes `session.start` and takes the first snapshot, before the command exists.
+    /// Writes `session.start` and takes the first snapshot, before the command exists. Where it runs already, the files are
+    /// only made known to the store: the first snapshot is taken, quickly then, once all that changes them is seen.
     ///
     /// # Errors
     /// Where the resume state can't be left for the command.
@@ -93,15 +95,10 @@ impl Session {
         let start = self.session_start(&mut git, fds);
         let ts = self.started.boottime;
         self.write(Event::new(ts, Source::Recorder, start));
-        let first = Wanted {
-            description: "start".into(),
-            trigger: "start",
-            state: self.conversation.update(State::default()),
-            proc: None,
-            reply: None,
-            asked: ts,
-        };
-        self.write_snapshot(first, captured, Vec::new());
+        if self.setup.target.is_none() {
+            let first = self.first_snapshot();
+            self.write_snapshot(Wanted { asked: ts, ..first }, captured, Vec::new());
+        }
         let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
         self.check(flushed);
         match self.output.failure.take() {
@@ -115,6 +112,22 @@ impl Session {
                 Ok(())
             }
         }
+    }
+
+    fn first_snapshot(&mut self) -> Wanted {
+        Wanted {
+            description: "start".into(),
+            trigger: "start",
+            state: self.conversation.update(State::default()),
+            proc: None,
+            reply: None,
+            asked: boottime(),
+        }
+    }
+
+    pub(super) fn want_first_snapshot(&mut self) {
+        let first = self.first_snapshot();
+        self.snapshots.want(first);
     }
 
     fn session_start(&self, git: &mut Git, fds: Vec<StandardFd<'static>>) -> SessionStart<'static> {
@@ -132,9 +145,15 @@ impl Session {
             kernel: kernel.into(),
             arch: arch.into(),
             engine: "ptrace".into(),
-            engine_reason: "it needs no privileges".into(),
+            engine_reason: match self.setup.target {
+                None => "it needs no privileges".into(),
+                Some(_) => {
+                    "attached to a running process: without a filter, every system call stops"
+                        .into()
+                }
+            },
             version: env!("CARGO_PKG_VERSION").into(),
-            uid: geteuid().as_raw(),
+            uid: self.setup.target.as_ref().map_or_else(|| geteuid().as_raw(), |target| target.uid),
             git_dirty: git.dirty(),
             git_head: git.head.take().map(Cow::Owned),
             git_branch: git.branch.take().map(Cow::Owned),

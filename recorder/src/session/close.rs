@@ -1,6 +1,6 @@
 //! A session's last steps: the last snapshot, `session.stop`, the seal, the catalogue; and the survivors.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agentrec_store::{ChangeKind, Kind, State as SessionState, diff_trees};
 use agentrec_trace::event::SessionStop;
@@ -20,17 +20,30 @@ pub(crate) struct Survivors {
     control: Control,
     /// The command is not among them: the front has nothing to wait for any more.
     command_ended: bool,
+    /// They were only attached to: they are let go, and nobody is killed.
+    attached: bool,
 }
+
+/// How long who is let go may take to stop for that. Afterwards this process ends, and the kernel lets go of the rest.
+const DETACH_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Survivors {
     /// Stays their tracer until the last of them has ended.
     pub(crate) fn wait(mut self, inputs: &Inbox<Input>) {
-        for input in inputs.iter() {
+        let deadline = self.attached.then(|| Instant::now() + DETACH_TIMEOUT);
+        loop {
+            let input = match deadline {
+                None => inputs.recv().ok(),
+                Some(deadline) => {
+                    inputs.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
+                }
+            };
+            let Some(input) = input else { return };
             match input {
                 Input::Source(Report::CommandExited(_)) => self.command_ended = true,
                 Input::Source(Report::TreeEnded) | Input::SourceFailed(_) => return,
                 // Killed, while the command runs.
-                Input::FrontGone if !self.command_ended => self.control.kill(),
+                Input::FrontGone if !self.command_ended && !self.attached => self.control.kill(),
                 _ => {}
             }
         }
@@ -77,7 +90,11 @@ impl Session {
         let survivors = match &self.control {
             Some(control) if !self.tree_ended => {
                 control.silence();
-                Some(Survivors { control: control.clone(), command_ended: self.status.is_some() })
+                Some(Survivors {
+                    control: control.clone(),
+                    command_ended: self.status.is_some(),
+                    attached: self.setup.target.is_some(),
+                })
             }
             _ => None,
         };

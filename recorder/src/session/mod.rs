@@ -49,8 +49,9 @@ const TICK: Duration = Duration::from_millis(30);
 pub(crate) enum Input {
     /// From the source.
     Source(Report),
-    /// The source has the command's process; it has not run yet.
-    Traced { pid: Pid, control: Control },
+    /// The source has the command's process. It has not run yet, or it was attached to: that is told once the first
+    /// snapshot stands.
+    Traced { pid: Pid, control: Control, attached: Option<Announcement> },
     /// There is no command: it could not be prepared, or not be traced (and why).
     NotStarted(Option<String>),
     /// The source gave up, and the tree is gone with it.
@@ -64,6 +65,9 @@ pub(crate) enum Input {
     /// The front is gone.
     FrontGone,
 }
+
+/// Tells the front something, when it is true.
+pub(crate) type Announcement = Box<dyn FnOnce() + Send>;
 
 impl From<Report> for Input {
     fn from(report: Report) -> Self {
@@ -111,6 +115,7 @@ pub(crate) struct Session {
     /// Programs that run otherwise because of us, each once.
     changed: Vec<ChangedRun>,
     control: Option<Control>,
+    attached: Option<Announcement>,
     started: Started,
     /// How the command ended.
     status: Option<ExitStatus>,
@@ -164,6 +169,9 @@ impl Session {
                 return end;
             }
             self.take_wanted(inputs);
+            if let Some(tell) = self.attached.take() {
+                tell();
+            }
         }
     }
 
@@ -222,9 +230,13 @@ impl Session {
                 self.end.get_or_insert(End::Exited);
             }
             Input::Source(Report::Fence(token)) => self.fence = token,
-            Input::Traced { pid, control } => {
+            Input::Traced { pid, control, attached } => {
                 self.processes.command(pid.as_raw() as u32);
                 self.control = Some(control);
+                if attached.is_some() {
+                    self.want_first_snapshot();
+                }
+                self.attached = attached;
             }
             Input::NotStarted(reason) => self.end = Some(End::NotStarted(reason)),
             Input::SourceFailed(message) => self.end = Some(End::Failed(message)),
@@ -233,11 +245,19 @@ impl Session {
             Input::CloseNow if self.status.is_some() => {
                 self.end.get_or_insert(End::Exited);
             }
+            Input::CloseNow if self.setup.target.is_some() => {
+                self.end.get_or_insert(End::Stopped(None));
+            }
             Input::CloseNow => {}
             Input::FrontGone => {
                 self.end.get_or_insert(End::FrontGone);
             }
         }
+    }
+
+    /// How the command ended, where it did.
+    pub(crate) fn status(&self) -> Option<ExitStatus> {
+        self.status
     }
 
     /// Ends the tree and waits, for a while, until it is gone.

@@ -97,7 +97,7 @@ impl Outside {
     }
 
     fn changed(&mut self, path: &Bytes<'_>) {
-        if self.is_outside(path) {
+        if path.starts_with(b"/") && self.is_outside(path) {
             self.changed.insert(path.clone().into_owned());
         }
     }

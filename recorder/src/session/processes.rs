@@ -110,12 +110,20 @@ mod tests {
     fn a_pid_names_its_process_for_a_while_after_its_end_and_then_the_next_one() {
         let mut processes = Processes::default();
         processes.command(10);
-        processes.observe(&event(1, 1, ProcessFork { child: ProcId(2), pid: 11, flags: 0 }));
+        processes.observe(&event(
+            1,
+            1,
+            ProcessFork { child: ProcId(2), pid: 11, ..ProcessFork::default() },
+        ));
         assert_eq!((processes.find(11, 5), processes.alive()), (Some(ProcId(2)), 2));
         processes.observe(&event(100, 2, ProcessExit::default()));
         assert_eq!((processes.find(11, 101), processes.alive()), (Some(ProcId(2)), 1));
         assert_eq!(processes.find(11, 100 + GRACE), None);
-        processes.observe(&event(200, 1, ProcessFork { child: ProcId(3), pid: 11, flags: 0 }));
+        processes.observe(&event(
+            200,
+            1,
+            ProcessFork { child: ProcId(3), pid: 11, ..ProcessFork::default() },
+        ));
         assert_eq!(processes.find(11, 100 + GRACE), Some(ProcId(3)));
         assert_eq!(processes.find(12, 5), None);
     }

@@ -160,6 +160,10 @@ impl Snapshots {
                     number.and_then(|n| self.open.insert(n, open.path.clone().into_owned()));
                 }
             }
+            Data::FdInitial(fd) if fd.flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32 => {
+                let number = opens.map(|id| u64::from(id.0));
+                number.and_then(|n| self.open.insert(n, fd.path.clone().into_owned()));
+            }
             Data::FileClose(close) => {
                 let opened = close.open.and_then(|open| self.open.remove(&open.0));
                 // One that was open before has a path of its own.

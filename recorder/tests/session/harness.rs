@@ -118,6 +118,12 @@ impl Place {
 
     /// The recorder with this command; nothing of the tests' environment is in it.
     pub fn command(&self, argv: &[impl AsRef<OsStr>]) -> Command {
+        let mut command = self.recorder();
+        command.arg("--").args(argv);
+        command
+    }
+
+    fn recorder(&self) -> Command {
         let mut command = Command::new(recorder());
         command
             .env_clear()
@@ -129,9 +135,14 @@ impl Place {
             .arg("-o")
             .arg(self.trace())
             .args(&self.options)
-            .arg("--")
-            .args(argv)
             .stdin(Stdio::null());
+        command
+    }
+
+    /// The recorder, attaching to a process that runs already.
+    pub fn attaching(&self, pid: u32) -> Command {
+        let mut command = self.recorder();
+        command.args(["--attach", &pid.to_string()]);
         command
     }
 

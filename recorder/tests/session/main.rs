@@ -1,5 +1,6 @@
 //! Whole recordings of real processes: what the front returns, what the trace holds, and that nothing is left stuck.
 
+mod attached;
 mod exit;
 mod harness;
 mod killed;

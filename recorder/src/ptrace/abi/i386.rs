@@ -8,7 +8,8 @@ use std::os::fd::RawFd;
 use libc::c_long;
 
 use super::super::memory::{Word, read_words};
-use super::super::syscalls::{Arg, Row, When};
+use super::super::shape::Arg;
+use super::super::syscalls::{Row, When};
 use super::native;
 use crate::observation::Tid;
 

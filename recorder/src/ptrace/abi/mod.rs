@@ -9,6 +9,7 @@ mod i386;
 mod x32;
 
 use std::os::fd::RawFd;
+use std::sync::LazyLock;
 
 use super::syscalls::{Row, TABLE};
 use crate::observation::Tid;
@@ -82,6 +83,26 @@ impl Abi {
             #[cfg(target_arch = "x86_64")]
             Self::X32 => &x32::TABLE,
         }
+    }
+
+    /// The row of a call that no filter has looked at, where it is covered with these registers.
+    pub(super) fn covered(self, number: u64, registers: &[u64; 6]) -> Option<&'static Row> {
+        /// Rows by number: nearly every call asks of who is traced without a filter.
+        static NATIVE: LazyLock<Vec<Option<&'static Row>>> = LazyLock::new(|| {
+            let mut rows = Vec::new();
+            for row in TABLE {
+                let number = row.number as usize;
+                rows.resize(rows.len().max(number + 1), None);
+                rows[number] = Some(row);
+            }
+            rows
+        });
+        let row = match self {
+            Self::Native => NATIVE.get(usize::try_from(number).ok()?).copied().flatten(),
+            #[cfg(target_arch = "x86_64")]
+            Self::I386 | Self::X32 => self.row(u32::MAX, number),
+        };
+        row.filter(|row| row.when.admits(registers, None))
     }
 
     /// The row that the filter means by `index`.

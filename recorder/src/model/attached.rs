@@ -1,0 +1,119 @@
+//! Processes that ran already when the recording began: what they are, and what they have open.
+
+use std::os::fd::RawFd;
+
+use agentrec_trace::ProcId;
+use agentrec_trace::event::{FdInitial, ProcessExec, ProcessFork};
+
+use super::files::{Description, FileTable, Kind};
+use super::mounts::Fs;
+use super::{Kernel, Model, Process, Scribe, Task, describe};
+use crate::observation::{ArgList, Tid};
+
+/// [`Call::Found`](crate::observation::Call::Found).
+pub(super) struct Found<'a> {
+    pub(super) parent: Option<Tid>,
+    pub(super) threads: &'a [Tid],
+    pub(super) argv: &'a ArgList,
+    pub(super) env: &'a [u8],
+    pub(super) exe: Option<&'a [u8]>,
+}
+
+impl Model {
+    /// Takes a process in. Its threads are taken to share one table and one directory, as nearly all do; what two
+    /// processes share is a description of its own in each, since only the sums by process are told.
+    pub(super) fn found(
+        &mut self,
+        pid: Tid,
+        found: &Found<'_>,
+        kernel: &mut impl Kernel,
+        scribe: &mut Scribe<'_>,
+    ) {
+        let Some(&thread) = found.threads.first() else { return };
+        let task = self.task_of_found(pid, found);
+        let fs = self.fs.get_mut(task.fs);
+        if let Some(path) = kernel.working_directory(thread) {
+            fs.cwd = path;
+        }
+        fs.namespace = kernel.mount_namespace(thread);
+        fs.set_root(kernel.root(thread).unwrap_or_default());
+        let cwd = fs.cwd.clone();
+        let parent_env = match found.parent {
+            Some(parent) => self.processes.get(&parent).map(|process| process.env.clone()),
+            None => self.processes.get(&pid).map(|process| process.env.clone()),
+        };
+        let changes = describe::env_changes(&parent_env.unwrap_or_default(), found.env);
+        let Some(process) = self.processes.get_mut(&pid) else { return };
+        process.env = found.env.into();
+        let proc = process.id;
+        if let Some(parent) = found.parent
+            && let Some(starter) = self.processes.get(&parent).map(|process| process.id)
+        {
+            let data = ProcessFork { child: proc, pid: pid as u32, flags: 0, initial: true };
+            let mut scribe = Scribe { ts: scribe.ts, tid: parent, out: scribe.out };
+            scribe.write(parent, starter, data);
+        }
+        let data = ProcessExec {
+            path: found.exe.unwrap_or_default().to_vec().into(),
+            argv: found.argv.iter().map(|arg| arg.to_vec().into()).collect(),
+            argv_len: found.argv.cut,
+            cwd: cwd.into(),
+            env: changes,
+            exe: None,
+            pid: pid as u32,
+            errno: None,
+            initial: true,
+        };
+        scribe.write(pid, proc, data);
+        for (fd, path) in kernel.descriptors(thread) {
+            let flags = kernel.descriptor_flags(thread, fd).unwrap_or(0);
+            let kind = match self.is_output(pid, fd, &path) {
+                true => Kind::Output(fd),
+                false => self.found_kind(thread, fd, &path, kernel),
+            };
+            let data = FdInitial { fd, path: path.clone().into(), flags };
+            let id = self.descriptions.insert(Description::new(path, kind, false));
+            let cloexec = flags & libc::O_CLOEXEC as u32 != 0;
+            self.files.get_mut(task.files).set(fd, id, cloexec, false);
+            self.descriptions.get_mut(id).tables = 1;
+            scribe.write_opening(pid, proc, data, Some(id));
+        }
+    }
+
+    /// Tables for a process that was found, shared by its threads. The root has its own already.
+    fn task_of_found(&mut self, pid: Tid, found: &Found<'_>) -> Task {
+        let task = self.tasks.remove(&pid).unwrap_or_else(|| Task {
+            process: pid,
+            files: self.files.insert(FileTable::default()),
+            fs: self.fs.insert(Fs::new(b"/".to_vec())),
+        });
+        let users = found.threads.len() as u32;
+        self.files.get_mut(task.files).users = users;
+        self.fs.get_mut(task.fs).users = users;
+        self.tasks.extend(found.threads.iter().map(|&tid| (tid, task)));
+        self.root_started = true;
+        let last = &mut self.last_proc;
+        let process = self.processes.entry(pid).or_insert_with(|| {
+            *last += 1;
+            Process {
+                id: ProcId(*last),
+                env: Default::default(),
+                tasks: 0,
+                lost: Default::default(),
+                handed_over: Default::default(),
+            }
+        });
+        process.tasks = users;
+        task
+    }
+
+    /// Whether this is an output of the root's, where a process has it at the same number: descendants inherit it.
+    fn is_output(&self, pid: Tid, fd: RawFd, path: &[u8]) -> bool {
+        let inherited = || {
+            let root = self.tasks.values().find(|task| task.process == self.root)?;
+            let description = self.files.get(root.files).get(fd)?;
+            (self.descriptions.get(description).path == path).then_some(())
+        };
+        self.outputs.contains(&fd) && (pid == self.root || inherited().is_some())
+    }
+}
