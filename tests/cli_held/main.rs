@@ -11,6 +11,7 @@ mod programs;
 mod recorded;
 mod reference;
 mod repeat;
+mod silent;
 mod stage;
 mod strace;
 mod stress;

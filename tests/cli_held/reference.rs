@@ -7,103 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::deeds::{Deeds, Index};
 use super::names::{LONGEST_NAME, absolute, physical, text};
+use super::silent::is_silent;
 use super::strace::{Call, Line, What, decoration, field, number, string, strings};
 
 /// Arguments longer than this are cut, by strace (`-s`) and here.
 pub const LONGEST_ARGUMENT: usize = 512;
-
-/// Calls of the traced classes that no event tells of, and why.
-const SILENT: &[(&str, &[&str])] = &[
-    (
-        "they ask, and change nothing",
-        &[
-            "access",
-            "faccessat",
-            "faccessat2",
-            "stat",
-            "lstat",
-            "fstat",
-            "newfstatat",
-            "statx",
-            "statfs",
-            "fstatfs",
-            "readlink",
-            "readlinkat",
-            "getcwd",
-            "getdents64",
-            "getxattr",
-            "lgetxattr",
-            "fgetxattr",
-            "listxattr",
-            "llistxattr",
-            "flistxattr",
-            "getsockname",
-            "getpeername",
-            "getsockopt",
-            "kcmp",
-            "name_to_handle_at",
-        ],
-    ),
-    (
-        "they wait, or move a position",
-        &[
-            "lseek",
-            "poll",
-            "ppoll",
-            "select",
-            "pselect6",
-            "epoll_create",
-            "epoll_create1",
-            "epoll_ctl",
-            "epoll_wait",
-            "epoll_pwait",
-            "epoll_pwait2",
-            "eventfd",
-            "eventfd2",
-            "inotify_init",
-            "inotify_init1",
-            "inotify_add_watch",
-            "inotify_rm_watch",
-            "signalfd4",
-            "timerfd_create",
-            "timerfd_settime",
-            "timerfd_gettime",
-            "wait4",
-            "waitid",
-            "flock",
-        ],
-    ),
-    (
-        "they bring to the disk, or into memory, what is known already",
-        &["fsync", "fdatasync", "syncfs", "sync_file_range", "fadvise64", "readahead"],
-    ),
-    (
-        "they change descriptors, which shows in what is done with them",
-        &[
-            "close",
-            "close_range",
-            "dup",
-            "dup2",
-            "dup3",
-            "fcntl",
-            "ioctl",
-            "pipe",
-            "pipe2",
-            "memfd_create",
-            "pidfd_open",
-            "socket",
-            "socketpair",
-            "setsockopt",
-            "bind",
-            "shutdown",
-        ],
-    ),
-    (
-        "signals, and ends that strace tells of in lines of their own",
-        &["kill", "tkill", "tgkill", "rt_sigqueueinfo", "pidfd_send_signal", "exit", "exit_group"],
-    ),
-    ("the process itself alone", &["arch_prctl", "unshare"]),
-];
 
 /// Reads what strace wrote of a command that was started in `directory`. `output` is what strace calls the pipes
 /// that were its descriptors 1 and 2.
@@ -114,6 +22,7 @@ pub fn reference(lines: &[Line], directory: &[u8], outputs: [&[u8]; 2]) -> Deeds
         processes: HashMap::new(),
         directories: Vec::new(),
         descriptors: HashMap::new(),
+        linked: HashMap::new(),
         start: directory.to_vec(),
         outputs: outputs.map(<[u8]>::to_vec),
     };
@@ -161,6 +70,8 @@ struct Reader {
     directories: Vec<Vec<u8>>,
     /// What strace said last of a process's descriptor.
     descriptors: HashMap<(Index, i64), Vec<u8>>,
+    /// The first name that a file without one was given: the kernel goes on to call its descriptors by number.
+    linked: HashMap<Vec<u8>, Vec<u8>>,
     start: Vec<u8>,
     outputs: [Vec<u8>; 2],
 }
@@ -325,8 +236,10 @@ impl Reader {
             // Children are processes, which are compared.
             "fork" | "vfork" | "clone" | "clone3" => {}
             name => {
-                let silent = SILENT.iter().any(|(_, names)| names.contains(&name));
-                assert!(silent, "strace saw a call that nothing is known of here: {call:?}");
+                assert!(
+                    is_silent(name),
+                    "strace saw a call that nothing is known of here: {call:?}"
+                );
             }
         }
     }
@@ -345,9 +258,15 @@ impl Reader {
 
     fn two(&mut self, process: Index, call: &Call, operation: &str, from: Place, to: Place) {
         let path = |place| self.path(process, call, place).map(|path| text(&path));
-        let (Some(from), Some(to)) = (path(from), path(to)) else { return };
+        let (Some(shown), Some(to_shown)) = (path(from), path(to)) else { return };
         let errno = call.result.clone().err();
-        self.deeds.add(process, operation.into(), format!("{from} -> {to}"), errno);
+        self.deeds.add(process, operation.into(), format!("{shown} -> {to_shown}"), errno);
+        let unnamed = self.descriptor(process, call, from).filter(|name| directory(name).is_some());
+        if let (Some(unnamed), Some(to), Ok(_)) =
+            (unnamed, self.path(process, call, to), &call.result)
+        {
+            self.linked.entry(unnamed).or_insert(to);
+        }
     }
 
     /// Bytes go from one descriptor to another, or from or to memory.
@@ -370,7 +289,7 @@ impl Reader {
     /// The path that a call means; none where that is not readable, or where a descriptor has no path.
     fn path(&self, process: Index, call: &Call, place: Place) -> Option<Vec<u8>> {
         match place {
-            Place::Fd(fd) => decoration(call.arg(fd)).filter(|name| is_path(name)).map(named),
+            Place::Fd(fd) => decoration(call.arg(fd)).and_then(|name| self.named(name)),
             Place::Name { dir, name } => {
                 let (name, whole) = string(call.arg(name))?;
                 assert!(whole || name.len() >= LONGEST_NAME, "strace cuts no names of files");
@@ -398,17 +317,35 @@ impl Reader {
 
     /// What a name means that leads to one of the process's descriptors by a link of the kernel's.
     fn by_descriptor(&self, process: Index, name: &[u8]) -> Option<Vec<u8>> {
-        let name = std::str::from_utf8(name).ok()?;
-        let rest = match name {
-            "/dev/stdin" => "0",
-            "/dev/stdout" => "1",
-            "/dev/stderr" => "2",
-            _ => name.strip_prefix("/proc/self/fd/").or(name.strip_prefix("/dev/fd/"))?,
-        };
-        let (fd, below) = rest.split_once('/').unwrap_or((rest, ""));
-        let directory = self.descriptors.get(&(process, fd.parse().ok()?));
-        let directory = directory.filter(|name| is_path(name)).cloned().map(named);
-        directory.map(|path| absolute(&path, below.as_bytes()))
+        let (fd, below) = descriptor(name)?;
+        let directory = self.named(self.descriptors.get(&(process, fd))?.clone());
+        directory.map(|path| absolute(&path, below))
+    }
+
+    /// What strace says of the descriptor that a call means, if it means one.
+    fn descriptor(&self, process: Index, call: &Call, place: Place) -> Option<Vec<u8>> {
+        match place {
+            Place::Fd(fd) => decoration(call.arg(fd)),
+            Place::NameOrFd { fd, name } if string(call.arg(name))?.0.is_empty() => {
+                decoration(call.arg(fd))
+            }
+            Place::Name { name, .. } | Place::NameOrFd { name, .. } => {
+                let (name, _) = string(call.arg(name))?;
+                let (fd, below) = descriptor(&name)?;
+                let itself = below.is_empty();
+                self.descriptors.get(&(process, fd)).filter(|_| itself).cloned()
+            }
+        }
+    }
+
+    /// The path of a descriptor that strace calls `name`: pipes, sockets and memory files have none, and a file without
+    /// a name (O_TMPFILE) has its directory's, which is what the program said, until it is given one.
+    fn named(&self, name: Vec<u8>) -> Option<Vec<u8>> {
+        if !name.starts_with(b"/") || name.starts_with(b"/memfd:") {
+            return None;
+        }
+        let Some(directory) = directory(&name) else { return Some(name) };
+        Some(self.linked.get(&name).cloned().unwrap_or_else(|| directory.to_vec()))
     }
 
     /// Whom a `struct sockaddr` names.
@@ -457,22 +394,24 @@ enum Place {
     NameOrFd { fd: usize, name: usize },
 }
 
-/// Pipes, sockets and memory files have no path.
-fn is_path(name: &[u8]) -> bool {
-    name.starts_with(b"/") && !name.starts_with(b"/memfd:")
+/// The descriptor that a name leads to by a link of the kernel's, and what stands behind it.
+fn descriptor(name: &[u8]) -> Option<(i64, &[u8])> {
+    let rest = match name {
+        b"/dev/stdin" => b"0",
+        b"/dev/stdout" => b"1",
+        b"/dev/stderr" => b"2",
+        _ => name.strip_prefix(b"/proc/self/fd/").or(name.strip_prefix(b"/dev/fd/"))?,
+    };
+    let end = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
+    let fd = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
+    Some((fd, rest.get(end + 1..).unwrap_or_default()))
 }
 
-/// A file without a name (O_TMPFILE) is called by its number in its directory by the kernel; recorders call it by the
-/// directory, which is what the program said.
-fn named(mut name: Vec<u8>) -> Vec<u8> {
-    let slash = name.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-    if let Some(digits) = name[slash..].strip_prefix(b"/#")
-        && !digits.is_empty()
-        && digits.iter().all(u8::is_ascii_digit)
-    {
-        name.truncate(slash);
-    }
-    name
+/// The directory of a file without a name, which the kernel calls by its number there.
+fn directory(name: &[u8]) -> Option<&[u8]> {
+    let slash = name.iter().rposition(|&byte| byte == b'/')?;
+    let digits = name[slash..].strip_prefix(b"/#")?;
+    (!digits.is_empty() && digits.iter().all(u8::is_ascii_digit)).then(|| &name[..slash])
 }
 
 /// An open with flags in a fixed order.
