@@ -40,6 +40,9 @@ fn attach_records_what_runs_and_leaves_it_running() {
     assert!(said.contains("stops twice") && said.contains("Ctrl-C detaches"), "{said}");
     writeln!(stdin, "during").expect("it reads");
     assert_eq!(next(), "done");
+    let second = env.run(["attach", &pid]);
+    assert!(second.code == 125 && second.stderr.contains("(agentrec)"), "{second:?}");
+    assert!(second.stderr.contains("hint: a process has one recorder at a time"), "{second:?}");
     assert!(env.ok(["stop", "running"]).contains("seal "));
     let mut said = String::new();
     stderr.read_to_string(&mut said).expect("readable");

@@ -168,9 +168,17 @@ fn examine(pid: i32) -> std::result::Result<Process, Refusal> {
     match process.number("TracerPid") {
         0 => {}
         tracer => {
-            let name = Process::read(tracer).map_or("?".into(), |tracer| tracer.name());
-            let reason = format!("it is traced already, by process {tracer} ({name})");
-            return hinted(reason, "a process has one tracer at a time: end that one first");
+            // It is a thread, whose name says little.
+            let leader = Process::read(tracer).map_or(tracer, |thread| thread.number("Tgid"));
+            let name = Process::read(leader).map_or("?".into(), |leader| leader.name());
+            let reason = format!("it is traced already, by process {leader} ({name})");
+            let hint = match name.as_str() {
+                "agentrec" => {
+                    "a process has one recorder at a time: `agentrec list` shows its session"
+                }
+                _ => "a process has one tracer at a time: end that one first",
+            };
+            return hinted(reason, hint);
         }
     }
     // The kernel asks here what PTRACE_SEIZE asks (PTRACE_MODE_ATTACH in ptrace(2)), Yama included.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::threads::Thread;
 use super::tracee::{self, Follow, Stop, Stopped, Vanished, Waited};
-use super::{Doorbell, Error, Tracer, proc};
+use super::{Doorbell, Error, Tracer, proc, restart};
 use crate::mailbox::Outbox;
 use crate::observation::{Call, Loss, Tid};
 use crate::source::{Config, Control, Report};
@@ -189,7 +189,7 @@ impl Frozen {
                 Waited::Stopped(stopped, stop) => {
                     self.awaited.remove(&stopped.tid());
                     if stop == Stop::Trap {
-                        let _ = restart_interrupted(&stopped);
+                        let _ = restart::interrupted(&stopped);
                     }
                     self.news.push(Waited::Stopped(stopped, stop));
                 }
@@ -205,41 +205,4 @@ impl Frozen {
         self.processes.retain(|&(pid, _)| self.threads.iter().any(|&(_, process)| process == pid));
         Ok(())
     }
-}
-
-/// Has a call made again that ended because we stopped its thread. The kernel does so by itself for nearly all calls; for
-/// these it answers EINTR, also without any handler (signal(7), "Interruption of system calls and library functions by
-/// stop signals").
-#[cfg(target_arch = "x86_64")]
-pub(super) fn restart_interrupted(stopped: &Stopped) -> Result<(), Vanished> {
-    const CALLS: [libc::c_long; 11] = [
-        libc::SYS_epoll_wait,
-        libc::SYS_epoll_pwait,
-        libc::SYS_epoll_pwait2,
-        libc::SYS_semop,
-        libc::SYS_semtimedop,
-        libc::SYS_rt_sigtimedwait,
-        libc::SYS_io_getevents,
-        libc::SYS_accept,
-        libc::SYS_accept4,
-        libc::SYS_recvfrom,
-        libc::SYS_recvmsg,
-    ];
-    /// To be made again unless a handler runs, which shall see EINTR (include/linux/errno.h).
-    const ERESTARTNOHAND: i64 = 514;
-    let registers = stopped.registers()?;
-    let interrupted = registers.rax as i64 == -i64::from(libc::EINTR);
-    // Outside of a call the kernel keeps -1 in orig_rax.
-    if interrupted && CALLS.contains(&(registers.orig_rax as libc::c_long)) && registers.cs == 0x33
-    {
-        let result = std::mem::offset_of!(libc::user_regs_struct, rax);
-        stopped.set_register(result, (-ERESTARTNOHAND) as u64)?;
-    }
-    Ok(())
-}
-
-/// Here the kernel has decided about it before the stop (arch/arm64/kernel/signal.c, do_signal).
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) fn restart_interrupted(_: &Stopped) -> Result<(), Vanished> {
-    Ok(())
 }

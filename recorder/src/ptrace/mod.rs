@@ -17,6 +17,7 @@ mod proc;
 mod pulse;
 mod refusal;
 mod registers;
+mod restart;
 mod rights;
 mod shape;
 mod sockets;
@@ -278,7 +279,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                 self.resume(stopped, signal)
             }
             Stop::Trap if self.detaching => {
-                attach::restart_interrupted(&stopped)?;
+                restart::interrupted(&stopped)?;
                 self.resume(stopped, 0)
             }
             Stop::Trap if tid == self.root => {

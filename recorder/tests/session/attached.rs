@@ -10,9 +10,9 @@ use agentrec_trace::{Data, Event, ProcId, Status};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use super::harness::{Ended, Place, Running};
+use super::harness::{Ended, Place, Running, compile_tracee};
 
-/// A Python program that runs without us; killed when the test gives up on it.
+/// A program that runs without us; killed when the test gives up on it.
 struct Program {
     child: Child,
     stdin: ChildStdin,
@@ -20,18 +20,18 @@ struct Program {
 }
 
 impl Program {
-    /// Starts it in the place's tree, and waits for its line `ready`.
+    /// Starts a Python program in the place's tree, and waits for its line `ready`.
     fn start(place: &Place, script: &str) -> Self {
         place.write("program.py", script);
-        let mut child = Command::new("python3")
-            .arg("program.py")
-            .current_dir(place.path("tree"))
-            .env("SECRET_TOKEN", "ghp_1234567890abcdefghijABCDEFGHIJ123456")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .expect("python3 is there");
+        let mut command = Command::new("python3");
+        command.arg("program.py").current_dir(place.path("tree"));
+        Self::spawn(command.env("SECRET_TOKEN", "ghp_1234567890abcdefghijABCDEFGHIJ123456"))
+    }
+
+    /// Starts any program, and waits for its line `ready`.
+    fn spawn(command: &mut Command) -> Self {
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = piped.process_group(0).spawn().expect("the program is there");
         let stdin = child.stdin.take().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let mut program = Self { child, stdin, stdout };
@@ -328,34 +328,23 @@ while True: signal.pause()
 
 #[test]
 fn a_blocked_call_that_the_kernel_would_interrupt_is_made_again() {
-    let place = Place::new().with(&["--overwrite"]);
-    // Through libc itself: Python's own calls are made again where they fail with EINTR.
-    let script = r#"
-import ctypes, os, sys, threading
-libc = ctypes.CDLL(None, use_errno=True)
-poll = libc.epoll_create1(0)
-end = os.pipe()
-class Event(ctypes.Structure):
-    _pack_ = 1
-    _fields_ = [("events", ctypes.c_uint32), ("data", ctypes.c_uint64)]
-libc.epoll_ctl(poll, 1, end[0], ctypes.byref(Event(1, 0)))
-result = []
-def wait(): result.append((libc.epoll_wait(poll, ctypes.byref(Event()), 1, -1), ctypes.get_errno()))
-waiting = threading.Thread(target=wait); waiting.start()
-while open(f"/proc/self/task/{waiting.native_id}/syscall").read().split()[0] != "232": pass
-print("ready", flush=True)
-sys.stdin.readline()
-os.write(end[1], b"x")
-waiting.join()
-print(result, flush=True)
-"#;
-    let mut program = Program::start(&place, script);
-    for _ in 0..5 {
-        detach(attach(&place, &program));
+    for option in [None, Some("-m32")] {
+        let place = Place::new().with(&["--overwrite"]);
+        let path = place.tree("blocked");
+        if !compile_tracee("blocked", option, &path) {
+            assert!(option.is_some(), "there is a C compiler");
+            continue;
+        }
+        let mut program = Program::spawn(&mut Command::new(path));
+        for _ in 0..5 {
+            detach(attach(&place, &program));
+        }
+        let running = attach(&place, &program);
+        let results = program.ask("go on");
+        assert_eq!(results.split(", ").count(), 14, "{results}");
+        assert!(results.split(", ").all(|call| call.ends_with(" 1")), "{option:?}: {results}");
+        assert_eq!(running.end().code(), 0);
     }
-    let running = attach(&place, &program);
-    assert_eq!(program.ask("go on"), "[(1, 0)]");
-    assert_eq!(running.end().code(), 0);
 }
 
 #[test]
@@ -368,7 +357,8 @@ fn what_cannot_be_attached_to_is_refused_with_a_reason_and_leaves_no_trace() {
     let refused = other.output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(125));
-    assert!(said.contains("it is traced already, by process") && said.contains("hint: "), "{said}");
+    let tracer = format!("it is traced already, by process {} (record)", running.recorder_pid());
+    assert!(said.contains(&tracer) && said.contains("hint: "), "{said}");
     drop(detach(running));
     let gone = place.attaching(i32::MAX as u32).output().unwrap();
     assert!(String::from_utf8_lossy(&gone.stderr).contains("there is no such process"));

@@ -195,6 +195,15 @@ impl Place {
     }
 }
 
+/// Compiles `tests/tracees/NAME.c` with one more option; whether the compiler could.
+pub fn compile_tracee(name: &str, option: Option<&str>, to: &Path) -> bool {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tracees");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-static", "-O1", "-pthread", "-Wall", "-Werror", "-Wno-nonnull"]).args(option);
+    compiler.arg("-o").args([to, &sources.join(name).with_extension("c")]);
+    compiler.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
 /// The only child of a process.
 pub fn child_of(parent: u32) -> Pid {
     let children = children_of(parent);
@@ -237,8 +246,7 @@ impl Running {
         kill(self.front_pid(), signal).unwrap();
     }
 
-    /// The recorder process: the child of the front that leads a group of its own.
-    /// The recorder process, as soon as there is one.
+    /// The recorder process, as soon as there is one: the child of the front that leads a group of its own.
     pub fn recorder_pid(&self) -> Pid {
         loop {
             let mut children = children_of(self.front.id()).into_iter();
