@@ -9,6 +9,7 @@ mod attributes;
 mod harness;
 mod nested;
 mod processes;
+mod pty;
 mod rights;
 mod sandboxes;
 mod signals;

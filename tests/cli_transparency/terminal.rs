@@ -2,127 +2,8 @@
 //!
 //! What appears in the terminal must be the same, byte for byte but for process ids.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-use nix::poll::{PollFd, PollFlags, poll};
-use nix::pty::{Winsize, openpty};
-
 use crate::common::{AGENTREC, TestEnv};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A program in a terminal of its own, of which it is the session's leader.
-struct Terminal {
-    master: File,
-    child: Child,
-    /// All that appeared.
-    transcript: Vec<u8>,
-    /// Up to where it was waited for.
-    seen: usize,
-}
-
-nix::ioctl_write_ptr_bad!(set_window_size, libc::TIOCSWINSZ, Winsize);
-
-const fn size(rows: u16, columns: u16) -> Winsize {
-    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
-}
-
-impl Terminal {
-    fn start(mut command: Command) -> Self {
-        let pty = openpty(&size(24, 80), None).expect("a terminal");
-        let terminal = || Stdio::from(pty.slave.try_clone().expect("a descriptor"));
-        command.env("TERM", "xterm").stdin(terminal()).stdout(terminal()).stderr(terminal());
-        let leader = || {
-            // SAFETY: system calls alone, between fork and exec; descriptor 0 is the terminal by now.
-            let done = unsafe { libc::setsid() != -1 && libc::ioctl(0, libc::TIOCSCTTY, 0) != -1 };
-            if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-        };
-        // SAFETY: the hook only makes system calls.
-        let child = unsafe { command.pre_exec(leader) }.spawn().expect("it starts");
-        drop(command);
-        Self { master: pty.master.into(), child, transcript: Vec::new(), seen: 0 }
-    }
-
-    /// Types `keys`, and waits until `wanted` appears.
-    fn does(&mut self, keys: &str, wanted: &str) {
-        self.master.write_all(keys.as_bytes()).expect("somebody reads");
-        self.wait_for(wanted);
-    }
-
-    fn wait_for(&mut self, wanted: &str) {
-        if wanted.is_empty() {
-            return;
-        }
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let rest = &self.transcript[self.seen..];
-            let found = rest.windows(wanted.len()).position(|at| at == wanted.as_bytes());
-            if let Some(at) = found {
-                self.seen += at + wanted.len();
-                return;
-            }
-            let more = Instant::now() < deadline && self.read();
-            assert!(more, "{wanted:?} did not come: {}", self.text());
-        }
-    }
-
-    /// False where nothing comes for a while, or ever again.
-    fn read(&mut self) -> bool {
-        let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&self.master), PollFlags::POLLIN)];
-        let timeout = nix::poll::PollTimeout::try_from(PATIENCE).expect("short enough");
-        if poll(&mut fds, timeout) != Ok(1) {
-            return false;
-        }
-        let mut chunk = [0; 4096];
-        // EIO: nobody holds the other side any more.
-        let count = self.master.read(&mut chunk).unwrap_or(0);
-        self.transcript.extend_from_slice(&chunk[..count]);
-        count > 0
-    }
-
-    fn resize(&mut self, rows: u16, columns: u16) {
-        // SAFETY: the structure lives through the call.
-        unsafe { set_window_size(self.master.as_raw_fd(), &size(rows, columns)) }.expect("ours");
-    }
-
-    /// Waits for the end: the code, or 128 + n, and the transcript.
-    fn end(mut self) -> (i32, String) {
-        while self.read() {}
-        let status = self.child.wait().expect("it ends");
-        let code = status.code().or(status.signal().map(|signal| 128 + signal));
-        (code.expect("it ended"), self.text())
-    }
-
-    /// Long numbers are process ids, and other numbers elsewhere.
-    fn text(&self) -> String {
-        let text = String::from_utf8_lossy(&self.transcript);
-        let mut out = String::new();
-        let mut digits = String::new();
-        for character in text.chars().chain(['\n']) {
-            if character.is_ascii_digit() {
-                digits.push(character);
-                continue;
-            }
-            out += if digits.len() > 3 { "#" } else { &digits };
-            digits.clear();
-            out.push(character);
-        }
-        out
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        // Where the test failed.
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
+use crate::pty::Terminal;
 
 /// Plays the scene with the command as it is and recorded; both must show the same and end with `code`.
 fn same(code: i32, argv: &[&str], scene: impl Fn(&mut Terminal)) -> String {
@@ -161,6 +42,10 @@ fn compare(code: i32, plain: (i32, String), recorded: (i32, String)) -> String {
     plain.1
 }
 
+/// Shell code that returns once its jobs are listed with `$1`: news of a job comes when it comes, and a shell that tells of
+/// it earlier or later writes other lines.
+const IS: &str = "is() { until [[ $(jobs) == *$1* ]]; do :; done; }";
+
 const BASH: [&str; 4] = ["bash", "--norc", "--noprofile", "-i"];
 
 #[test]
@@ -187,13 +72,16 @@ fn an_interactive_shell_and_its_jobs() {
         terminal.wait_for("> ");
         terminal.does("bg; jobs\r", "Running");
         terminal.wait_for("> ");
-        terminal.does("kill %1; wait %1; echo status $?\r", "status 143\r\n");
+        terminal.does(&format!("{IS}\r"), "> ");
+        terminal.does("kill %1; is Terminated; wait %1; echo status $?\r", "status 143\r\n");
         terminal.wait_for("> ");
-        terminal.does("kill -STOP %2; wait %2; echo status $?\r", "status 147\r\n");
+        terminal.does("kill -STOP %2; is Stopped; jobs; echo told\r", "\ntold\r\n");
         terminal.wait_for("> ");
-        terminal.does("kill %2; fg\r", "> ");
-        // An unfinished line that is redrawn, edited and given up.
-        terminal.does("echo abc\x01\x0b", "");
+        terminal.does("bg; kill %2; is Terminated; fg\r", "> ");
+        // An unfinished line that is edited and given up.
+        terminal.does("echo abc", "abc");
+        terminal.does("\x01", "\x1b[C\x1b[C");
+        terminal.does("\x0b", "\x1b[K");
         terminal.does("\x03", "> ");
         terminal.does("bash --norc --noprofile -i\r", "> ");
         terminal.does("suspend\r", "Stopped");
@@ -243,7 +131,8 @@ fn a_recorded_job_of_a_shell() {
         terminal.does("fg; echo status $?\r", "status 4\r\n");
         terminal.wait_for("$ ");
         // Reads in the background (SIGTTIN).
-        terminal.does("$RUN cat & wait %1; echo status $?\r", "status 149\r\n");
+        terminal.does(&format!("{IS}\r"), "$ ");
+        terminal.does("$RUN cat & is Stopped; jobs; echo told\r", "\ntold\r\n");
         terminal.wait_for("$ ");
         terminal.does("fg\r", "$RUN cat\r\n");
         terminal.does("more\r", "more\r\nmore\r\n");

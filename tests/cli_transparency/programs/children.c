@@ -149,20 +149,24 @@ int main(void)
 		next_signal();
 	}
 	/* A group's stop, and the stop and start of a process that stops itself. */
+	int out[2];
+	char byte;
+	must(pipe(out));
 	expected = must(fork());
 	if (expected == 0) {
 		setpgid(0, 0);
 		kill(0, SIGSTOP);
+		/* A continuation is forgotten with the end: not before it was heard of. */
+		must(read(out[0], &byte, 1));
 		_exit(3);
 	}
 	wait_for("stopped itself", P_PID, expected, WSTOPPED);
 	must(kill(-expected, SIGCONT));
 	wait_for("goes on", P_PID, expected, WCONTINUED);
+	must(write(out[1], "x", 1));
 	wait_for("ends", P_PID, expected, WEXITED);
 
 	/* An orphaned group that is stopped: SIGHUP and SIGCONT (setpgid(2)). */
-	int out[2];
-	char byte;
 	must(pipe(out));
 	pid_t middle = must(fork());
 	if (middle == 0) {
@@ -214,13 +218,14 @@ int main(void)
 
 	/* A subreaper gets the orphan. */
 	must(prctl(PR_SET_CHILD_SUBREAPER, 1));
+	int in[2];
 	must(pipe(out));
+	must(pipe(in));
 	middle = must(fork());
 	if (middle == 0) {
 		pid_t grandchild = must(fork());
 		if (grandchild == 0) {
-			close(out[1]);
-			must(read(out[0], &byte, 1));
+			must(read(in[0], &byte, 1));
 			_exit(getppid() == middle ? 1 : 9);
 		}
 		must(write(out[1], &grandchild, sizeof grandchild));
@@ -228,7 +233,7 @@ int main(void)
 	}
 	must(read(out[0], &expected, sizeof expected));
 	must(waitpid(middle, &status, 0));
-	must(write(out[1], "x", 1));
+	must(write(in[1], "x", 1));
 	wait_for("orphan", P_PID, expected, WEXITED);
 
 	/* Children that nobody waits for leave nothing behind. */
