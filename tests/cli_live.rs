@@ -74,6 +74,7 @@ fn status_does_not_show_who_died() {
     assert!(env.command("kill").args(["-KILL", tracer]).status().expect("it runs").success());
     live.finish();
     assert_eq!(env.json(["status"]).len(), 0);
+    assert!(env.ok(["list"]).contains("cut off"));
     let listed = env.ok(["show", &id]);
     assert!(listed.lines().next().is_some_and(|line| line.contains("cut off")), "{listed}");
 }

@@ -58,6 +58,34 @@ fn write_trace(path: &Path, id: &str, wall: i64) {
 }
 
 #[test]
+fn a_session_whose_recorder_ended_without_a_word_is_not_running() {
+    let fixture = Fixture::new();
+    let catalogue = fixture.open();
+    let trace = fixture.home.traces().join("endeddd2.zst");
+    write_trace(&trace, "endeddd2", 7);
+    let running = |id| Session { state: State::Recording, ..session(id, 7) };
+    let counts = Counts { added: 5, ..Counts::default() };
+    catalogue.put(&Session { trace, counts, ..running("endeddd2") }).unwrap();
+    // Somebody writes it.
+    let trace = fixture.home.traces().join("writtenn.zst");
+    write_trace(&trace, "writtenn", 7);
+    let bytes = fs::read(&trace).unwrap();
+    fs::write(&trace, &bytes[..bytes.len() / 2]).unwrap();
+    let writer = fs::File::open(&trace).unwrap();
+    writer.lock().unwrap();
+    catalogue.put(&Session { trace, ..running("writtenn") }).unwrap();
+    let ended = || {
+        let listed = catalogue.list().unwrap();
+        let states =
+            |session: Session| (session.id, session.state, session.code, session.counts.added);
+        listed.into_iter().map(states).collect::<Vec<_>>()
+    };
+    let complete = ("endeddd2".to_owned(), State::Complete, Some(3), 5);
+    assert_eq!(ended(), [complete, ("writtenn".to_owned(), State::Recording, None, 0)]);
+    assert_eq!(catalogue.get("endeddd2").unwrap().unwrap().state, State::Complete);
+}
+
+#[test]
 fn every_field_survives() {
     let fixture = Fixture::new();
     let session = Session {

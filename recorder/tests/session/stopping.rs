@@ -194,6 +194,28 @@ fn root_a_full_disk_ends_the_command_where_that_was_asked() {
     assert!(!place.tree("file").exists());
 }
 
+#[test]
+#[ignore = "needs root"]
+fn root_on_a_full_disk_sessions_are_found_and_removed() {
+    use agentrec_store::{Catalogue, Home};
+    let mut place = Place::new();
+    let home = place.path("full");
+    let _mounted = Tmpfs::mount(&home, "size=1m,mode=700");
+    let trace = home.join("traces/trace.zst");
+    std::fs::create_dir(home.join("traces")).unwrap();
+    place.options = vec!["-o".into(), trace.to_string_lossy().into_owned()];
+    let mut command = place.command(&["sh", "-c", "od -x /dev/urandom | head -c 200000"]);
+    command.env("AGENTREC_HOME", &home);
+    assert_eq!(place.ended(command).code(), 0);
+    let mut filler = std::fs::File::create(home.join("filler")).unwrap();
+    while filler.write(&[0; 512]).is_ok() {}
+    let catalogue = Catalogue::open(&Home::new(&home)).unwrap();
+    let [session] = &catalogue.list().unwrap()[..] else { panic!("one session ran") };
+    // Its trace goes first, which makes room for the rest.
+    catalogue.remove(session).unwrap();
+    assert!(catalogue.list().unwrap().is_empty() && !trace.exists());
+}
+
 fn pidfd(pid: i32) -> std::os::fd::OwnedFd {
     use std::os::fd::FromRawFd;
     // SAFETY: pidfd_open(2) takes no pointer and returns a descriptor of our own.

@@ -146,9 +146,16 @@ impl Catalogue {
         Ok(self.select("ORDER BY started DESC LIMIT 1", [])?.pop())
     }
 
-    /// All sessions, the latest first.
+    /// All sessions, the latest first. A running one whose recorder ended without a word (it was killed, or the disk was
+    /// full) is what its trace tells.
     pub fn list(&self) -> Result<Vec<Session>> {
-        self.select("ORDER BY started DESC, id", [])
+        let mut sessions = self.select("ORDER BY started DESC, id", [])?;
+        for session in sessions.iter_mut().filter(|session| session.state == State::Recording) {
+            if let Some(ended) = self.settled(session) {
+                *session = ended;
+            }
+        }
+        Ok(sessions)
     }
 
     /// Forgets a session and leaves its trace alone. Returns whether it was known.
@@ -197,8 +204,20 @@ fn failed(action: &'static str, path: &Path, source: rusqlite::Error) -> Error {
 fn connect(path: &Path) -> rusqlite::Result<(Connection, bool)> {
     // SQLite would create it with the umask's mode.
     private_file(path).map_err(|_| rusqlite::Error::InvalidPath(path.to_owned()))?;
+    match connect_sharing(path, true) {
+        Err(error) if is_lack_of_room(&error) => connect_sharing(path, false),
+        connected => connected,
+    }
+}
+
+/// Where the database is not shared, SQLite keeps its index of the log in memory (sqlite.org/wal.html, "Use of WAL Without
+/// Shared-Memory"): on a full disk, where sessions have to be found to be removed, there is no room for the file.
+fn connect_sharing(path: &Path, shared: bool) -> rusqlite::Result<(Connection, bool)> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    if !shared {
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // Every recording opens and closes it, with ten fsyncs. What a power failure damages is made again from the traces.
     connection.pragma_update(None, "synchronous", "OFF")?;
@@ -218,6 +237,11 @@ fn connect(path: &Path) -> rusqlite::Result<(Connection, bool)> {
     }
     connection.prepare(&format!("SELECT {COLUMNS} FROM sessions"))?;
     Ok((connection, layout == 0))
+}
+
+fn is_lack_of_room(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqliteFailure(error, _)
+        if error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE || error.code == ErrorCode::DiskFull)
 }
 
 /// Whether the file is no catalogue of ours, rather than that it can't be had at the moment.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use agentrec_trace::event::{SessionStart, SessionStop};
 use agentrec_trace::{Data, Reader, Seq, Status};
+use rusqlite::{Transaction, TransactionBehavior};
 
 use super::{Catalogue, Counts, Session, State};
 use crate::error::{Context, Result};
@@ -59,13 +60,32 @@ impl Catalogue {
         Ok(report)
     }
 
+    /// A session that is listed as running, as its trace describes it where nobody writes that any more; entered so.
+    pub(super) fn settled(&self, listed: &Session) -> Option<Session> {
+        let mut session = describe(&listed.trace).ok()??;
+        if session.id != listed.id || session.state == State::Recording {
+            return None;
+        }
+        let now = TransactionBehavior::Immediate;
+        let entering = Transaction::new_unchecked(&self.connection, now).ok();
+        // Its recorder may have entered more by now than the trace tells.
+        let known = self.get(&listed.id).ok()??;
+        if known.state != State::Recording {
+            return Some(known);
+        }
+        session.keep_counts_of(&known);
+        // Where it can't be entered (a full disk), it is told all the same.
+        self.put(&session).ok();
+        entering.map(Transaction::commit);
+        Some(session)
+    }
+
     /// Enters a session as its trace describes it; what only its recorder knew (counts, the socket) is kept.
     fn take_over(&self, mut session: Session, report: &mut Rescan) -> Result<()> {
         match self.get(&session.id)? {
             None => report.added.push(session.id.clone()),
             Some(known) => {
-                let Counts { added, changed, deleted, .. } = known.counts;
-                session.counts = Counts { added, changed, deleted, ..session.counts };
+                session.keep_counts_of(&known);
                 if session.state == State::Recording {
                     session.socket.clone_from(&known.socket);
                     session.recorder_pid = known.recorder_pid;
@@ -81,6 +101,14 @@ impl Catalogue {
             }
         }
         self.put(&session)
+    }
+}
+
+impl Session {
+    /// How many files changed is not read again from the trace.
+    fn keep_counts_of(&mut self, known: &Self) {
+        let Counts { added, changed, deleted, .. } = known.counts;
+        self.counts = Counts { added, changed, deleted, ..self.counts };
     }
 }
 
