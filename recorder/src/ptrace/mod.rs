@@ -26,6 +26,7 @@ mod syscalls;
 mod terminal;
 mod threads;
 mod tracee;
+mod turns;
 
 use std::io;
 use std::os::fd::RawFd;
@@ -47,6 +48,7 @@ use shape::Shape;
 use sums::Sums;
 use threads::{Orphan, Thread, Threads, Undo};
 use tracee::{Follow, Stop, Stopped, Vanished, Waited};
+use turns::Turns;
 
 /// The tree can't be traced.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +101,7 @@ pub fn covered() -> impl Iterator<Item = &'static str> {
 pub struct Tracer<I> {
     root: Tid,
     threads: Threads,
+    turns: Turns,
     model: Model,
     kernel: Proc,
     reports: Outbox<I>,
@@ -158,6 +161,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         let tracer = Self {
             root,
             threads: Threads::new(),
+            turns: Turns::default(),
             model: Model::new(root, config),
             kernel: Proc::default(),
             reports,
@@ -220,18 +224,18 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     fn wait(&mut self, block: bool) -> io::Result<Waited> {
         const NOW_AND_THEN: u32 = 256;
         if self.threads.early.is_empty() {
-            return tracee::wait(block);
+            return self.turns.next(block);
         }
         self.unadopted += 1;
         if self.unadopted < NOW_AND_THEN {
-            match tracee::wait(false)? {
+            match self.turns.next(false)? {
                 Waited::Quiet if block => {}
                 waited => return Ok(waited),
             }
         }
         self.unadopted = 0;
         self.adopt_orphans();
-        tracee::wait(block)
+        self.turns.next(block)
     }
 
     /// What happened to a tracee.
@@ -490,7 +494,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                 Request::Fence(token) => {
                     // What had happened by now has stopped by now; each thread stands at one stop at most, and
                     // going round more often could go on for ever.
-                    let mut turns = 2 * self.threads.len() + 16;
+                    let mut turns = self.turns.take().map_err(Error::Wait)?;
                     while turns > 0 && self.step(false)? {
                         turns -= 1;
                     }

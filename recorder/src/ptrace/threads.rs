@@ -215,10 +215,6 @@ impl Threads {
         self.threads.keys().copied()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.threads.len()
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.threads.is_empty() && self.early.is_empty()
     }

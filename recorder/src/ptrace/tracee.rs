@@ -53,7 +53,7 @@ pub(super) enum Waited {
     Ended(Tid, ExitStatus),
     /// No stop is pending. Only when not blocking.
     Quiet,
-    /// No tracee is left.
+    /// No such tracee is left.
     Nothing,
 }
 
@@ -99,12 +99,21 @@ pub(super) fn interrupt(tid: Tid) {
 
 /// The next stop or end among the calling thread's tracees. Signals to this process don't interrupt it.
 pub(super) fn wait(block: bool) -> io::Result<Waited> {
+    wait_among(-1, block)
+}
+
+/// What happened to `tid` since its last stop. Doesn't block.
+pub(super) fn wait_for(tid: Tid) -> io::Result<Waited> {
+    wait_among(tid, false)
+}
+
+fn wait_among(which: Tid, block: bool) -> io::Result<Waited> {
     // Not the children of other threads: those are somebody else's to wait for.
     let flags = libc::__WALL | libc::__WNOTHREAD | if block { 0 } else { libc::WNOHANG };
     let mut status = 0;
     let tid = loop {
         // SAFETY: `status` is a valid place for an int.
-        let tid = unsafe { libc::waitpid(-1, &mut status, flags) };
+        let tid = unsafe { libc::waitpid(which, &mut status, flags) };
         if tid >= 0 {
             break tid;
         }

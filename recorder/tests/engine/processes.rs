@@ -189,6 +189,21 @@ fn thousands_of_short_processes() {
 }
 
 #[test]
+fn the_young_leave_turns_to_their_elders() {
+    let recorded = Recording::tracee("elder").run();
+    assert_eq!(recorded.status(), ExitStatus::Code(0));
+    every_process_ends_once(&recorded);
+    let lines = recorded.lines();
+    let opened = |name: &str| {
+        lines.iter().filter(|line| line.contains(" open ") && line.contains(name)).count()
+    };
+    let (elder, young) = (opened("elder"), opened("young"));
+    assert_eq!(elder, 200);
+    // Six of them; nobody has more than a few turns while another waits for one.
+    assert!((200..6 * 200 * 5).contains(&young), "{young}");
+}
+
+#[test]
 fn every_way_to_end() {
     for (abi, user) in all_kinds() {
         let recorded = Recording::tracee("deaths").abi(abi).user(user).run();
