@@ -5,6 +5,7 @@
 mod abis;
 mod coverage;
 mod descriptors;
+mod events;
 mod files;
 mod handover;
 mod harness;
