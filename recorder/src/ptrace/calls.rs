@@ -77,14 +77,19 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         args: [u64; 6],
     ) -> Result<(), Vanished> {
         let tid = stopped.tid();
+        let mut looks = false;
         match row.shape {
+            Shape::Affinity if self.silent || self.every_call => return self.go_on(stopped),
             Shape::Affinity => {
-                self.desk.give_all_back();
-                return self.go_on(stopped);
+                self.looks_at_sets(tid);
+                return stopped.resume_to_exit(0);
             }
             Shape::Exec { .. } => self.desk.give_back(tid),
             Shape::Read { .. } | Shape::Move { .. } if self.desk.is_out() => {
-                self.lend_unseen(tid, row.shape, &args);
+                looks = self.reads_status(tid, row.shape, &args);
+                if looks {
+                    self.looks_at_sets(tid);
+                }
             }
             _ => {}
         }
@@ -95,7 +100,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                     _ => Direction::Read,
                 };
                 if self.lets_go(tid, args[0] as RawFd, direction) {
-                    return self.go_on(stopped);
+                    return if looks { stopped.resume_to_exit(0) } else { self.go_on(stopped) };
                 }
             }
             Shape::Clone | Shape::Clone3 => return self.cloning(stopped, abi, row, args),
@@ -118,15 +123,20 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         self.go_on(stopped)
     }
 
+    /// A thread goes into a call that shows or changes sets of CPUs, and stops behind it.
+    fn looks_at_sets(&mut self, tid: Tid) {
+        if let Some(thread) = self.threads.get_mut(tid) {
+            self.desk.asked(tid, &mut thread.pace);
+        }
+    }
+
     /// proc(5) shows a thread's CPUs in `status`; it is made when it is read, whenever it was opened.
-    fn lend_unseen(&mut self, tid: Tid, shape: Shape, args: &[u64; 6]) {
+    fn reads_status(&self, tid: Tid, shape: Shape, args: &[u64; 6]) -> bool {
         let from = match shape {
             Shape::Move { from, .. } => args[usize::from(from)],
             _ => args[0],
         };
-        if self.model.file(tid, from as i32).is_some_and(|path| path.ends_with(b"/status")) {
-            self.desk.give_all_back();
-        }
+        self.model.file(tid, from as i32).is_some_and(|path| path.ends_with(b"/status"))
     }
 
     /// A thread goes into a transfer: whether its exit matters to nobody.

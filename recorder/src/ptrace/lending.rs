@@ -8,6 +8,7 @@
 //! A thread's set of CPUs is its own business, so a loan must not be seen and must not outlast the stops:
 //! - it is given back before the thread executes a program, before anybody in the tree reads or changes such a set or
 //!   reads a file `status` (proc(5) shows the set there), and after [`PERIOD`] without a stop;
+//! - nothing is lent while somebody is inside of such a call, which may take its time;
 //! - what a thread starts while it is on loan inherits the narrow set, and gets the wide one at its birth;
 //! - a set that somebody else changed meanwhile is left alone.
 //!
@@ -15,7 +16,7 @@
 //!
 //! [`PERIOD`]: super::pulse::PERIOD
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,6 +44,8 @@ pub(super) struct Pace {
     quick: u8,
     /// The loan that it has, or had.
     loan: Option<Arc<Loan>>,
+    /// It went into a call that shows or changes such sets.
+    asks: bool,
 }
 
 /// Who borrows; shared by the tracer and the pulse.
@@ -61,6 +64,8 @@ struct Ledger {
     out: HashMap<Tid, Arc<Loan>>,
     /// The last loan of each thread that had one.
     terms: HashMap<Tid, Terms>,
+    /// Who is inside of a call that shows or changes such sets.
+    askers: HashSet<Tid>,
 }
 
 #[derive(Debug)]
@@ -99,6 +104,9 @@ impl Desk {
 
     /// `tid` stopped, at `now`: lends, or gives back.
     pub(super) fn stopped(&self, tid: Tid, pace: &mut Pace, now: u64) {
+        if std::mem::take(&mut pace.asks) {
+            self.lock().askers.remove(&tid);
+        }
         let gap = now.saturating_sub(std::mem::replace(&mut pace.last, now));
         let borrowers = self.out.load(Ordering::Relaxed) as u64;
         let out = pace.is_out();
@@ -116,6 +124,8 @@ impl Desk {
         pace.quick = (pace.quick + 1).min(MAX_STOPS);
         match &pace.loan {
             Some(loan) => loan.used.store(true, Ordering::Relaxed),
+            // Soon.
+            None if pace.quick == STOPS && !self.lock().askers.is_empty() => pace.quick -= 1,
             None if pace.quick == STOPS => pace.loan = self.lend(tid),
             None => {}
         }
@@ -143,6 +153,13 @@ impl Desk {
         Some(loan)
     }
 
+    /// `tid` goes into a call that shows or changes such sets, and is to stop behind it: no loans until then.
+    pub(super) fn asked(&self, tid: Tid, pace: &mut Pace) {
+        pace.asks = true;
+        self.lock().askers.insert(tid);
+        self.give_all_back();
+    }
+
     /// Ends the loan of `tid`, where it has one.
     pub(super) fn give_back(&self, tid: Tid) {
         if self.is_out() {
@@ -166,7 +183,7 @@ impl Desk {
 
     fn end(&self, ended: impl Fn(Tid, &Loan) -> bool) {
         let mut ledger = self.lock();
-        let Ledger { out, terms } = &mut *ledger;
+        let Ledger { out, terms, .. } = &mut *ledger;
         out.retain(|&tid, loan| {
             if !ended(tid, loan) {
                 return true;
@@ -200,7 +217,9 @@ impl Desk {
     /// The thread is gone.
     pub(super) fn ended(&self, tid: Tid) {
         self.give_back(tid);
-        self.lock().terms.remove(&tid);
+        let mut ledger = self.lock();
+        ledger.terms.remove(&tid);
+        ledger.askers.remove(&tid);
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {
@@ -323,6 +342,30 @@ mod tests {
             stop(&desk, tid, &mut pace, 2 * STOPS);
             desk.ended(tid);
             assert_eq!((count(tracer), desk.is_out()), (cpus, false));
+        });
+    }
+
+    #[test]
+    fn nothing_is_lent_while_somebody_looks() {
+        with_thread(|one| {
+            with_thread(|other| {
+                let (desk, mut asker, mut pace) = (Desk::new(), Pace::default(), Pace::default());
+                let cpus = count(one);
+                stop(&desk, one, &mut pace, STOPS);
+                desk.asked(other, &mut asker);
+                assert_eq!(count(one), cpus);
+                stop(&desk, one, &mut pace, 3 * STOPS);
+                assert_eq!((count(one), desk.is_out()), (cpus, false));
+                stop(&desk, other, &mut asker, 1);
+                stop(&desk, one, &mut pace, 1);
+                assert!(desk.is_out());
+                // Killed inside of its call.
+                desk.asked(other, &mut asker);
+                desk.ended(other);
+                stop(&desk, one, &mut pace, STOPS);
+                assert!(desk.is_out());
+                desk.give_all_back();
+            });
         });
     }
 
