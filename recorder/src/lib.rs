@@ -7,6 +7,7 @@ pub mod control;
 mod error;
 mod front;
 mod gate;
+mod handed_on;
 mod link;
 pub mod mailbox;
 pub mod model;

@@ -1,6 +1,6 @@
 //! Signals: their order, their payload, what they interrupt, and what parents hear of their children.
 
-use crate::harness::Battery;
+use crate::harness::{Battery, compiled};
 
 /// The last line of a program that got through.
 fn done(stdout: &str) {
@@ -29,7 +29,7 @@ fn a_shell_that_stops_itself_and_its_jobs() {
         bash -c 'kill -STOP $$; echo on; exit 4' & wait %1
         jobs -s | grep -c Stopped
         kill -CONT %1; wait %1; echo "ended with $?"
-        sleep 100 & kill -STOP %1; jobs %1; kill %1; kill -CONT %1; wait %1; echo "ended with $?"
+        sleep 100 & kill -STOP %1; jobs %1; kill %1; kill -CONT %1 2>/dev/null; wait %1; echo "ended with $?"
         trap 'echo usr1' USR1; kill -USR1 $$;
         bash -c 'trap "" TERM; kill -TERM $$; echo ignored'
         bash -c 'trap "echo int; exit 3" INT; kill -INT $$'; echo "ended with $?"
@@ -59,6 +59,20 @@ for _ in range(3):
     print(info.si_signo, info.si_code, info.si_pid)"#;
     let seen = under(sender).same(0, &["python3", "-c", receiver]);
     assert!(seen.stdout.contains("40 -1 the sender"), "{seen:#?}");
+}
+
+#[test]
+fn a_handler_sees_who_sent_a_signal_through_us() {
+    let sender = r#"
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, text=True)
+print(child.stdout.readline().strip())
+os.kill(child.pid, 10)
+print(child.stdout.read().replace(str(os.getpid()), "the sender"))
+sys.exit(child.wait())"#;
+    let receiver = compiled("sender", &[]);
+    let seen = under(sender).same(0, &[receiver]);
+    assert!(seen.stdout.contains("signal 10 code 0 errno 0 from the sender"), "{seen:#?}");
 }
 
 /// Started by this Python program, which finds the command in its arguments.

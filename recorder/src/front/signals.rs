@@ -8,6 +8,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
 use crate::error::{Error, Result};
+use crate::handed_on::SignalInfo;
 use crate::source::ExitStatus;
 
 /// All signals that can be waited for, blocked, until this is dropped.
@@ -26,22 +27,7 @@ pub(super) struct Info {
     pub(super) from_terminal: bool,
     /// The process that sent it.
     pub(super) sender: Pid,
-    /// What sigqueue(3) sent along, and who it was.
-    queued: Option<Queued>,
-}
-
-/// The kernel's siginfo_t as sigqueue(3) fills it in (include/uapi/asm-generic/siginfo.h, 64-bit).
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-struct Queued {
-    signal: i32,
-    errno: i32,
-    code: i32,
-    padding: i32,
-    pid: u32,
-    uid: u32,
-    value: u64,
-    rest: [u64; 12],
+    sent: SignalInfo,
 }
 
 /// What the kernel sends of which the command hears nothing: timers of this process, which survive its exec (alarm(2)).
@@ -91,19 +77,10 @@ impl Signals {
     pub(super) fn read(&self) -> Option<Info> {
         let info = self.fd.read_signal().ok().flatten()?;
         let signal = info.ssi_signo as i32;
-        let queued = (info.ssi_code == libc::SI_QUEUE).then_some(Queued {
-            signal,
-            errno: 0,
-            code: libc::SI_QUEUE,
-            padding: 0,
-            pid: info.ssi_pid,
-            uid: info.ssi_uid,
-            value: info.ssi_ptr,
-            rest: [0; 12],
-        });
+        let sent = SignalInfo::new(signal, info.ssi_code, info.ssi_pid, info.ssi_uid, info.ssi_ptr);
         let from_terminal = info.ssi_code == libc::SI_KERNEL && !TIMERS.contains(&signal);
         let sender = Pid::from_raw(info.ssi_pid as i32);
-        Some(Info { signal, from_terminal, sender, queued })
+        Some(Info { signal, from_terminal, sender, sent })
     }
 
     /// Stops this process by the signal that stopped the command, so that whoever waits for us is told the same. Gives
@@ -180,12 +157,12 @@ pub(super) fn send(pid: Pid, signal: i32) {
     }
 }
 
-/// Sends on what arrived here, with its payload.
+/// Sends on what arrived here, with its sender and payload.
 pub(super) fn forward(pid: Pid, info: &Info) {
-    let Some(queued) = info.queued else { return send(pid, info.signal) };
-    // SAFETY: the kernel reads a siginfo_t, which `queued` is as long as. A full queue is the sender's error elsewhere.
+    let Some(marked) = info.sent.marked() else { return send(pid, info.signal) };
+    // SAFETY: the kernel reads a siginfo_t, which `marked` is as long as. A full queue is the sender's error elsewhere.
     let done = unsafe {
-        libc::syscall(libc::SYS_rt_sigqueueinfo, pid.as_raw(), info.signal, &raw const queued)
+        libc::syscall(libc::SYS_rt_sigqueueinfo, pid.as_raw(), info.signal, &raw const marked)
     };
     if done != 0 {
         send(pid, info.signal);

@@ -20,6 +20,7 @@ mod registers;
 mod restart;
 mod rights;
 mod shape;
+mod signals;
 mod sockets;
 mod sums;
 mod syscalls;
@@ -45,6 +46,7 @@ use lending::Desk;
 use proc::Proc;
 use pulse::Pulse;
 use shape::Shape;
+use signals::Direct;
 use sums::Sums;
 use threads::{Orphan, Thread, Threads, Undo};
 use tracee::{Follow, Stop, Stopped, Vanished, Waited};
@@ -111,6 +113,7 @@ pub struct Tracer<I> {
     desk: Arc<Desk>,
     pulse: Pulse,
     sums: Sums,
+    direct: Direct,
     /// No events any more.
     silent: bool,
     /// Everything of the tree is to end.
@@ -171,6 +174,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             desk,
             pulse,
             sums: Sums::default(),
+            direct: Direct::default(),
             silent: false,
             killing: false,
             rights_lost: rights::are_lost(root),
@@ -277,9 +281,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             // detached from stays so too.
             Stop::Group(_) if !self.detaching => stopped.listen(),
             Stop::Signal(signal) => {
-                if signal == libc::SIGWINCH && !self.silent {
-                    self.observe(tid, Call::Resize { fd: None }, Ok(0));
-                }
+                let signal = self.delivered(&stopped, signal)?;
                 self.resume(stopped, signal)
             }
             Stop::Trap if self.detaching => {

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 
 use libc::{c_int, c_uint, c_void};
 
+use crate::handed_on::SignalInfo;
 use crate::observation::Tid;
 use crate::source::ExitStatus;
 
@@ -182,6 +183,18 @@ impl Stopped {
         let mut message: libc::c_ulong = 0;
         self.request(libc::PTRACE_GETEVENTMSG, 0, &raw mut message as usize)?;
         Ok(message)
+    }
+
+    /// The signal that is about to be delivered.
+    pub(super) fn signal_info(&self) -> Result<SignalInfo, Vanished> {
+        let mut info = SignalInfo::empty();
+        self.request(libc::PTRACE_GETSIGINFO, 0, &raw mut info as usize)?;
+        Ok(info)
+    }
+
+    /// Changes what is said of the signal that is about to be delivered.
+    pub(super) fn set_signal_info(&self, info: &SignalInfo) -> Result<(), Vanished> {
+        self.request(libc::PTRACE_SETSIGINFO, 0, std::ptr::from_ref(info) as usize)
     }
 
     /// The call that it goes into or comes out of.

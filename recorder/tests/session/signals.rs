@@ -44,6 +44,32 @@ fn a_signal_to_the_front_reaches_the_command_once() {
 }
 
 #[test]
+fn a_signal_to_the_whole_group_reaches_the_command_once() {
+    let place = Place::new();
+    let mut command = place.command(&["bash", "-c", &format!("echo $$; {REPORTER}")]);
+    command.process_group(0);
+    let mut running = place.started(command);
+    let agent = running.line();
+    assert_eq!(running.line(), "ready");
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGTERM, Signal::SIGUSR1] {
+        killpg(running.front_pid(), signal).unwrap();
+        assert_eq!(running.line(), format!("got {}", &signal.as_str()[3..]));
+        // Of signals that wait the one with the lowest number is handled first: were the other still on its way, it
+        // would come before this one.
+        running.signal(Signal::SIGWINCH);
+        assert_eq!(running.line(), "got WINCH");
+    }
+    // To the command alone and then to the front alone is twice, where the senders differ.
+    let by_another = format!("kill -INT {agent}");
+    assert!(std::process::Command::new("sh").args(["-c", &by_another]).status().unwrap().success());
+    assert_eq!(running.line(), "got INT");
+    running.signal(Signal::SIGINT);
+    assert_eq!(running.line(), "got INT");
+    running.signal(Signal::SIGUSR2);
+    assert_eq!(running.end().code(), 7);
+}
+
+#[test]
 fn a_command_that_a_signal_ends_has_a_sealed_trace() {
     for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130), (Signal::SIGHUP, 129)] {
         let place = Place::new();
