@@ -178,11 +178,21 @@ impl Stopped {
         self.request(libc::PTRACE_LISTEN, 0, 0)
     }
 
-    /// What the kernel has to say of this event.
+    /// What the kernel has to say of this event. A tracee that was killed meanwhile stands at its end instead, about which
+    /// the kernel says something else; a later [`wait`] tells of that stop.
     pub(super) fn event_message(&self) -> Result<u64, Vanished> {
         let mut message: libc::c_ulong = 0;
         self.request(libc::PTRACE_GETEVENTMSG, 0, &raw mut message as usize)?;
-        Ok(message)
+        // Asked after it, since nobody comes back from there.
+        if self.event()? == libc::PTRACE_EVENT_EXIT { Err(Vanished) } else { Ok(message) }
+    }
+
+    /// The event that it stands at now (ptrace(2), PTRACE_GETSIGINFO).
+    fn event(&self) -> Result<c_int, Vanished> {
+        // SAFETY: the structure is plain numbers, for which zero is a value.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        self.request(libc::PTRACE_GETSIGINFO, 0, &raw mut info as usize)?;
+        Ok(info.si_code >> 8)
     }
 
     /// The signal that is about to be delivered.
@@ -315,4 +325,52 @@ fn request(what: c_uint, tid: Tid, address: usize, data: usize) -> io::Result<()
     let answer =
         unsafe { libc::ptrace(what as _, tid, address as *mut c_void, data as *mut c_void) };
     if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Write, pipe};
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn a_fork_stop_that_was_left_tells_of_nobody() {
+        let (gate, mut open) = pipe().unwrap();
+        // SAFETY: the child makes only async-signal-safe calls, and never returns.
+        let child = unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::read(gate.as_raw_fd(), [0_u8].as_mut_ptr().cast(), 1);
+                libc::fork();
+                loop {
+                    libc::pause();
+                }
+            }
+            child
+        };
+        // Its own child ends with the tracer, this thread.
+        seize(child, Follow::Started).unwrap();
+        open.write_all(b"!").unwrap();
+        let forked = loop {
+            match wait(true).unwrap() {
+                Waited::Stopped(stopped, Stop::Fork) => break stopped,
+                Waited::Stopped(..) => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(forked.event_message().is_ok_and(|born| born > 0));
+        // SAFETY: no memory effects; then waits, and leaves what it saw for others to see.
+        unsafe {
+            libc::kill(child, libc::SIGKILL);
+            let mut seen: libc::siginfo_t = std::mem::zeroed();
+            let flags = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | libc::__WALL;
+            assert_eq!(libc::waitid(libc::P_PID, child as u32, &mut seen, flags), 0);
+        }
+        assert_eq!(forked.event_message(), Err(Vanished));
+        match wait_for(child).unwrap() {
+            Waited::Stopped(stopped, Stop::Exit) => stopped.resume(0).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
 }
