@@ -6,6 +6,7 @@
 mod common;
 
 mod attributes;
+mod containers;
 mod harness;
 mod nested;
 mod processes;

@@ -75,6 +75,36 @@ sys.exit(child.wait())"#;
     assert!(seen.stdout.contains("signal 10 code 0 errno 0 from the sender"), "{seen:#?}");
 }
 
+#[test]
+fn stops_and_continuations_from_outside() {
+    // The command says its process id; whoever started it hears of what is sent to that.
+    let sender = r#"
+import os, signal, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+pid = int(child.stdout.readline())
+def heard(flags):
+    status = os.waitpid(child.pid, flags)[1]
+    print("stopped by", os.WSTOPSIG(status)) if os.WIFSTOPPED(status) else print("continues", os.WIFCONTINUED(status))
+for stop in signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTOU:
+    os.kill(pid, stop)
+    heard(os.WUNTRACED)
+    # What waits for it is there when it goes on.
+    child.stdin.write(f"{stop}\n")
+    child.stdin.flush()
+    os.kill(pid, signal.SIGCONT)
+    heard(os.WCONTINUED)
+    print(child.stdout.readline().strip())
+os.kill(pid, signal.SIGSTOP)
+heard(os.WUNTRACED)
+os.kill(pid, signal.SIGTERM)
+os.kill(pid, signal.SIGCONT)
+sys.exit(child.wait() % 256)"#;
+    let command = "trap 'exit 9' TERM; echo $$; while read line; do echo got $line; done";
+    let seen = under(sender).same_script(9, command);
+    assert_eq!(seen.stdout.matches("stopped by").count(), 4, "{seen:#?}");
+    assert_eq!(seen.stdout.matches("got").count(), 3, "{seen:#?}");
+}
+
 /// Started by this Python program, which finds the command in its arguments.
 fn under(starter: &'static str) -> Battery {
     Battery::new().started_by(move |command| {
