@@ -4,6 +4,7 @@
 //! people.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -63,7 +64,8 @@ fn main() -> ExitCode {
         Ok(outcome) => {
             if let Some(recording) = &outcome.recording {
                 let line = serde_json::to_string(recording).expect("a recording is JSON");
-                eprintln!("record: {line}");
+                // The terminal may be closed.
+                let _ = writeln!(std::io::stderr(), "record: {line}");
             }
             ExitCode::from(outcome.status.shell_code() as u8)
         }

@@ -349,6 +349,12 @@ impl Front<'_> {
                 (libc::SIGCHLD, _) => self.reap(),
                 // Word of the recorder that the command goes on, which was not stopped any more.
                 (libc::SIGCONT, _) if info.sender == self.recorder => {}
+                // A terminal that hangs up tells the leader of its session alone, which the command would be without us.
+                (libc::SIGHUP | libc::SIGCONT, None)
+                    if info.from_terminal && signals::leads_session() =>
+                {
+                    signals::forward(agent, &info);
+                }
                 // The terminal sent it to the whole foreground group: the agent has it already.
                 _ if info.from_terminal => {}
                 (_, None) => signals::forward(agent, &info),

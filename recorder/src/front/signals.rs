@@ -169,6 +169,12 @@ pub(super) fn forward(pid: Pid, info: &Info) {
     }
 }
 
+/// Whether this process leads its session (setsid(2)): the terminal's hang-up is told to it (drivers/tty/tty_jobctrl.c,
+/// tty_signal_session_leader).
+pub(super) fn leads_session() -> bool {
+    nix::unistd::getsid(None) == Ok(nix::unistd::getpid())
+}
+
 /// What a child did.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Change {

@@ -1,5 +1,8 @@
 //! Signals to the front reach the command as without us: once, whoever sends them, and stopping included.
 
+use std::fs::File;
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 
 use agentrec_trace::{Data, Status};
@@ -110,25 +113,65 @@ fn a_signal_while_the_tree_is_read_ends_the_run_before_it_begins() {
     assert!(!place.tree("ran").exists());
 }
 
-#[test]
-fn the_terminals_signals_are_not_doubled() {
-    use std::fs::File;
-    use std::io::{BufRead, BufReader, Write};
-
-    let place = Place::new();
-    let pty = nix::pty::openpty(None, None).unwrap();
-    let mut command = place.command(&["bash", "-c", REPORTER]);
-    let terminal = || pty.slave.try_clone().unwrap();
-    command.stdin(terminal()).stdout(terminal()).stderr(terminal());
+/// Records in a terminal of its own, in which the front leads the session; with the terminal's other end.
+fn in_terminal(place: &Place, argv: &[&str]) -> (Front, File) {
+    use nix::fcntl::OFlag;
+    // Who holds the other end keeps the terminal from hanging up: no child of any test may.
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let master = nix::pty::posix_openpt(flags).unwrap();
+    nix::pty::grantpt(&master).unwrap();
+    nix::pty::unlockpt(&master).unwrap();
+    let slave = nix::pty::ptsname_r(&master).unwrap();
+    let command = place.command(argv);
+    let terminal = || {
+        let flags = OFlag::O_NOCTTY.bits();
+        File::options().read(true).write(true).custom_flags(flags).open(&slave).unwrap()
+    };
     // `setsid --ctty` makes standard input the controlling terminal of a new session.
     let mut session = std::process::Command::new("setsid");
     session.args(["--ctty", "--wait"]).arg(recorder()).args(command.get_args()).env_clear();
     session.envs(command.get_envs().map(|(name, value)| (name, value.unwrap())));
     session.current_dir(place.path("tree"));
     session.stdin(terminal()).stdout(terminal()).stderr(terminal());
-    let mut session = Front(session.spawn().unwrap());
-    drop(pty.slave);
-    let mut master = File::from(pty.master);
+    let session = Front(session.spawn().unwrap());
+    // SAFETY: the descriptor is the master's alone, which gives it up.
+    (session, unsafe { File::from_raw_fd(master.into_raw_fd()) })
+}
+
+#[test]
+fn a_closed_terminal_hangs_up_the_command_and_the_trace_is_sealed() {
+    use std::io::{BufRead, BufReader};
+
+    // Handled, and not: the shell's child is no leader, so it hears of it from nobody.
+    for (script, code) in [
+        (
+            "trap 'echo hung up > said; exit 9' HUP; echo ready; while :; do read -t 1 x <> fifo; done",
+            9,
+        ),
+        ("echo ready; read x < fifo", 128 + libc::SIGHUP),
+    ] {
+        let place = Place::new();
+        nix::unistd::mkfifo(&place.tree("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (mut session, master) = in_terminal(&place, &["bash", "-c", script]);
+        let mut lines = BufReader::new(master);
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        assert_eq!(line.trim_end(), "ready");
+        drop(lines);
+        assert_eq!(session.wait().code(), Some(code));
+        assert_eq!(place.tree("said").exists(), code == 9);
+        super::harness::wait_for_recorder(&place.trace());
+        let reader = agentrec_trace::Reader::open(place.trace()).unwrap();
+        assert!(matches!(reader.status(), Status::Complete(_)), "{:?}", reader.status());
+    }
+}
+
+#[test]
+fn the_terminals_signals_are_not_doubled() {
+    use std::io::{BufRead, BufReader, Write};
+
+    let place = Place::new();
+    let (mut session, mut master) = in_terminal(&place, &["bash", "-c", REPORTER]);
     let mut lines = BufReader::new(master.try_clone().unwrap()).lines();
     let mut next = || lines.next().unwrap().unwrap().trim_start_matches("^C").trim_end().to_owned();
     assert_eq!(next(), "ready");
