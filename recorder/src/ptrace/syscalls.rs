@@ -36,7 +36,6 @@ pub(super) enum When {
     Has(Arg, u32),
 }
 
-#[cfg(target_arch = "x86_64")]
 impl When {
     /// Whether a call with these arguments is one of them: for calls whose arguments the filter doesn't see.
     pub(super) fn admits(self, args: &[u64; 6], reserved_fd: Option<i32>) -> bool {
