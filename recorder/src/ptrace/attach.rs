@@ -193,11 +193,12 @@ impl Frozen {
                     }
                     self.news.push(Waited::Stopped(stopped, stop));
                 }
-                Waited::Ended(tid, status) => {
-                    self.awaited.remove(&tid);
-                    match self.threads.iter().position(|&(seized, _)| seized == tid) {
+                Waited::Ended(mut ended) => {
+                    ended.release();
+                    self.awaited.remove(&ended.tid);
+                    match self.threads.iter().position(|&(seized, _)| seized == ended.tid) {
                         Some(at) => drop(self.threads.remove(at)),
-                        None => self.news.push(Waited::Ended(tid, status)),
+                        None => self.news.push(Waited::Ended(ended)),
                     }
                 }
             }

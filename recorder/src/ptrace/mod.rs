@@ -36,7 +36,7 @@ use std::sync::Arc;
 use crate::mailbox::Outbox;
 use crate::model::Model;
 use crate::observation::{At, Call, Loss, Observation, Tid, Usage};
-use crate::source::{Captured, Config, Control, ExitStatus, Report, Request};
+use crate::source::{Captured, Config, Control, Report, Request};
 pub use attach::Found;
 use attach::Frozen;
 use decode::Entry;
@@ -49,7 +49,7 @@ use shape::Shape;
 use signals::Direct;
 use sums::Sums;
 use threads::{Orphan, Thread, Threads, Undo};
-use tracee::{Follow, Stop, Stopped, Vanished, Waited};
+use tracee::{Ended, Follow, Stop, Stopped, Vanished, Waited};
 use turns::Turns;
 
 /// The tree can't be traced.
@@ -218,7 +218,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                 let _ = stopped.resume(0);
                 self.answer_requests()?;
             }
-            Waited::Ended(tid, _) if Some(tid) == bell => self.replace_bell(),
+            Waited::Ended(ended) if Some(ended.tid) == bell => self.replace_bell(),
             waited => self.handle(waited),
         }
         Ok(true)
@@ -249,7 +249,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             Waited::Stopped(stopped, stop) => match self.stopped(stopped, stop) {
                 Ok(()) | Err(Vanished) => {}
             },
-            Waited::Ended(tid, status) => self.ended(tid, status),
+            Waited::Ended(ended) => self.ended(&ended),
             Waited::Quiet | Waited::Nothing => {}
         }
     }
@@ -427,10 +427,11 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         self.observe(tid, Call::ThreadExit, Ok(0));
     }
 
-    fn ended(&mut self, tid: Tid, status: ExitStatus) {
+    fn ended(&mut self, ended: &Ended) {
+        let &Ended { tid, status, .. } = ended;
         self.threads.early.remove(&tid);
         self.desk.ended(tid);
-        // Killed without a stop: a zombie can still be asked.
+        // Killed at a stop, it takes our resuming from there for that from its exit stop. It can still be asked.
         self.moved(tid);
         self.sums.forget(tid);
         if let Some(thread) = self.threads.get(tid) {
@@ -444,6 +445,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             }
             if tid == process {
                 let usage = self.threads.end_process(process);
+                let usage = usage.unwrap_or_else(|| proc::usage(process));
                 self.observe(tid, Call::Exit { status, usage }, Ok(0));
                 if tid == self.root {
                     self.report(Report::CommandExited(status));

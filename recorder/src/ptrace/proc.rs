@@ -276,7 +276,8 @@ fn state(thread: &Path) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-/// What a process used, asked at the exit stop of its last thread, where its memory is still there.
+/// What a process used, asked at the exit stop of its last thread, where its memory is still there. A peak of zero bytes
+/// where it is gone, and nobody has waited for the process yet.
 pub(super) fn usage(pid: Tid) -> Usage {
     let (utime, stime) = cpu_times(pid);
     let max_rss = fs::read_to_string(format!("/proc/{pid}/status"))

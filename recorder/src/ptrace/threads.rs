@@ -125,7 +125,7 @@ struct Process {
     left: usize,
     /// Its memory is another process's too (CLONE_VM).
     shares_memory: bool,
-    usage: Usage,
+    usage: Option<Usage>,
 }
 
 /// All threads of the tree.
@@ -233,13 +233,13 @@ impl Threads {
 
     pub(super) fn set_usage(&mut self, process: Tid, usage: Usage) {
         if let Some(process) = self.processes.get_mut(&process) {
-            process.usage = usage;
+            process.usage = Some(usage);
         }
     }
 
     /// The process is gone, and with it all of its threads: one that was killed inside execve(2), when it had its leader's
-    /// id already, is never told of by its own. Zero usage where it was not seen on its way out.
-    pub(super) fn end_process(&mut self, process: Tid) -> Usage {
+    /// id already, is never told of by its own. No usage where it was not seen on its way out.
+    pub(super) fn end_process(&mut self, process: Tid) -> Option<Usage> {
         let ended = self.processes.remove(&process).unwrap_or_default();
         if ended.members > 0 {
             self.threads.retain(|_, thread| thread.process != process);

@@ -51,7 +51,7 @@ pub(super) enum Stop {
 #[derive(Debug)]
 pub(super) enum Waited {
     Stopped(Stopped, Stop),
-    Ended(Tid, ExitStatus),
+    Ended(Ended),
     /// No stop is pending. Only when not blocking.
     Quiet,
     /// No such tracee is left.
@@ -65,6 +65,30 @@ pub(super) enum SyscallInfo {
     Entry { arch: u32, number: u64, args: [u64; 6] },
     Exit { result: Result<u64, i32> },
     Other,
+}
+
+/// A tracee that has ended. The kernel still knows it, and its parent can't have waited for it, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) tid: Tid,
+    pub(super) status: ExitStatus,
+    released: bool,
+}
+
+impl Ended {
+    /// Leaves it to its parent: the kernel tells of it no more, and [`wait`] neither.
+    pub(super) fn release(&mut self) {
+        if !std::mem::replace(&mut self.released, true) {
+            // Ends only: after an execve(2) its id may be that of another thread, whose stops are not to be taken here.
+            let _ = wait_id(self.tid, libc::WEXITED | libc::WNOHANG);
+        }
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.release();
+    }
 }
 
 const OPTIONS: c_int = libc::PTRACE_O_TRACEFORK
@@ -109,48 +133,79 @@ pub(super) fn wait_for(tid: Tid) -> io::Result<Waited> {
 }
 
 fn wait_among(which: Tid, block: bool) -> io::Result<Waited> {
+    loop {
+        // Only looked at: an end must not be taken before the kernel was asked all that it knows of the one that ended.
+        let look = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT;
+        let Some(news) = wait_id(which, look | if block { 0 } else { libc::WNOHANG })? else {
+            return Ok(Waited::Nothing);
+        };
+        // SAFETY: waitid(2) fills these in, and leaves zeros where it found nobody.
+        let (tid, status) = unsafe { (news.si_pid(), news.si_status()) };
+        if tid == 0 {
+            return Ok(Waited::Quiet);
+        }
+        let status = match news.si_code {
+            libc::CLD_EXITED => ExitStatus::Code(status),
+            libc::CLD_KILLED => ExitStatus::Signal { signal: status, core: false },
+            libc::CLD_DUMPED => ExitStatus::Signal { signal: status, core: true },
+            _ => {
+                // Killed meanwhile, it stands there no more.
+                let taken = wait_id(tid, libc::WSTOPPED | libc::WNOHANG)?;
+                // SAFETY: as above.
+                let status = taken.map(|taken| unsafe { (taken.si_pid(), taken.si_status()) });
+                match status {
+                    Some((taken, status)) if taken == tid => {
+                        let stopped = Stopped { tid, _not_send: PhantomData };
+                        return Ok(Waited::Stopped(stopped, Stop::of(status)));
+                    }
+                    _ => continue,
+                }
+            }
+        };
+        return Ok(Waited::Ended(Ended { tid, status, released: false }));
+    }
+}
+
+/// waitid(2) for one of the calling thread's tracees, or with -1 for any; None where there is no such.
+fn wait_id(which: Tid, flags: c_int) -> io::Result<Option<libc::siginfo_t>> {
+    let kind = if which < 0 { libc::P_ALL } else { libc::P_PID };
     // Not the children of other threads: those are somebody else's to wait for.
-    let flags = libc::__WALL | libc::__WNOTHREAD | if block { 0 } else { libc::WNOHANG };
-    let mut status = 0;
-    let tid = loop {
-        // SAFETY: `status` is a valid place for an int.
-        let tid = unsafe { libc::waitpid(which, &mut status, flags) };
-        if tid >= 0 {
-            break tid;
+    let flags = flags | libc::__WALL | libc::__WNOTHREAD;
+    loop {
+        // SAFETY: zeros are a valid siginfo_t, and a valid place for one.
+        let (result, news) = unsafe {
+            let mut news: libc::siginfo_t = std::mem::zeroed();
+            (libc::waitid(kind, which as libc::id_t, &mut news, flags), news)
+        };
+        if result == 0 {
+            return Ok(Some(news));
         }
         match io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(Waited::Nothing),
+            error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
             error if error.kind() == io::ErrorKind::Interrupted => {}
             error => return Err(error),
         }
-    };
-    Ok(match tid {
-        0 => Waited::Quiet,
-        _ => decode(tid, status),
-    })
+    }
 }
 
-fn decode(tid: Tid, status: c_int) -> Waited {
-    if libc::WIFEXITED(status) {
-        return Waited::Ended(tid, ExitStatus::Code(libc::WEXITSTATUS(status)));
+impl Stop {
+    /// What waitid(2) shows of a stop: the signal, and above it the event (ptrace(2), PTRACE_EVENT stops).
+    fn of(status: c_int) -> Self {
+        let signal = status & 0xff;
+        match status >> 8 {
+            libc::PTRACE_EVENT_SECCOMP => Self::Seccomp,
+            libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
+                Self::Fork
+            }
+            libc::PTRACE_EVENT_EXEC => Self::Exec,
+            libc::PTRACE_EVENT_EXIT => Self::Exit,
+            libc::PTRACE_EVENT_STOP if signal == libc::SIGTRAP => Self::Trap,
+            libc::PTRACE_EVENT_STOP => Self::Group(signal),
+            0 if signal == libc::SIGTRAP | 0x80 => Self::Syscall,
+            0 => Self::Signal(signal),
+            _ => Self::Other,
+        }
     }
-    if libc::WIFSIGNALED(status) {
-        let (signal, core) = (libc::WTERMSIG(status), libc::WCOREDUMP(status));
-        return Waited::Ended(tid, ExitStatus::Signal { signal, core });
-    }
-    let signal = libc::WSTOPSIG(status);
-    let stop = match status >> 16 {
-        libc::PTRACE_EVENT_SECCOMP => Stop::Seccomp,
-        libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => Stop::Fork,
-        libc::PTRACE_EVENT_EXEC => Stop::Exec,
-        libc::PTRACE_EVENT_EXIT => Stop::Exit,
-        libc::PTRACE_EVENT_STOP if signal == libc::SIGTRAP => Stop::Trap,
-        libc::PTRACE_EVENT_STOP => Stop::Group(signal),
-        0 if signal == libc::SIGTRAP | 0x80 => Stop::Syscall,
-        0 => Stop::Signal(signal),
-        _ => Stop::Other,
-    };
-    Waited::Stopped(Stopped { tid, _not_send: PhantomData }, stop)
 }
 
 impl Stopped {

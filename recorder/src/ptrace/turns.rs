@@ -38,17 +38,14 @@ impl Turns {
 
     /// Takes everybody who has stopped; how many wait now.
     pub(super) fn take(&mut self) -> io::Result<usize> {
-        loop {
+        // Who has ended, and was not dealt with, would be found again.
+        while !matches!(self.taken.front(), Some(Waited::Ended(_))) {
             match tracee::wait(false)? {
                 Waited::Quiet | Waited::Nothing => {
                     self.unseen = if self.taken.len() < 2 { 0 } else { OFTEN };
                     break;
                 }
-                // At once: what a thread moved last can be asked of it until its parent has waited for it, too.
-                ended @ Waited::Ended(..) => {
-                    self.taken.push_front(ended);
-                    break;
-                }
+                ended @ Waited::Ended(_) => self.taken.push_front(ended),
                 stopped => self.taken.push_back(stopped),
             }
         }
