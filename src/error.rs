@@ -64,9 +64,11 @@ fn hint_of(error: &Error) -> Option<String> {
             cause.downcast_ref::<agentrec_replay::Error>().and_then(agentrec_replay::Error::hint);
         let recorder = cause.downcast_ref::<agentrec_recorder::Error>();
         let launch = cause.downcast_ref::<agentrec_launch::Error>();
+        let store = cause.downcast_ref::<agentrec_store::Error>();
         replay
             .or_else(|| recorder.and_then(|error| error.hint().map(str::to_owned)))
             .or_else(|| launch.and_then(|error| error.hint().map(str::to_owned)))
+            .or_else(|| store.and_then(|error| error.hint().map(str::to_owned)))
     })
 }
 

@@ -165,6 +165,32 @@ fn doctor_tries_what_this_machine_allows() {
 }
 
 #[test]
+fn a_data_directory_that_cannot_be_written_to_is_named() {
+    let env = TestEnv::new();
+    env.record("true");
+    let home = env.home();
+    // Made before, and not; in a namespace, where everybody may mount.
+    let made = "mount --bind \"$AGENTREC_HOME\" \"$AGENTREC_HOME\" && mount -o remount,bind,ro \"$AGENTREC_HOME\"";
+    let empty = "mount -t tmpfs -o ro none \"$AGENTREC_HOME\"";
+    for (mount, place) in [(made, home.clone()), (empty, home.join("objects"))] {
+        for (words, code) in [("run -- touch ran", 125), ("list", 1), ("show", 1)] {
+            let script = format!("{mount} && exec {} {words}", common::AGENTREC);
+            let mut command = env.command("unshare");
+            let output = command.args(["--map-root-user", "--mount", "sh", "-c", &script]).output();
+            let output = output.expect("it runs");
+            let said = String::from_utf8_lossy(&output.stderr);
+            let expected = format!(
+                "agentrec: cannot use the data directory {}: read-only file system\n\
+                 hint: make it writable, or set AGENTREC_HOME to a directory that is\n",
+                place.display()
+            );
+            assert_eq!((output.status.code(), &*said), (Some(code), &*expected), "{words}");
+        }
+    }
+    assert_eq!(env.read("ran"), None, "nothing runs when it can't be recorded");
+}
+
+#[test]
 fn quickstart_goes_through_all_steps() {
     let env = TestEnv::new();
     let ran = env.run(["quickstart"]);

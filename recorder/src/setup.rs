@@ -7,7 +7,7 @@ use agentrec_store::new_session_id;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Pid, getpid};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 use crate::options::Options;
 use crate::target::Target;
 use crate::{runtime, source};
@@ -84,7 +84,10 @@ impl Setup {
 
 /// The new session's id, and the directory of its socket.
 fn session(options: &mut Options) -> Result<(String, PathBuf)> {
-    options.home.create().map_err(runtime::recorder_error)?;
+    options.home.create().map_err(|error| Error::Recorder {
+        message: chain(&error),
+        hint: error.hint().map(str::to_owned),
+    })?;
     let session = match options.session.take() {
         Some(session) => session,
         None => new_session_id().map_err(|e| Error::io("make a session id", e))?,

@@ -19,6 +19,14 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// Nothing can be kept in the data directory.
+    #[error("cannot use the data directory {}: {source}", path.display())]
+    Home {
+        /// The directory, or the one in it that is in the way.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A file that should be stored can't be read.
     #[error("cannot read {}: {source}", path.display())]
     Source {
@@ -70,6 +78,18 @@ pub enum Error {
         /// The sessions that it could mean.
         ids: Vec<String>,
     },
+}
+
+impl Error {
+    /// What the user could do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Home { .. } => {
+                Some("make it writable, or set AGENTREC_HOME to a directory that is")
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Results of this crate.

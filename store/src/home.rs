@@ -2,10 +2,13 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, Permissions};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Context, Result};
+use nix::unistd::{AccessFlags, access};
+
+use crate::error::{Context, Error, Result};
 
 /// The data directory. A plain value: nothing is read or created before [`Home::create`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,13 +38,19 @@ impl Home {
     }
 
     /// Creates the directories that are missing, with mode 0700, and closes the data directory to others.
+    ///
+    /// # Errors
+    /// [`Error::Home`] where that can't be done, or where nothing could be written there.
     pub fn create(&self) -> Result<()> {
         for dir in
             [&self.data, &self.objects(), &self.traces(), &self.work(), &self.cache(), &self.run()]
         {
-            create_private_dir(dir)?;
+            make_private_dir(dir).map_err(|error| unusable(dir, error))?;
         }
-        fs::set_permissions(&self.data, Permissions::from_mode(0o700)).context("close", &self.data)
+        let data = &self.data;
+        close_to_others(data).map_err(|error| unusable(data, error))?;
+        // Else the first file that can't be made would be what is complained of.
+        access(data, AccessFlags::W_OK).map_err(|error| unusable(data, error.into()))
     }
 
     /// The data directory.
@@ -97,7 +106,23 @@ impl Home {
 
 /// Creates `dir` and its missing parents, all of them with mode 0700.
 pub fn create_private_dir(dir: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).context("create", dir)
+    make_private_dir(dir).context("create", dir)
+}
+
+fn make_private_dir(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// A file system that is read-only refuses also what would change nothing (chmod(2), EROFS).
+fn close_to_others(dir: &Path) -> io::Result<()> {
+    if fs::metadata(dir)?.permissions().mode() & 0o777 == 0o700 {
+        return Ok(());
+    }
+    fs::set_permissions(dir, Permissions::from_mode(0o700))
+}
+
+fn unusable(dir: &Path, source: io::Error) -> Error {
+    Error::Home { path: dir.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -114,6 +139,17 @@ mod tests {
         assert_eq!(home("", "/x", "/h"), Some("/x/agentrec".into()));
         assert_eq!(home("", "relative", "/h"), Some("/h/.local/share/agentrec".into()));
         assert_eq!(home("", "", ""), None);
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path());
+        fs::write(home.traces(), "").unwrap();
+        let error = home.create().unwrap_err();
+        let expected = format!("cannot use the data directory {}: ", home.traces().display());
+        assert!(error.to_string().starts_with(&expected), "{error}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("AGENTREC_HOME")), "{error}");
     }
 
     #[test]

@@ -133,13 +133,7 @@ impl TestEnv {
     /// Starts recording a shell script that talks with the test through its standard input and output.
     pub fn start(&self, options: &[&str], script: &str) -> Live {
         let command = ["--", "sh", "-c", script];
-        let mut command = self.agentrec(["run", "--json"].iter().chain(options).chain(&command));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("agentrec starts");
-        let stdin = child.stdin.take();
-        let stdout = child.stdout.take().map(BufReader::new);
-        let stderr = child.stderr.take().map(BufReader::new).expect("piped");
-        Live { child, stdin, stdout, stderr }
+        Live::start(self.agentrec(["run", "--json"].iter().chain(options).chain(&command)))
     }
 
     /// Runs a shell command in a terminal of its own; returns all that appeared there.
@@ -176,7 +170,8 @@ pub fn of_kind<'v>(values: &'v [Value], kind: &str) -> Vec<&'v Value> {
     values.iter().filter(|value| value["kind"] == kind).collect()
 }
 
-fn ran(output: std::io::Result<Output>) -> Ran {
+/// What a program that was run to its end printed.
+pub fn ran(output: std::io::Result<Output>) -> Ran {
     use std::os::unix::process::ExitStatusExt;
     let output = output.expect("the program runs");
     let status = output.status;
@@ -194,6 +189,16 @@ pub struct Live {
 }
 
 impl Live {
+    /// Starts `agentrec run`, given whole.
+    pub fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("agentrec starts");
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().map(BufReader::new);
+        let stderr = child.stderr.take().map(BufReader::new).expect("piped");
+        Self { child, stdin, stdout, stderr }
+    }
+
     /// Waits until the script prints this line.
     pub fn wait_for(&mut self, wanted: &str) {
         let stdout = self.stdout.as_mut().expect("still open");

@@ -64,10 +64,12 @@ impl Drop for Doorbell {
 
 fn idle() -> ! {
     // SAFETY: plain system calls; no memory of the parent's is relied on. The descriptors are closed so that none of the
-    // recorder's (its lock on the trace, its pipes) lives on in here; the signals are let in since they are the point.
+    // recorder's (its lock on the trace, its pipes) lives on in here, and the directory is left so that no file system is
+    // kept busy; the signals are let in since they are the point.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
+        libc::chdir(c"/".as_ptr());
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());

@@ -17,7 +17,7 @@ use agentrec_trace::{
 };
 use serde_json::json;
 
-use super::{Input, Reply, Session, boottime, wall_clock};
+use super::{Input, Reply, Session, boottime};
 use crate::error::chain;
 use crate::mailbox::Inbox;
 use crate::setup::Setup;
@@ -73,6 +73,9 @@ struct Root {
     /// Directories that tools make again, relative to the root.
     ignored: HashSet<PathBuf>,
 }
+
+/// Seconds and nanoseconds since 1970, by the clock that the kernel stamps files with.
+type ChangeTime = (i64, i64);
 
 /// A root that was read, or why not.
 pub(super) type Captured = agentrec_store::Result<Capture>;
@@ -196,13 +199,24 @@ impl Snapshots {
         }
     }
 
-    /// Paths below the roots that were changed since `since` (nanoseconds since 1970), while the roots were read.
-    fn late(&mut self, since: i64) -> Vec<Bytes<'static>> {
+    /// Change times of the files that can be written to without an event.
+    fn change_times(&self) -> HashMap<Bytes<'static>, ChangeTime> {
+        let files = self.open.values().chain(&self.mapped);
+        files.filter_map(|path| Some((path.clone(), self.change_time(path)?))).collect()
+    }
+
+    fn change_time(&self, path: &Bytes<'_>) -> Option<ChangeTime> {
+        let metadata = self.paths.real(path.as_path()).symlink_metadata().ok()?;
+        Some((metadata.ctime(), metadata.ctime_nsec()))
+    }
+
+    /// Paths below the roots that were changed while the roots were read; `before` is from before that.
+    fn late(&mut self, before: &HashMap<Bytes<'static>, ChangeTime>) -> Vec<Bytes<'static>> {
         let mut late = self.changed.take().unwrap_or_default();
-        // Single writes are no events: the change time tells for what is open or mapped.
+        // Single writes are no events: the change time tells for what is open or mapped. Which time it is says nothing,
+        // since the clock may have been set meanwhile. Who reads a file waits until its next change has another time.
         let written = self.open.values().chain(&self.mapped).filter(|path| {
-            let metadata = self.paths.real(path.as_path()).symlink_metadata();
-            metadata.is_ok_and(|m| m.ctime() * 1_000_000_000 + m.ctime_nsec() >= since)
+            self.change_time(path).is_some_and(|time| before.get(*path) != Some(&time))
         });
         late.extend(written.cloned());
         late.retain(|path| self.roots.iter().any(|root| path.as_path().starts_with(&root.visible)));
@@ -227,10 +241,10 @@ impl Session {
         let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
         self.check(flushed);
         self.snapshots.changed = Some(HashSet::new());
-        let since = wall_clock();
+        let before = self.snapshots.change_times();
         let captured = self.capture_roots();
         self.fence(inputs);
-        let late = self.snapshots.late(since);
+        let late = self.snapshots.late(&before);
         self.write_snapshot(wanted, captured, late);
     }
 
@@ -273,8 +287,7 @@ impl Session {
         late: Vec<Bytes<'static>>,
     ) {
         let Wanted { description, trigger, state, proc, reply, asked } = wanted;
-        let mut roots = Vec::new();
-        let mut torn = Vec::new();
+        let (mut roots, mut torn, mut missing) = (Vec::new(), Vec::new(), None);
         for (index, captured) in captured.into_iter().enumerate() {
             let visible = self.snapshots.roots[index].visible.clone();
             let stored = captured.and_then(|capture| {
@@ -294,7 +307,8 @@ impl Session {
                 Err(error) => {
                     let reason =
                         format!("{} is not in the snapshot: {}", visible.display(), chain(&error));
-                    self.lost("snapshot", reason, None);
+                    self.lost("snapshot", reason.clone(), None);
+                    missing.get_or_insert(reason);
                 }
             }
         }
@@ -327,9 +341,9 @@ impl Session {
         let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
         self.check(flushed);
         if let Some(reply) = reply {
-            match &self.output.failure {
+            match self.output.failure.clone().or(missing) {
                 None => reply.ok(json!({"snapshot": index.0, "duration": duration})),
-                Some(error) => reply.error(error.clone()),
+                Some(error) => reply.error(error),
             }
         }
     }

@@ -37,6 +37,7 @@ pub fn recorder() -> &'static Path {
 /// A place to record in: `tree` is the working directory, `home` the data directory.
 pub struct Place {
     dir: TempDir,
+    pub home: PathBuf,
     pub options: Vec<String>,
 }
 
@@ -85,7 +86,7 @@ impl Place {
         for name in ["home", "tree"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
-        Self { dir, options: Vec::new() }
+        Self { home: dir.path().join("home"), dir, options: Vec::new() }
     }
 
     /// With an option of `examples/record.rs`.
@@ -130,7 +131,7 @@ impl Place {
             .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()))
             .env("LC_ALL", "C")
             .env("HOME", self.path("home"))
-            .env("AGENTREC_HOME", self.path("home"))
+            .env("AGENTREC_HOME", &self.home)
             .current_dir(self.path("tree"))
             .arg("-o")
             .arg(self.trace())

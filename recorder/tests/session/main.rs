@@ -2,6 +2,7 @@
 
 mod attached;
 mod exit;
+mod footprint;
 mod harness;
 mod killed;
 mod resumed;

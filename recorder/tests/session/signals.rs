@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 
+use agentrec_trace::event::SessionStop;
 use agentrec_trace::{Data, Status};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -123,6 +124,11 @@ fn a_signal_while_the_tree_is_read_ends_the_run_before_it_begins() {
 
 /// Records in a terminal of its own, in which the front leads the session; with the terminal's other end.
 fn in_terminal(place: &Place, argv: &[&str]) -> (Front, File) {
+    in_terminal_by(place, &[], argv)
+}
+
+/// As [`in_terminal`], with this before the recorder's name.
+fn in_terminal_by(place: &Place, starter: &[&str], argv: &[&str]) -> (Front, File) {
     use nix::fcntl::OFlag;
     // Who holds the other end keeps the terminal from hanging up: no child of any test may.
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
@@ -137,7 +143,8 @@ fn in_terminal(place: &Place, argv: &[&str]) -> (Front, File) {
     };
     // `setsid --ctty` makes standard input the controlling terminal of a new session.
     let mut session = std::process::Command::new("setsid");
-    session.args(["--ctty", "--wait"]).arg(recorder()).args(command.get_args()).env_clear();
+    session.args(["--ctty", "--wait"]).args(starter).arg(recorder()).args(command.get_args());
+    session.env_clear();
     session.envs(command.get_envs().map(|(name, value)| (name, value.unwrap())));
     session.current_dir(place.path("tree"));
     session.stdin(terminal()).stdout(terminal()).stderr(terminal());
@@ -168,9 +175,51 @@ fn a_closed_terminal_hangs_up_the_command_and_the_trace_is_sealed() {
         drop(lines);
         assert_eq!(session.wait().code(), Some(code));
         assert_eq!(place.tree("said").exists(), code == 9);
-        super::harness::wait_for_recorder(&place.trace());
-        let reader = agentrec_trace::Reader::open(place.trace()).unwrap();
-        assert!(matches!(reader.status(), Status::Complete(_)), "{:?}", reader.status());
+        let stop = sealed_stop(&place);
+        let (reason, ended) = match code {
+            9 => ("exit", (Some(9), None)),
+            _ => ("signal", (None, Some(libc::SIGHUP))),
+        };
+        assert_eq!((&*stop.reason, (stop.code, stop.signal)), (reason, ended));
+    }
+}
+
+/// The last event of the trace, which must be sealed.
+fn sealed_stop(place: &Place) -> SessionStop<'static> {
+    super::harness::wait_for_recorder(&place.trace());
+    let reader = agentrec_trace::Reader::open(place.trace()).unwrap();
+    assert!(matches!(reader.status(), Status::Complete(_)), "{:?}", reader.status());
+    match super::harness::events(&place.trace()).pop().unwrap().data {
+        Data::SessionStop(stop) => stop,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn under_nohup_a_closed_terminal_ends_nothing() {
+    let script = "echo ready > said; read x < go; echo $x > after; exit 6";
+    // As what the terminal was opened for, and as a job of a shell, which hangs up its jobs when it ends.
+    for starter in [&["nohup"][..], &["bash", "-ic", "nohup \"$0\" \"$@\" & wait"]] {
+        let place = Place::new();
+        for name in ["said", "go"] {
+            nix::unistd::mkfifo(&place.tree(name), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }
+        let (mut session, master) = in_terminal_by(&place, starter, &["sh", "-c", script]);
+        assert_eq!(place.read("said"), "ready\n");
+        // Hangs up at once (pty(7)).
+        drop(master);
+        if starter.len() > 1 {
+            assert_eq!(session.wait().signal(), Some(libc::SIGHUP));
+        }
+        std::fs::write(place.tree("go"), "on\n").unwrap();
+        let stop = sealed_stop(&place);
+        assert_eq!((&*stop.reason, stop.code), ("exit", Some(6)));
+        assert_eq!(place.read("after"), "on\n");
+        if starter.len() == 1 {
+            assert_eq!(session.wait().code(), Some(6));
+            let kept = place.read("nohup.out");
+            assert!(kept.contains("record: {"), "the closing line is kept: {kept}");
+        }
     }
 }
 

@@ -1,0 +1,119 @@
+//! Disks that fill up under a running session, and what a snapshot says then.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use agentrec_trace::{Data, Event, Reader};
+use common::{AGENTREC, Ran, TestEnv, objects};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+/// A small disk, unmounted when dropped.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn new(env: &TestEnv, size: &str) -> Self {
+        let at = env.outside("disk");
+        std::fs::create_dir(&at).expect("a directory of ours");
+        let options = format!("size={size},mode=700");
+        mount(Some("none"), &at, Some("tmpfs"), MsFlags::empty(), Some(&*options))
+            .expect("root mounts");
+        Self(at)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).ok();
+    }
+}
+
+/// More than fits.
+const FILL: &str = "head -c 6000000 /dev/urandom > big";
+
+fn run(env: &TestEnv, home: Option<&Path>, trace: &Path, on_error: &str, script: &str) -> Ran {
+    let trace = trace.to_str().expect("text");
+    let args = ["run", "--json", "-o", trace, "--on-error", on_error, "--", "sh", "-c", script];
+    let mut command = env.agentrec(args);
+    command.envs(home.map(|home| ("AGENTREC_HOME", home)));
+    common::ran(command.output())
+}
+
+/// All events of a trace that may have been cut.
+fn events(trace: &Path) -> Vec<Event<'static>> {
+    let reader = Reader::open(trace).expect("a trace");
+    let events: Vec<_> = reader.iter().map(|event| event.expect("sound")).collect();
+    assert!(events.iter().zip(1..).all(|(event, number)| event.seq.0 == number));
+    events
+}
+
+fn opened(events: &[Event<'_>], path: &Path) -> bool {
+    events
+        .iter()
+        .any(|event| matches!(&event.data, Data::FileOpen(open) if open.path.as_path() == path))
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_snapshot_that_the_trace_has_no_room_for_ends_the_recording() {
+    let script = format!(
+        "echo x > one; {FILL}; {AGENTREC} snapshot -m later; echo status $?; echo x > two; exit 5"
+    );
+    for (on_error, code) in [("continue", 5), ("stop", 137)] {
+        let env = TestEnv::new();
+        let disk = Disk::new(&env, "1m");
+        let trace = disk.0.join("trace.zst");
+        let ran = run(&env, None, &trace, on_error, &script);
+        assert_eq!(ran.code, code, "{ran:?}");
+        assert_eq!(env.read("two").is_some(), code == 5, "{ran:?}");
+        if code == 5 {
+            assert_eq!(ran.stdout, "status 1\n", "{ran:?}");
+            let refused = format!("agentrec: cannot take a snapshot: {}: ", trace.display());
+            assert!(ran.stderr.contains(&refused), "{ran:?}");
+        }
+        assert!(ran.stderr.contains("o space left on device"), "{ran:?}");
+        let events = events(&trace);
+        let work = env.work();
+        assert!(opened(&events, &work.join("one")) && opened(&events, &work.join("big")));
+        assert!(!opened(&events, &work.join("two")));
+        // No half of a frame is left.
+        let len = std::fs::metadata(&trace).expect("there").len();
+        let checked = env.run(["verify", trace.to_str().expect("text")]);
+        let whole = format!("bad at byte {len}: the file ends\n");
+        assert!(checked.stdout.starts_with(&whole), "{checked:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_snapshot_that_the_store_has_no_room_for_says_so_and_the_recording_goes_on() {
+    let script = format!(
+        "{FILL}; {AGENTREC} snapshot -m first; echo status $?; \
+         rm big; {AGENTREC} snapshot -m second; echo status $?; echo x > two; exit 5"
+    );
+    for on_error in ["continue", "stop"] {
+        let env = TestEnv::new();
+        let disk = Disk::new(&env, "3m");
+        let trace = env.outside("trace.zst");
+        let ran = run(&env, Some(&disk.0), &trace, on_error, &script);
+        assert_eq!((ran.code, ran.stdout.as_str()), (5, "status 1\ns3\nstatus 0\n"), "{ran:?}");
+        let refused = "agentrec: cannot take a snapshot: ";
+        let said = ran.stderr.lines().find(|line| line.starts_with(refused)).expect("refused");
+        assert!(said.contains(" is not in the snapshot: "), "{said}");
+        assert!(said.ends_with(": no space left on device"), "{said}");
+        let closing = objects(&ran.stderr).pop().expect("closed");
+        assert_eq!(closing["lost"], 1, "{closing}");
+        let events = events(&trace);
+        assert!(opened(&events, &env.work().join("two")));
+        let losses: Vec<_> = events
+            .iter()
+            .filter_map(|event| match &event.data {
+                Data::Lost(lost) => Some((&*lost.place, &*lost.reason)),
+                _ => None,
+            })
+            .collect();
+        let [("snapshot", reason)] = losses[..] else { panic!("{losses:?}") };
+        assert!(reason.contains("No space left on device"), "{reason}");
+        assert!(env.ok(["verify", trace.to_str().expect("text")]).starts_with("complete: "));
+    }
+}
