@@ -27,6 +27,24 @@ impl<'a> Baseline<'a> {
 
     /// Whether `path` was there; none outside the roots and where a tree is not at hand.
     pub fn existed(&self, path: &[u8]) -> Option<bool> {
+        self.find(path).map(|found| !matches!(found, Found::No))
+    }
+
+    /// Whether the snapshot says that the file at `path` holds secrets.
+    pub fn is_secret(&self, path: &[u8]) -> bool {
+        matches!(self.find(path), Some(Found::Yes { secret: true, .. }))
+    }
+
+    /// What the symbolic link at `path` holds.
+    pub fn link(&self, path: &[u8]) -> Option<Vec<u8>> {
+        match self.find(path) {
+            Some(Found::Yes { target, .. }) => target,
+            _ => None,
+        }
+    }
+
+    /// What was at `path`; none outside the roots and where a tree is not at hand.
+    fn find(&self, path: &[u8]) -> Option<Found> {
         let inside =
             |(root, tree): &(Vec<u8>, ObjectId)| Some((suffix_below(path, root)?.to_vec(), *tree));
         let (rest, mut tree) = self.roots.iter().find_map(inside)?;
@@ -34,14 +52,13 @@ impl<'a> Baseline<'a> {
         while let Some(name) = names.next() {
             let found = self.entry(tree, name)?;
             match (found, names.peek()) {
-                (Found::No, _) => return Some(false),
+                (Found::No | Found::Yes { .. }, Some(_)) => return Some(Found::No),
                 (Found::Directory(id), Some(_)) => tree = id,
-                (Found::Yes, Some(_)) => return Some(false),
                 (Found::LeftOut, Some(_)) => return None,
-                (_, None) => return Some(true),
+                (found, None) => return Some(found),
             }
         }
-        Some(true)
+        Some(Found::Directory(tree))
     }
 
     fn entry(&self, tree: ObjectId, name: &[u8]) -> Option<Found> {
@@ -50,7 +67,10 @@ impl<'a> Baseline<'a> {
             trees.entry(tree).or_insert_with(|| Tree::load(&self.sources, tree).ok()).as_ref()?;
         Some(match tree.entry(name) {
             None => Found::No,
-            Some(entry) if entry.kind != agentrec_store::Kind::Dir => Found::Yes,
+            Some(entry) if entry.kind != agentrec_store::Kind::Dir => Found::Yes {
+                secret: entry.secret,
+                target: entry.target.as_ref().map(|target| target.to_vec()),
+            },
             Some(entry) => entry.id.map_or(Found::LeftOut, Found::Directory),
         })
     }
@@ -58,7 +78,7 @@ impl<'a> Baseline<'a> {
 
 enum Found {
     No,
-    Yes,
+    Yes { secret: bool, target: Option<Vec<u8>> },
     Directory(ObjectId),
     LeftOut,
 }

@@ -13,7 +13,9 @@ impl Exit {
     pub const FAILURE: Self = Self(1);
     /// `diff`: something differs.
     pub const DIFFERENT: Self = Self(1);
-    /// A wrong command line; for `diff`, trouble of any kind.
+    /// `audit`: a rule was broken.
+    pub const VIOLATED: Self = Self(1);
+    /// A wrong command line; for `diff` and `audit`, trouble of any kind.
     pub const TROUBLE: Self = Self(2);
     /// `run` and `resume`: the failure is ours, not the command's.
     pub const RUN_FAILED: Self = Self(125);

@@ -2,6 +2,7 @@
 
 mod address;
 mod args;
+mod audit;
 mod baseline;
 mod commands;
 mod digest;

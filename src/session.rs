@@ -155,8 +155,9 @@ pub fn analyse(reader: &Reader) -> Result<Digest> {
     Ok(digest)
 }
 
-/// Calls `f` with every event. What is damaged is passed over, and said.
-pub fn each_event(reader: &Reader, mut f: impl FnMut(&Event<'_>)) -> Result<()> {
+/// Calls `f` with every event. What is damaged is passed over, and said; returns how many parts that were.
+pub fn each_event(reader: &Reader, mut f: impl FnMut(&Event<'_>)) -> Result<u64> {
+    let mut damaged = 0;
     let mut progress = Progress::new("reading", reader.len());
     let mut cursor = reader.cursor(Seq(1))?;
     loop {
@@ -167,8 +168,11 @@ pub fn each_event(reader: &Reader, mut f: impl FnMut(&Event<'_>)) -> Result<()> 
                     progress.set(event.seq.0);
                 }
             }
-            Ok(None) => return Ok(()),
-            Err(error) => eprintln!("agentrec: passing over a part of the trace: {error}"),
+            Ok(None) => return Ok(damaged),
+            Err(error) => {
+                damaged += 1;
+                eprintln!("agentrec: passing over a part of the trace: {error}");
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod apply;
 mod attach;
+mod audit;
 mod completions;
 mod diff;
 mod doctor;
@@ -46,6 +47,8 @@ pub enum Command {
     Diff(diff::Args),
     /// Tell what is in a trace, how complete it is, and what was not seen
     Info(info::Args),
+    /// Report what an auditor asks: outside files, secrets, hosts, what can't be undone; hold it against rules
+    Audit(audit::Args),
     /// List recorded sessions
     List(list::Args),
     /// Show sessions that are being recorded
@@ -89,6 +92,7 @@ impl Command {
             Self::Why(args) => why::run(&args, context),
             Self::Diff(args) => diff::run(&args, context),
             Self::Info(args) => info::run(&args, context),
+            Self::Audit(args) => audit::run(&args, context),
             Self::List(args) => list::run(&args, context),
             Self::Status(args) => status::run(&args, context),
             Self::Snapshot(args) => snapshot::run(&args, context),
@@ -111,7 +115,7 @@ impl Command {
     pub fn trouble(&self) -> Exit {
         match self {
             Self::Run(_) | Self::Attach(_) | Self::Resume(_) => Exit::RUN_FAILED,
-            Self::Diff(_) => Exit::TROUBLE,
+            Self::Diff(_) | Self::Audit(_) => Exit::TROUBLE,
             _ => Exit::FAILURE,
         }
     }

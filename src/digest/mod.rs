@@ -131,6 +131,16 @@ impl Digest {
         self.start.as_ref().map_or(b"/".as_slice(), |start| start.cwd.as_slice())
     }
 
+    /// The roots of the snapshots, or, where there is none, the working directory.
+    pub fn roots(&self) -> Vec<Vec<u8>> {
+        match self.snapshots.first() {
+            Some(first) if !first.roots.is_empty() => {
+                first.roots.iter().map(|root| root.path.to_vec()).collect()
+            }
+            _ => vec![self.cwd().to_vec()],
+        }
+    }
+
     /// Whether `path` lies in a root of the snapshots, or, where there is none, below the working directory.
     pub fn in_tree(&self, path: &[u8]) -> bool {
         match self.snapshots.first() {

@@ -1,5 +1,6 @@
 //! How an analysed trace is shown: the header, the folded screen, the flat timeline.
 
+mod audit;
 pub mod changes;
 mod describe;
 mod folded;
@@ -9,6 +10,7 @@ mod lines;
 mod timeline;
 mod values;
 
+pub use audit::{Report, last_seq};
 pub use describe::{certainty, exit_text, process_exit};
 pub use folded::{Folded, Limits};
 pub use header::header;

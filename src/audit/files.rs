@@ -1,0 +1,519 @@
+//! Files: who read and changed which, under the name that it really has.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use agentrec_store::secret_files::is_secret_path;
+use agentrec_trace::{Data, Event, ProcId, Seq, open_flags};
+
+use super::people::Who;
+use super::rules::{Kind, Rule};
+use super::{Audit, system};
+
+/// What was done to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Opened for reading, or read.
+    Read,
+    /// It came into being.
+    Created,
+    /// Written to, or cut.
+    Written,
+    /// Opened for writing; the trace does not tell whether anything was written.
+    Opened,
+    /// Mapped, shared and writable.
+    Mapped,
+    /// Mode, owner, times or attributes.
+    Attributes,
+    /// Another file came to this name, whatever was there before.
+    Replaced,
+    /// It went to another name.
+    Moved,
+    /// It is gone.
+    Deleted,
+    /// It got a further name, or a link that leads to it.
+    Linked,
+    /// It could not be opened for want of permission.
+    Refused,
+}
+
+impl Act {
+    /// As printed.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Created => "created",
+            Self::Written => "written",
+            Self::Opened => "opened to write",
+            Self::Mapped => "mapped to write",
+            Self::Attributes => "mode, owner or time",
+            Self::Replaced => "moved here",
+            Self::Moved => "moved away",
+            Self::Deleted => "deleted",
+            Self::Linked => "linked",
+            Self::Refused => "refused",
+        }
+    }
+
+    const ALL: [Self; 11] = [
+        Self::Read,
+        Self::Created,
+        Self::Written,
+        Self::Opened,
+        Self::Mapped,
+        Self::Attributes,
+        Self::Replaced,
+        Self::Moved,
+        Self::Deleted,
+        Self::Linked,
+        Self::Refused,
+    ];
+
+    fn changes(self) -> bool {
+        !matches!(self, Self::Read | Self::Linked | Self::Refused)
+    }
+}
+
+/// What was done to one file in all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Deeds {
+    acts: u16,
+    /// Bytes read.
+    pub read: u64,
+    /// Bytes written.
+    pub written: u64,
+    /// Whether it was there before; none where that is not known.
+    existed: Option<bool>,
+    gone: bool,
+}
+
+/// What became of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// It was there, and is gone.
+    Deleted,
+    /// It was there, and holds something else.
+    Changed,
+    /// It is there, and may have replaced another one.
+    Replaced,
+    /// It may have changed.
+    MayHaveChanged,
+    /// It was there, and has another mode, owner or time.
+    Attributes,
+    /// It is new.
+    Created,
+    /// It came and went.
+    Temporary,
+}
+
+impl Outcome {
+    /// As printed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Deleted => "deleted",
+            Self::Changed => "changed",
+            Self::Replaced => "new or replaced",
+            Self::MayHaveChanged => "may be changed",
+            Self::Attributes => "mode, owner or time",
+            Self::Created => "created",
+            Self::Temporary => "made and removed",
+        }
+    }
+
+    /// Whether the session made it.
+    pub fn is_new(self) -> bool {
+        matches!(self, Self::Created | Self::Temporary)
+    }
+
+    /// Whether something was lost with it that the trace does not hold.
+    pub fn loses_content(self) -> bool {
+        matches!(self, Self::Deleted | Self::Changed | Self::Replaced | Self::MayHaveChanged)
+    }
+}
+
+impl Deeds {
+    fn add(&mut self, act: Act, seen_before: bool) {
+        self.acts |= 1 << act as u16;
+        if act.changes() {
+            self.existed = self.existed.or(match act {
+                Act::Created => Some(false),
+                // rename(2) replaces silently.
+                Act::Replaced => seen_before.then_some(true),
+                _ => Some(true),
+            });
+            self.gone = matches!(act, Act::Deleted | Act::Moved);
+        }
+    }
+
+    /// Whether that was done.
+    pub fn has(&self, act: Act) -> bool {
+        self.acts & 1 << act as u16 != 0
+    }
+
+    /// Everything that was done, in words.
+    pub fn words(&self) -> Vec<&'static str> {
+        Act::ALL.into_iter().filter(|act| self.has(*act)).map(Act::word).collect()
+    }
+
+    /// What became of the file.
+    pub fn outcome(&self) -> Outcome {
+        let new = self.existed == Some(false);
+        match (new, self.gone) {
+            (true, true) => Outcome::Temporary,
+            (true, false) => Outcome::Created,
+            (false, true) if self.existed.is_none() => Outcome::Temporary,
+            (false, true) => Outcome::Deleted,
+            (false, false) if self.existed.is_none() => Outcome::Replaced,
+            (false, false) if self.has(Act::Replaced) => Outcome::Changed,
+            (false, false) if self.has(Act::Written) => Outcome::Changed,
+            (false, false) if self.has(Act::Opened) || self.has(Act::Mapped) => {
+                Outcome::MayHaveChanged
+            }
+            // A name that was taken and given again.
+            (false, false) if self.has(Act::Deleted) || self.has(Act::Moved) => Outcome::Changed,
+            (false, false) => Outcome::Attributes,
+        }
+    }
+}
+
+/// What is known of a path before anybody uses it.
+#[derive(Debug)]
+pub(super) struct Facts {
+    /// The path of what it means.
+    real: Vec<u8>,
+    outside: bool,
+    secret: bool,
+    read: Option<Rule>,
+    write: Option<Rule>,
+}
+
+/// Paths of which the facts are kept at hand.
+const MAX_FACTS: usize = 20_000;
+
+/// Open files that are followed, and closed ones that somebody may have inherited.
+const MAX_OPEN: usize = 100_000;
+const MAX_CLOSED: usize = 50_000;
+
+/// Bytes of the names of either.
+const MAX_BYTES: usize = 32 << 20;
+
+/// A file that is open, by its `file.open`.
+#[derive(Debug)]
+struct Open {
+    path: Rc<[u8]>,
+    proc: ProcId,
+    writable: bool,
+    read: bool,
+    wrote: bool,
+    closed: bool,
+}
+
+/// What is open, and what is known of paths.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    open: HashMap<Seq, Open>,
+    closed: VecDeque<Seq>,
+    open_bytes: usize,
+    facts: HashMap<(Vec<u8>, bool), Rc<Facts>>,
+    facts_bytes: usize,
+    /// Open files that there was no room for.
+    pub(super) beyond: u64,
+}
+
+impl Files {
+    /// Links lead elsewhere from here on, or there is no room.
+    fn forget_facts(&mut self) {
+        self.facts.clear();
+        self.facts_bytes = 0;
+    }
+
+    fn opened(&mut self, seq: Seq, open: Open) {
+        let bytes = self.open_bytes + open.path.len();
+        if self.open.len() - self.closed.len() >= MAX_OPEN || bytes > MAX_BYTES {
+            self.beyond += 1;
+            return;
+        }
+        self.open_bytes = bytes;
+        self.open.insert(seq, open);
+    }
+
+    /// A file that had no name has this one.
+    fn name(&mut self, seq: Seq, path: &[u8]) {
+        let Some(open) = self.open.get_mut(&seq) else { return };
+        self.open_bytes = self.open_bytes - open.path.len() + path.len();
+        (open.path, open.wrote) = (path.into(), true);
+    }
+
+    fn closed(&mut self, seq: Seq) {
+        let Some(open) = self.open.get_mut(&seq) else { return };
+        if std::mem::replace(&mut open.closed, true) {
+            return;
+        }
+        self.closed.push_back(seq);
+        if self.closed.len() > MAX_CLOSED
+            && let Some(oldest) = self.closed.pop_front()
+            && let Some(open) = self.open.remove(&oldest)
+        {
+            self.open_bytes -= open.path.len();
+        }
+    }
+}
+
+impl Audit<'_> {
+    /// Takes the next event, as far as it is about files.
+    pub(super) fn file_event(&mut self, event: &Event<'_>) {
+        let seq = event.seq;
+        let who = self.people.who(event.proc);
+        match &event.data {
+            Data::FileOpen(e) => self.file_open(event, &who, e),
+            Data::FileClose(e) => self.file_close(event, &who, e),
+            Data::FileRename(e) if e.errno.is_none() => {
+                if e.flags & libc::RENAME_EXCHANGE != 0 {
+                    self.touch(&e.from, Act::Written, &who, seq, false);
+                    self.touch(&e.to, Act::Written, &who, seq, false);
+                } else {
+                    self.touch(&e.from, Act::Moved, &who, seq, false);
+                    self.touch(&e.to, Act::Replaced, &who, seq, false);
+                }
+                if self.links.rename(&e.from, &e.to) {
+                    self.files.forget_facts();
+                }
+            }
+            Data::FileUnlink(e) if e.errno.is_none() => {
+                self.touch(&e.path, Act::Deleted, &who, seq, false);
+                if self.links.remove(&e.path) {
+                    self.files.forget_facts();
+                }
+            }
+            Data::FileRmdir(e) if e.errno.is_none() => {
+                self.touch(&e.path, Act::Deleted, &who, seq, false)
+            }
+            Data::FileMkdir(e) if e.errno.is_none() => {
+                self.touch(&e.path, Act::Created, &who, seq, false)
+            }
+            Data::FileMknod(e) if e.errno.is_none() => {
+                self.touch(&e.path, Act::Created, &who, seq, false)
+            }
+            Data::FileLink(e) if e.errno.is_none() => match e.open {
+                Some(open) => {
+                    self.touch(&e.to, Act::Created, &who, seq, false);
+                    self.files.name(open, &e.to);
+                }
+                None => {
+                    self.touch(&e.from, Act::Linked, &who, seq, false);
+                    self.touch(&e.to, Act::Created, &who, seq, false);
+                    self.link(&e.to, &e.from);
+                }
+            },
+            Data::FileSymlink(e) if e.errno.is_none() => {
+                self.touch(&e.path, Act::Created, &who, seq, false);
+                self.link(&e.path, &e.target);
+                if self.facts(&e.path, true).secret {
+                    self.touch(&e.path, Act::Linked, &who, seq, true);
+                }
+            }
+            Data::FileTruncate(e) if e.errno.is_none() => {
+                self.touch(&e.path, Act::Written, &who, seq, true)
+            }
+            Data::FileChmod(e) if e.errno.is_none() => {
+                self.touch(&e.path, Act::Attributes, &who, seq, true)
+            }
+            Data::FileChown(e) if e.errno.is_none() => {
+                self.touch(&e.path, Act::Attributes, &who, seq, true)
+            }
+            Data::FileUtime(e) if e.errno.is_none() => {
+                self.touch(&e.path, Act::Attributes, &who, seq, true)
+            }
+            Data::FileXattr(e) if e.errno.is_none() => {
+                self.touch(&e.path, Act::Attributes, &who, seq, true)
+            }
+            Data::FileMmap(e) if e.errno.is_none() => {
+                self.touch(&e.path, Act::Mapped, &who, seq, true)
+            }
+            Data::FileClone(e) if e.errno.is_none() => {
+                self.touch(&e.from, Act::Read, &who, seq, true);
+                self.touch(&e.to, Act::Written, &who, seq, true);
+            }
+            Data::Mount(e) if e.errno.is_none() && is_bind(e) => self.link(&e.target, &e.source),
+            _ => {}
+        }
+    }
+
+    fn link(&mut self, path: &[u8], target: &[u8]) {
+        self.links.add(path, target);
+        self.files.forget_facts();
+    }
+
+    fn file_open(&mut self, event: &Event<'_>, who: &Who, e: &agentrec_trace::event::FileOpen<'_>) {
+        let flags = e.flags;
+        let native = flags.cast_signed();
+        let mode = native & libc::O_ACCMODE;
+        if e.errno.is_some() {
+            let refused = matches!(e.errno, Some(libc::EACCES | libc::EPERM));
+            if refused && self.facts(&e.path, true).secret {
+                self.touch(&e.path, Act::Refused, who, event.seq, true);
+            }
+            return;
+        }
+        let unnamed = flags & open_flags::TMPFILE == open_flags::TMPFILE;
+        // A directory that is listed, and a place that is only held, are no files that are read.
+        if !unnamed && (flags & open_flags::DIRECTORY != 0 || native & libc::O_PATH != 0) {
+            return;
+        }
+        let writable = mode != libc::O_RDONLY;
+        let read = mode == libc::O_RDONLY && !unnamed;
+        let cut = writable && native & libc::O_TRUNC != 0;
+        let wrote = !unnamed && (e.created || cut);
+        if wrote {
+            let act = if e.created { Act::Created } else { Act::Written };
+            self.touch(&e.path, act, who, event.seq, true);
+        }
+        if read {
+            self.touch(&e.path, Act::Read, who, event.seq, true);
+        }
+        let path = if unnamed { [].into() } else { (&*e.path).into() };
+        let open = Open { path, proc: who.id, writable, read, wrote, closed: false };
+        self.files.opened(event.seq, open);
+    }
+
+    fn file_close(
+        &mut self,
+        event: &Event<'_>,
+        who: &Who,
+        e: &agentrec_trace::event::FileClose<'_>,
+    ) {
+        let (path, seq, mut read, mut wrote) =
+            match e.open.and_then(|seq| Some((seq, self.files.open.get(&seq)?))) {
+                Some((_, open)) if open.path.is_empty() => return,
+                Some((seq, open)) if open.proc == who.id => {
+                    (Rc::clone(&open.path), seq, open.read, open.wrote)
+                }
+                // Inherited: what the other did is its own.
+                Some((_, open)) => (Rc::clone(&open.path), event.seq, false, false),
+                None => match &e.path {
+                    Some(path) => (Rc::from(&**path), event.seq, false, false),
+                    None => return,
+                },
+            };
+        if e.read > 0 && !std::mem::replace(&mut read, true) {
+            self.touch(&path, Act::Read, who, seq, true);
+        }
+        if e.written > 0 && !std::mem::replace(&mut wrote, true) {
+            self.touch(&path, Act::Written, who, seq, true);
+        }
+        if e.read > 0 || e.written > 0 {
+            self.add_bytes(&path, e.read, e.written);
+        }
+        if let Some(open) = e.open {
+            if let Some(open) = self.files.open.get_mut(&open) {
+                (open.read, open.wrote) = (open.read | read, open.wrote | wrote);
+            }
+            self.files.closed(open);
+        }
+    }
+
+    /// What was still open for writing when the trace ended may have been written to.
+    pub(super) fn finish_files(&mut self) {
+        let mut open: Vec<_> = std::mem::take(&mut self.files.open).into_iter().collect();
+        open.retain(|(_, open)| {
+            open.writable && !open.wrote && !open.closed && !open.path.is_empty()
+        });
+        open.sort_by_key(|(seq, _)| *seq);
+        for (seq, open) in open {
+            let who = self.people.who(Some(open.proc));
+            self.touch(&open.path, Act::Opened, &who, seq, true);
+        }
+    }
+
+    fn add_bytes(&mut self, path: &[u8], read: u64, written: u64) {
+        let facts = self.facts(path, true);
+        for deeds in [
+            self.secrets.state_mut(&facts.real),
+            self.reads.state_mut(&facts.real),
+            self.system_reads.state_mut(&facts.real),
+            self.writes.state_mut(&facts.real),
+            self.system_writes.state_mut(&facts.real),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            deeds.read = deeds.read.saturating_add(read);
+            deeds.written = deeds.written.saturating_add(written);
+        }
+    }
+
+    /// `who` did that to the file that `path` means.
+    fn touch(&mut self, path: &[u8], act: Act, who: &Who, seq: Seq, follow: bool) {
+        if !path.starts_with(b"/") {
+            return;
+        }
+        let facts = self.facts(path, follow);
+        let rule = match act {
+            Act::Read | Act::Linked => facts.read,
+            Act::Refused => None,
+            _ => facts.write,
+        };
+        if let Some(rule) = rule {
+            self.violations.note((rule, facts.real.clone()), who, seq);
+        }
+        if facts.secret {
+            let seen = self.secrets.contains(&facts.real);
+            if let Some(deeds) = self.secrets.note(facts.real.clone(), who, seq) {
+                deeds.add(act, seen);
+            }
+            if let Some(rule) =
+                self.rules.secrets().filter(|_| matches!(act, Act::Read | Act::Linked | Act::Moved))
+            {
+                self.violations.note((rule, facts.real.clone()), who, seq);
+            }
+        }
+        if !facts.outside {
+            return;
+        }
+        let seen = self.reads.contains(&facts.real) || self.secrets.contains(&facts.real);
+        let list = match act {
+            Act::Linked | Act::Refused => return,
+            Act::Read if facts.secret => return,
+            Act::Read if system::is_noise_to_read(&facts.real) => &mut self.system_reads,
+            Act::Read => &mut self.reads,
+            _ if system::is_noise_to_write(&facts.real) => &mut self.system_writes,
+            _ => &mut self.writes,
+        };
+        if let Some(deeds) = list.note(facts.real.clone(), who, seq) {
+            deeds.add(act, seen);
+        }
+    }
+
+    fn facts(&mut self, path: &[u8], follow: bool) -> Rc<Facts> {
+        let key = (path.to_vec(), follow);
+        if let Some(facts) = self.files.facts.get(&key) {
+            return Rc::clone(facts);
+        }
+        let real = self.links.resolve(path, follow).unwrap_or_else(|| path.to_vec());
+        let names = [path, &real];
+        let is_secret = |path: &[u8]| is_secret_path(Path::new(OsStr::from_bytes(path)));
+        // The kernel's own files have names of every kind and hold none of anybody's secrets.
+        let pseudo = crate::digest::is_pseudo(&real) && !real.starts_with(b"/dev/shm/");
+        let facts = Rc::new(Facts {
+            outside: !self.tree.holds(&real),
+            secret: !pseudo && (names.into_iter().any(is_secret) || (self.tree.is_secret)(&real)),
+            read: self.rules.denies(Kind::Read, &names),
+            write: self.rules.denies(Kind::Write, &names),
+            real,
+        });
+        if self.files.facts.len() >= MAX_FACTS || self.files.facts_bytes > MAX_BYTES {
+            self.files.forget_facts();
+        }
+        self.files.facts_bytes += path.len() + facts.real.len();
+        self.files.facts.insert(key, Rc::clone(&facts));
+        facts
+    }
+}
+
+/// mount(2) with MS_BIND: what is below `target` is from then on what is below `source`.
+fn is_bind(mount: &agentrec_trace::event::Mount<'_>) -> bool {
+    mount.op == "mount" && mount.flags & libc::MS_BIND != 0 && mount.source.starts_with(b"/")
+}

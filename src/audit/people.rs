@@ -1,0 +1,106 @@
+//! Who did it: the processes of a trace with what they run at the moment, in bounded memory.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use agentrec_trace::{Data, Event, ProcId, Seq};
+
+use crate::output::{command_line, fit};
+
+/// Processes that are known by name.
+const MAX_PROCESSES: usize = 100_000;
+
+/// Columns of a command line that are kept.
+const COMMAND_COLUMNS: usize = 200;
+
+/// A process at a moment.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// Its index in the session; 0 where no process is named.
+    pub id: ProcId,
+    /// The kernel's pid; 0 where no event told it.
+    pub pid: u32,
+    /// What it runs, printable and cut.
+    pub command: Arc<str>,
+    /// The event with which it began.
+    pub began: Seq,
+    ended: bool,
+}
+
+/// All processes.
+#[derive(Debug, Default)]
+pub struct People {
+    all: BTreeMap<ProcId, Who>,
+    pids: HashSet<u32>,
+    /// Processes that there was no room for.
+    pub beyond: u64,
+}
+
+impl People {
+    /// Takes the next event.
+    pub fn add(&mut self, event: &Event<'_>) {
+        let Some(id) = event.proc else { return };
+        match &event.data {
+            Data::ProcessFork(fork) => {
+                let command = self.who(Some(id)).command;
+                let began = event.seq;
+                self.enter(Who { id: fork.child, pid: fork.pid, command, began, ended: false });
+            }
+            Data::ProcessExec(exec) if exec.errno.is_none() => {
+                let line = if exec.argv.is_empty() {
+                    command_line(&[&*exec.path])
+                } else {
+                    command_line(&exec.argv)
+                };
+                let command = fit(&line, COMMAND_COLUMNS).into();
+                match self.all.get_mut(&id) {
+                    Some(who) => who.command = command,
+                    None => self.enter(Who {
+                        id,
+                        pid: exec.pid,
+                        command,
+                        began: event.seq,
+                        ended: false,
+                    }),
+                }
+            }
+            Data::ProcessExit(_) => {
+                if let Some(who) = self.all.get_mut(&id) {
+                    who.ended = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn enter(&mut self, who: Who) {
+        if self.all.len() >= MAX_PROCESSES {
+            self.beyond += 1;
+            return;
+        }
+        self.pids.insert(who.pid);
+        self.all.entry(who.id).or_insert(who);
+    }
+
+    /// Whoever that is now.
+    pub fn who(&self, id: Option<ProcId>) -> Who {
+        let id = id.unwrap_or_default();
+        self.all.get(&id).cloned().unwrap_or_else(|| Who {
+            id,
+            pid: 0,
+            command: "".into(),
+            began: Seq(0),
+            ended: false,
+        })
+    }
+
+    /// Whether a recorded process had this pid.
+    pub fn has_pid(&self, pid: u32) -> bool {
+        self.pids.contains(&pid)
+    }
+
+    /// Those of which the trace tells no end.
+    pub fn running(&self) -> impl Iterator<Item = &Who> {
+        self.all.values().filter(|who| !who.ended)
+    }
+}
