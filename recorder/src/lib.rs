@@ -4,6 +4,7 @@
 //! described in `docs/architecture.md`.
 
 pub mod control;
+pub mod ebpf;
 mod error;
 mod front;
 mod gate;

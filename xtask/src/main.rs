@@ -1,6 +1,7 @@
-//! Developer tasks: `cargo xtask test`, `cargo xtask bench NAME`, `cargo xtask tidy`.
+//! Developer tasks: `cargo xtask test`, `cargo xtask bench NAME`, `cargo xtask ebpf`, `cargo xtask tidy`.
 
 mod bench;
+mod ebpf;
 mod python;
 mod tally;
 mod test;
@@ -28,6 +29,8 @@ enum Task {
         #[command(subcommand)]
         bench: bench::Bench,
     },
+    /// Build the BPF object that the recorder embeds, or check that the committed one is current
+    Ebpf(ebpf::Args),
     /// Check what compilers don't: file lengths, documents against code, forbidden marks
     Tidy,
 }
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Test(args) => test::run(&args),
         Task::Bench { bench } => bench::run(&bench),
+        Task::Ebpf(args) => ebpf::run(&args),
         Task::Tidy => tidy::run(),
     };
     match done {

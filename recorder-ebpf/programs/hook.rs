@@ -1,0 +1,20 @@
+//! How a program hangs on a tracepoint.
+
+/// Defines a program for tracepoints, whatever `fn(TracePointContext)` does.
+///
+/// It returns 1, which aya's own attribute can't: the kernel runs the programs of a tracepoint before it hands the
+/// event to those who listen with perf, and the first 0 hides it from all of them (kernel/trace/trace_events.c,
+/// perf_trace_run_bpf_submit).
+macro_rules! tracepoint {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($context:ident) $body:block) => {
+        $(#[$meta])*
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = "tracepoint")]
+        $vis extern "C" fn $name(context: *mut ::core::ffi::c_void) -> u32 {
+            #[inline(always)]
+            fn body($context: ::aya_ebpf::programs::TracePointContext) $body
+            body(::aya_ebpf::programs::TracePointContext::new(context));
+            1
+        }
+    };
+}

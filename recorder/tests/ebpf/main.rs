@@ -1,0 +1,4 @@
+//! The BPF programs in this machine's kernel.
+
+mod listeners;
+mod loading;
