@@ -6,6 +6,7 @@
 //! be the same byte for byte; then it has to build, and the hash of the sources decides.
 
 mod origin;
+mod strip;
 mod toolchain;
 
 use std::env;
@@ -36,8 +37,7 @@ pub fn run(args: &Args) -> Result<bool> {
         return Ok(false);
     }
     let toolchain = Toolchain::find(args.rustup, &workspace::target().join("ebpf"))?;
-    let built = build(&toolchain)?;
-    let object = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    let object = build(&toolchain)?;
     let origin = Origin::of(&object, toolchain.version())?;
     if !args.check {
         write(&object_path(), &object)?;
@@ -57,7 +57,6 @@ pub fn run(args: &Args) -> Result<bool> {
         eprintln!(
             "error: the BPF object is not what its sources give; run `cargo xtask ebpf` and commit what it writes"
         );
-        eprintln!("  rebuilt: {}", built.display());
         return Ok(false);
     }
     Ok(true)
@@ -78,8 +77,8 @@ pub fn is_current() -> Result<bool> {
     Ok(now == committed)
 }
 
-/// Compiles the BPF programs; where the object is.
-fn build(toolchain: &Toolchain) -> Result<PathBuf> {
+/// Compiles the BPF programs; the object.
+fn build(toolchain: &Toolchain) -> Result<Vec<u8>> {
     const TARGET: &str = "bpfel-unknown-none";
     let root = workspace::root();
     let dir = workspace::target().join("ebpf/build");
@@ -99,7 +98,9 @@ fn build(toolchain: &Toolchain) -> Result<PathBuf> {
     cargo.arg("--target-dir").arg(&dir);
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     run_command(&mut cargo)?;
-    Ok(dir.join(TARGET).join("ebpf/agentrec-bpf"))
+    let built = dir.join(TARGET).join("ebpf/agentrec-bpf");
+    let object = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    strip::strip(&object).with_context(|| format!("cannot understand {}", built.display()))
 }
 
 /// Folders whose names depend on the machine, and what the object's BTF calls them.
