@@ -177,7 +177,7 @@ impl Frozen {
     fn wait_for_stops(&mut self) -> io::Result<()> {
         let give_up = Instant::now() + PATIENCE;
         while !self.awaited.is_empty() {
-            match tracee::wait(false)? {
+            match tracee::take()? {
                 Waited::Nothing => break,
                 Waited::Quiet => {
                     self.awaited.retain(|&tid| proc::may_stop(tid) && !proc::sleeps_deeply(tid));

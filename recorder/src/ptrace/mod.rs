@@ -355,7 +355,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     fn first_stop(&mut self, stopped: Stopped, stop: Stop) -> Result<(), Vanished> {
         let tid = stopped.tid();
         let Some(thread) = self.threads.get_mut(tid) else {
-            self.threads.early.insert(tid, (stopped, stop));
+            self.threads.early.insert(tid, (stopped.keep(), stop));
             return Ok(());
         };
         thread.started = true;

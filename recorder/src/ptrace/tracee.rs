@@ -122,52 +122,51 @@ pub(super) fn interrupt(tid: Tid) {
     let _ = request(libc::PTRACE_INTERRUPT, tid, 0, 0);
 }
 
+const LOOK: c_int = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT;
+
 /// The next stop or end among the calling thread's tracees. Signals to this process don't interrupt it.
+///
+/// Only looked at: an end must not be taken before the kernel was asked all that it knows of the one that ended. A stop is
+/// found again until its tracee was resumed, or [kept](Stopped::keep).
 pub(super) fn wait(block: bool) -> io::Result<Waited> {
-    wait_among(-1, block)
+    wait_id(-1, LOOK | if block { 0 } else { libc::WNOHANG })
 }
 
-/// What happened to `tid` since its last stop. Doesn't block.
+/// What happened to `tid` since its last stop. Doesn't block. Else as [`wait`].
 pub(super) fn wait_for(tid: Tid) -> io::Result<Waited> {
-    wait_among(tid, false)
+    wait_id(tid, LOOK | libc::WNOHANG)
 }
 
-fn wait_among(which: Tid, block: bool) -> io::Result<Waited> {
-    loop {
-        // Only looked at: an end must not be taken before the kernel was asked all that it knows of the one that ended.
-        let look = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT;
-        let Some(news) = wait_id(which, look | if block { 0 } else { libc::WNOHANG })? else {
-            return Ok(Waited::Nothing);
-        };
+/// The same as [`wait`], without blocking, but a stop is not found again.
+pub(super) fn take() -> io::Result<Waited> {
+    match wait_id(-1, libc::WSTOPPED | libc::WNOHANG)? {
+        Waited::Quiet | Waited::Nothing => {
+            wait_id(-1, libc::WEXITED | libc::WNOWAIT | libc::WNOHANG)
+        }
+        stopped => Ok(stopped),
+    }
+}
+
+impl From<libc::siginfo_t> for Waited {
+    fn from(news: libc::siginfo_t) -> Self {
         // SAFETY: waitid(2) fills these in, and leaves zeros where it found nobody.
         let (tid, status) = unsafe { (news.si_pid(), news.si_status()) };
-        if tid == 0 {
-            return Ok(Waited::Quiet);
-        }
         let status = match news.si_code {
+            _ if tid == 0 => return Self::Quiet,
             libc::CLD_EXITED => ExitStatus::Code(status),
             libc::CLD_KILLED => ExitStatus::Signal { signal: status, core: false },
             libc::CLD_DUMPED => ExitStatus::Signal { signal: status, core: true },
             _ => {
-                // Killed meanwhile, it stands there no more.
-                let taken = wait_id(tid, libc::WSTOPPED | libc::WNOHANG)?;
-                // SAFETY: as above.
-                let status = taken.map(|taken| unsafe { (taken.si_pid(), taken.si_status()) });
-                match status {
-                    Some((taken, status)) if taken == tid => {
-                        let stopped = Stopped { tid, _not_send: PhantomData };
-                        return Ok(Waited::Stopped(stopped, Stop::of(status)));
-                    }
-                    _ => continue,
-                }
+                let stopped = Stopped { tid, _not_send: PhantomData };
+                return Self::Stopped(stopped, Stop::of(status));
             }
         };
-        return Ok(Waited::Ended(Ended { tid, status, released: false }));
+        Self::Ended(Ended { tid, status, released: false })
     }
 }
 
-/// waitid(2) for one of the calling thread's tracees, or with -1 for any; None where there is no such.
-fn wait_id(which: Tid, flags: c_int) -> io::Result<Option<libc::siginfo_t>> {
+/// waitid(2) for one of the calling thread's tracees, or with -1 for any.
+fn wait_id(which: Tid, flags: c_int) -> io::Result<Waited> {
     let kind = if which < 0 { libc::P_ALL } else { libc::P_PID };
     // Not the children of other threads: those are somebody else's to wait for.
     let flags = flags | libc::__WALL | libc::__WNOTHREAD;
@@ -178,10 +177,10 @@ fn wait_id(which: Tid, flags: c_int) -> io::Result<Option<libc::siginfo_t>> {
             (libc::waitid(kind, which as libc::id_t, &mut news, flags), news)
         };
         if result == 0 {
-            return Ok(Some(news));
+            return Ok(news.into());
         }
         match io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
+            error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(Waited::Nothing),
             error if error.kind() == io::ErrorKind::Interrupted => {}
             error => return Err(error),
         }
@@ -211,6 +210,13 @@ impl Stop {
 impl Stopped {
     pub(super) fn tid(&self) -> Tid {
         self.tid
+    }
+
+    /// For one that is not resumed at once: [`wait`] finds its stop no more.
+    pub(super) fn keep(self) -> Self {
+        // Where it was killed meanwhile there is none.
+        let _ = wait_id(self.tid, libc::WSTOPPED | libc::WNOHANG);
+        self
     }
 
     /// Lets it run to its next event; delivers `signal` unless that is 0.
@@ -410,7 +416,7 @@ mod tests {
         let forked = loop {
             match wait(true).unwrap() {
                 Waited::Stopped(stopped, Stop::Fork) => break stopped,
-                Waited::Stopped(..) => {}
+                Waited::Stopped(other, _) => drop(other.keep()),
                 other => panic!("{other:?}"),
             }
         };

@@ -40,7 +40,7 @@ impl Turns {
     pub(super) fn take(&mut self) -> io::Result<usize> {
         // Who has ended, and was not dealt with, would be found again.
         while !matches!(self.taken.front(), Some(Waited::Ended(_))) {
-            match tracee::wait(false)? {
+            match tracee::take()? {
                 Waited::Quiet | Waited::Nothing => {
                     self.unseen = if self.taken.len() < 2 { 0 } else { OFTEN };
                     break;
