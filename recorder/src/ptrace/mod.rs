@@ -249,7 +249,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             Waited::Stopped(stopped, stop) => match self.stopped(stopped, stop) {
                 Ok(()) | Err(Vanished) => {}
             },
-            Waited::Ended(ended) => self.ended(&ended),
+            Waited::Ended(ended) => self.ended(ended),
             Waited::Quiet | Waited::Nothing => {}
         }
     }
@@ -415,10 +415,10 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     }
 
     fn exiting(&mut self, tid: Tid) {
-        let Some(thread) = self.threads.get_mut(tid) else { return };
-        if std::mem::replace(&mut thread.exiting, true) {
+        let Some(thread) = self.threads.get_mut(tid).filter(|thread| !thread.exiting) else {
             return;
-        }
+        };
+        thread.exiting = true;
         let process = thread.process;
         if self.threads.left(process) == 0 && !self.silent {
             let usage = proc::usage(process);
@@ -427,8 +427,8 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         self.observe(tid, Call::ThreadExit, Ok(0));
     }
 
-    fn ended(&mut self, ended: &Ended) {
-        let &Ended { tid, status, .. } = ended;
+    fn ended(&mut self, mut ended: Ended) {
+        let Ended { tid, status, .. } = ended;
         self.threads.early.remove(&tid);
         self.desk.ended(tid);
         // Killed at a stop, it takes our resuming from there for that from its exit stop. It can still be asked.
@@ -445,7 +445,9 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             }
             if tid == process {
                 let usage = self.threads.end_process(process);
-                let usage = usage.unwrap_or_else(|| proc::usage(process));
+                let usage = usage.unwrap_or_else(|| proc::usage(tid));
+                // Its parent first: the front must not hear from us that the command is gone while it still looks stopped.
+                ended.release();
                 self.observe(tid, Call::Exit { status, usage }, Ok(0));
                 if tid == self.root {
                     self.report(Report::CommandExited(status));
