@@ -245,7 +245,6 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     /// What happened to a tracee.
     fn handle(&mut self, waited: Waited) {
         match waited {
-            // A tracee that vanished in between is reported as ended later.
             Waited::Stopped(stopped, stop) => match self.stopped(stopped, stop) {
                 Ok(()) | Err(Vanished) => {}
             },
@@ -277,8 +276,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                 self.exiting(tid);
                 self.resume(stopped, 0)
             }
-            // Stays stopped, as without a tracer, and still says when SIGCONT comes (ptrace(2), group-stop). Who is
-            // detached from stays so too.
+            // Stays stopped, and still says when SIGCONT comes (ptrace(2), group-stop). Who is detached from does, too.
             Stop::Group(_) if !self.detaching => stopped.listen(),
             Stop::Signal(signal) => {
                 let signal = self.delivered(&stopped, signal)?;
@@ -329,7 +327,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             _ => self.threads.get(parent).map_or(child, |parent| parent.process),
         };
         let stillborn = self.threads.stillborn(child);
-        // Also when silent: the model must know the tree to answer for it later.
+        // Also when silent: the model answers for the tree later.
         self.observe(parent, Call::Fork { child, flags }, Ok(0));
         if let Some(status) = stillborn {
             self.observe(child, Call::ThreadExit, Ok(0));
@@ -396,8 +394,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             _ => None,
         });
         // An exec that was not decoded is known by what it led to.
-        let at = at.or(exe.as_deref().map(|path| At::Path { dir: None, path }));
-        let at = at.unwrap_or(At::Path { dir: None, path: b"" });
+        let at = at.unwrap_or(At::Path { dir: None, path: exe.as_deref().unwrap_or_default() });
         let argv = proc::arguments(tid);
         let env = proc::environment(tid);
         let unreadable = argv.is_err() || env.is_err();
