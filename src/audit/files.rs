@@ -22,6 +22,8 @@ pub enum Act {
     Created,
     /// Written to, or cut.
     Written,
+    /// Written to through a descriptor that the command was started with, such as a redirected output.
+    Inherited,
     /// Opened for writing; the trace does not tell whether anything was written.
     Opened,
     /// Mapped, shared and writable.
@@ -47,6 +49,7 @@ impl Act {
             Self::Read => "read",
             Self::Created => "created",
             Self::Written => "written",
+            Self::Inherited => "written, open before",
             Self::Opened => "opened to write",
             Self::Mapped => "mapped to write",
             Self::Attributes => "mode, owner or time",
@@ -58,15 +61,16 @@ impl Act {
         }
     }
 
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Read,
         Self::Created,
         Self::Written,
+        Self::Inherited,
         Self::Opened,
         Self::Mapped,
         Self::Attributes,
-        Self::Replaced,
         Self::Moved,
+        Self::Replaced,
         Self::Deleted,
         Self::Linked,
         Self::Refused,
@@ -85,8 +89,9 @@ pub struct Deeds {
     pub read: u64,
     /// Bytes written.
     pub written: u64,
-    /// Whether it was there before; none where that is not known.
+    /// Whether it was there before it was first changed; none where that is not known.
     existed: Option<bool>,
+    changed: bool,
     gone: bool,
 }
 
@@ -103,6 +108,8 @@ pub enum Outcome {
     MayHaveChanged,
     /// It was there, and has another mode, owner or time.
     Attributes,
+    /// Its writer found it open.
+    Inherited,
     /// It is new.
     Created,
     /// It came and went.
@@ -118,6 +125,7 @@ impl Outcome {
             Self::Replaced => "new or replaced",
             Self::MayHaveChanged => "may be changed",
             Self::Attributes => "mode, owner or time",
+            Self::Inherited => "written, open before",
             Self::Created => "created",
             Self::Temporary => "made and removed",
         }
@@ -138,12 +146,14 @@ impl Deeds {
     fn add(&mut self, act: Act, seen_before: bool) {
         self.acts |= 1 << act as u16;
         if act.changes() {
-            self.existed = self.existed.or(match act {
-                Act::Created => Some(false),
-                // rename(2) replaces silently.
-                Act::Replaced => seen_before.then_some(true),
-                _ => Some(true),
-            });
+            if !std::mem::replace(&mut self.changed, true) {
+                self.existed = match act {
+                    Act::Created => Some(false),
+                    // rename(2) replaces silently.
+                    Act::Replaced => seen_before.then_some(true),
+                    _ => Some(true),
+                };
+            }
             self.gone = matches!(act, Act::Deleted | Act::Moved);
         }
     }
@@ -172,6 +182,7 @@ impl Deeds {
             (false, false) if self.has(Act::Opened) || self.has(Act::Mapped) => {
                 Outcome::MayHaveChanged
             }
+            (false, false) if self.has(Act::Inherited) => Outcome::Inherited,
             // A name that was taken and given again.
             (false, false) if self.has(Act::Deleted) || self.has(Act::Moved) => Outcome::Changed,
             (false, false) => Outcome::Attributes,
@@ -385,24 +396,29 @@ impl Audit<'_> {
         who: &Who,
         e: &agentrec_trace::event::FileClose<'_>,
     ) {
-        let (path, seq, mut read, mut wrote) =
-            match e.open.and_then(|seq| Some((seq, self.files.open.get(&seq)?))) {
-                Some((_, open)) if open.path.is_empty() => return,
-                Some((seq, open)) if open.proc == who.id => {
-                    (Rc::clone(&open.path), seq, open.read, open.wrote)
+        let opened = e.open.and_then(|seq| Some((seq, self.files.open.get(&seq)?)));
+        let mut writing = Act::Written;
+        let (path, seq, mut read, mut wrote) = match (opened, &e.path) {
+            (Some((_, open)), _) if open.path.is_empty() => return,
+            (Some((seq, open)), _) if open.proc == who.id => {
+                (Rc::clone(&open.path), seq, open.read, open.wrote)
+            }
+            // Inherited: what the other did is its own.
+            (Some((_, open)), _) => (Rc::clone(&open.path), event.seq, false, false),
+            (None, Some(path)) => {
+                // Of a process that was attached to is not known who opened it: it may have been itself.
+                if !self.attached {
+                    writing = Act::Inherited;
                 }
-                // Inherited: what the other did is its own.
-                Some((_, open)) => (Rc::clone(&open.path), event.seq, false, false),
-                None => match &e.path {
-                    Some(path) => (Rc::from(&**path), event.seq, false, false),
-                    None => return,
-                },
-            };
+                (Rc::from(&**path), event.seq, false, false)
+            }
+            (None, None) => return,
+        };
         if e.read > 0 && !std::mem::replace(&mut read, true) {
             self.touch(&path, Act::Read, who, seq, true);
         }
         if e.written > 0 && !std::mem::replace(&mut wrote, true) {
-            self.touch(&path, Act::Written, who, seq, true);
+            self.touch(&path, writing, who, seq, true);
         }
         if e.read > 0 || e.written > 0 {
             self.add_bytes(&path, e.read, e.written);
@@ -493,15 +509,16 @@ impl Audit<'_> {
             return Rc::clone(facts);
         }
         let real = self.links.resolve(path, follow).unwrap_or_else(|| path.to_vec());
-        let names = [path, &real];
+        let both = [path, &real];
+        let names = if path == real { &both[..1] } else { &both[..] };
         let is_secret = |path: &[u8]| is_secret_path(Path::new(OsStr::from_bytes(path)));
         // The kernel's own files have names of every kind and hold none of anybody's secrets.
         let pseudo = crate::digest::is_pseudo(&real) && !real.starts_with(b"/dev/shm/");
         let facts = Rc::new(Facts {
             outside: !self.tree.holds(&real),
-            secret: !pseudo && (names.into_iter().any(is_secret) || (self.tree.is_secret)(&real)),
-            read: self.rules.denies(Kind::Read, &names),
-            write: self.rules.denies(Kind::Write, &names),
+            secret: !pseudo && (names.iter().any(|name| is_secret(name)) || (self.tree.is_secret)(&real)),
+            read: self.rules.denies(Kind::Read, names),
+            write: self.rules.denies(Kind::Write, names),
             real,
         });
         if self.files.facts.len() >= MAX_FACTS || self.files.facts_bytes > MAX_BYTES {

@@ -14,6 +14,9 @@ mod rules;
 mod system;
 mod tally;
 
+#[cfg(test)]
+mod tests;
+
 use agentrec_trace::event::{Lost, Mount, ProcessExec, SessionStop};
 use agentrec_trace::{Data, Event, Seq};
 
@@ -57,6 +60,8 @@ pub struct Audit<'a> {
     tree: WorkingTree<'a>,
     session: String,
     people: People,
+    /// The recording began with processes that ran already.
+    attached: bool,
     links: Links<'a>,
     files: files::Files,
     net: net::Net,
@@ -99,6 +104,7 @@ impl<'a> Audit<'a> {
             tree,
             session: session.to_owned(),
             people: People::default(),
+            attached: false,
             links,
             files: files::Files::default(),
             net: net::Net::default(),
@@ -147,6 +153,7 @@ impl<'a> Audit<'a> {
         }
         // What ran before the recording began is told, and not judged.
         if e.initial {
+            self.attached = true;
             return;
         }
         let real = self.links.resolve(&e.path, true);

@@ -16,7 +16,7 @@ mod processes;
 mod rows;
 
 #[cfg(test)]
-mod testing;
+pub mod testing;
 
 use agentrec_trace::event::{Lost, SessionStart, SessionStop};
 use agentrec_trace::{Data, Event, ProcId, Seq};

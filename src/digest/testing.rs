@@ -30,6 +30,11 @@ impl Script {
         self.events.len() as u64 * SECOND
     }
 
+    /// The events.
+    pub fn events(&self) -> &[Event<'static>] {
+        &self.events
+    }
+
     /// The analysis.
     pub fn digest(&self) -> Digest {
         let mut digest = Digest::default();

@@ -242,7 +242,8 @@ impl Report<'_> {
     fn file(&self, line: &Line, written: bool) -> Row {
         let mut subject = self.path(&line.path);
         if line.inside > 0 {
-            subject += &format!("/  {}", plural(line.inside, "file"));
+            let slash = if line.path.starts_with(b"/proc/*/") { "" } else { "/" };
+            subject += &format!("{slash}  {}", plural(line.inside, "file"));
         }
         let words: Vec<_> = line.outcomes.iter().map(|outcome| outcome.word()).collect();
         let lost = line.outcomes.iter().any(|outcome| outcome.loses_content());
@@ -266,9 +267,10 @@ impl Report<'_> {
                 Distance::Listens => format!("{protocol}, listens"),
                 Distance::Unix => "unix".to_owned(),
                 _ if flow.made == 0 => format!("{protocol}, failed"),
+                _ if flow.sent == 0 && flow.received == 0 => format!("{protocol}, no data"),
                 _ => protocol,
             };
-            let moved = if flow.sent + flow.received > 0 {
+            let moved = if flow.sent > 0 || flow.received > 0 {
                 format!("{} sent, {} received", size(flow.sent), size(flow.received))
             } else {
                 String::new()

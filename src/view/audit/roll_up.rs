@@ -80,7 +80,7 @@ impl Line {
 
 /// At most `limit` lines where directories allow it; `keep` are directories that say nothing, such as a home directory.
 pub(super) fn roll_up(lines: Vec<Line>, limit: usize, keep: &[Vec<u8>]) -> Vec<Line> {
-    let mut lines = lines;
+    let mut lines = join_processes(lines);
     let mut depth = lines.iter().map(|line| depth_of(&line.path)).max().unwrap_or(0);
     // A line for /tmp or /etc would say nothing.
     while lines.len() > limit && depth > 2 {
@@ -117,6 +117,34 @@ pub(super) fn roll_up(lines: Vec<Line>, limit: usize, keep: &[Vec<u8>]) -> Vec<L
     }
     lines.sort_by(|a, b| a.path.cmp(&b.path));
     lines
+}
+
+/// `/proc/4711/environ` of many processes is one line, `/proc/*/environ`.
+fn join_processes(lines: Vec<Line>) -> Vec<Line> {
+    let mut joined: BTreeMap<Vec<u8>, Vec<Line>> = BTreeMap::new();
+    let mut others = Vec::new();
+    for line in lines {
+        match any_process(&line.path) {
+            Some(path) => joined.entry(path).or_default().push(line),
+            None => others.push(line),
+        }
+    }
+    for (path, lines) in joined {
+        if lines.len() < WORTH {
+            others.extend(lines);
+            continue;
+        }
+        let mut all = Line::directory(&path);
+        lines.into_iter().for_each(|line| all.take(line));
+        others.push(all);
+    }
+    others
+}
+
+fn any_process(path: &[u8]) -> Option<Vec<u8>> {
+    let rest = path.strip_prefix(b"/proc/")?;
+    let slash = rest.iter().position(|&b| b == b'/')?;
+    rest[..slash].iter().all(u8::is_ascii_digit).then(|| [b"/proc/*", &rest[slash..]].concat())
 }
 
 fn is_below(path: &[u8], directory: &[u8]) -> bool {
@@ -166,6 +194,9 @@ mod tests {
         );
         let paths = [&paths[..], &["/home/u/c/d/e/f"]].concat();
         assert_eq!(rolled(&paths, 2), [("/home/u/c".into(), 5), ("/home/u/x".into(), 0)]);
+        let of_processes = ["/proc/1/environ", "/proc/2/environ", "/proc/3/environ", "/proc/3/mem"];
+        let joined = rolled(&of_processes, 9);
+        assert_eq!(joined, [("/proc/*/environ".into(), 3), ("/proc/3/mem".into(), 0)]);
         // No line for the home directory, nor for /tmp.
         assert_eq!(rolled(&paths, 1).len(), 2);
         assert_eq!(rolled(&["/tmp/a", "/tmp/b", "/tmp/c"], 1).len(), 3);
