@@ -26,17 +26,20 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// Where those stand in every help text.
+const GLOBAL: &str = "Global options";
+
 /// What holds for every command.
 #[derive(Args)]
 pub struct Global {
     /// When to colour; NO_COLOR is respected
-    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
     color: ColorChoice,
     /// Machine output: one JSON object per line, bytes as {"text": …} or {"bytes": base64}
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     json: bool,
     /// Never start a pager
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     no_pager: bool,
 }
 

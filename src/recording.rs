@@ -38,7 +38,7 @@ pub struct RecordingArgs {
     /// Snapshots leave out what matches, as in a .gitignore
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// End with the command, or with the last process that it left behind
+    /// End with the command (for attach: the process), or with the last process that it left behind
     #[arg(long, value_enum, default_value_t = Wait::Command, value_name = "WHAT")]
     wait: Wait,
     /// What to do when the trace can't be written any more
@@ -47,7 +47,7 @@ pub struct RecordingArgs {
     /// How to watch the processes
     #[arg(long, value_enum, default_value_t = Engine::Auto, value_name = "ENGINE")]
     engine: Engine,
-    /// Say nothing at the end
+    /// Say nothing but errors
     #[arg(long, short)]
     quiet: bool,
 }
@@ -69,7 +69,7 @@ impl SdkArgs {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Wait {
-    /// The session ends with the command
+    /// The session ends with the command or process; those that it left behind go on unrecorded
     Command,
     /// The session ends with its last descendant
     Tree,
@@ -79,7 +79,7 @@ enum Wait {
 enum Failure {
     /// The agent goes on without a recording
     Continue,
-    /// The agent is killed
+    /// The agent is killed with its descendants, also one that was attached to
     Stop,
 }
 

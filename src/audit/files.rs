@@ -516,7 +516,8 @@ impl Audit<'_> {
         let pseudo = crate::digest::is_pseudo(&real) && !real.starts_with(b"/dev/shm/");
         let facts = Rc::new(Facts {
             outside: !self.tree.holds(&real),
-            secret: !pseudo && (names.iter().any(|name| is_secret(name)) || (self.tree.is_secret)(&real)),
+            secret: !pseudo
+                && (names.iter().any(|name| is_secret(name)) || (self.tree.is_secret)(&real)),
             read: self.rules.denies(Kind::Read, names),
             write: self.rules.denies(Kind::Write, names),
             real,

@@ -8,12 +8,26 @@ use crate::output::plural;
 use crate::recording::{self, RecordingArgs};
 use crate::session::{self, Context};
 
+/// What a user has to know before.
+const GOOD_TO_KNOW: &str = "\
+Ctrl-C, or `agentrec stop` in another terminal, ends the recording; the process runs on. Where the process ends first, \
+its exit status is returned (128 + n for a signal); 0 when it was let go, 125 when it can't be attached to.
+
+What it did before is not known, but for the files that it has open. It does not find the local socket of the session: \
+messages and tool calls are not recorded.
+
+It needs the right to trace the process: root, or one's own process where kernel.yama.ptrace_scope is 0 (agentrec doctor \
+tells). A process that is traced already, by a debugger or another recording, can't be attached to.
+
+Each system call of the process stops twice meanwhile, which costs some 20 to 40 µs; computing costs nothing.";
+
 /// Arguments of `agentrec attach`.
 #[derive(clap::Args)]
+#[command(after_long_help = GOOD_TO_KNOW)]
 pub struct Args {
     #[command(flatten)]
     recording: RecordingArgs,
-    /// The process; its threads and descendants are recorded too
+    /// The process, by its id; its threads and descendants are recorded too
     #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pid: i32,
 }

@@ -16,21 +16,27 @@ use crate::output::Output;
 use crate::session::{self, Context, Opened};
 use crate::view::{Report, header, json, last_seq};
 
+/// What a user has to know of rules. Lines are short, since manual pages break long ones.
+const RULES: &str = r#"Exit codes: 0 no rule was broken (or none given), 1 a rule was broken, 2 trouble.
+
+A rules file is TOML: lists of patterns under deny, exceptions under allow.
+
+  [deny]
+  read = ["~/.ssh/**", "*.pem"]      # no slash: a name anywhere
+  write = ["/etc/**", ".git/**"]     # relative to the session
+  exec = ["sudo", "/opt/**"]
+  connect = ["*:22", "10.0.0.0/8"]   # or names, unix:/path
+  secrets = true                     # none may be read
+  lost = true                        # all must have been seen
+
+  [allow]
+  connect = ["10.0.0.1:443"]
+
+What could not be opened or executed breaks no rule; a connection that failed does."#;
+
 /// Arguments of `agentrec audit`.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Exit codes: 0 no rule was broken (or none given), 1 a rule was broken, 2 trouble.\n\n\
-    A rules file is TOML: lists of patterns under deny, exceptions from them under allow.\n\n  \
-    [deny]\n  \
-    read    = [\"~/.ssh/**\", \"*.pem\"]        # a name without a slash is meant anywhere\n  \
-    write   = [\"/etc/**\", \".git/hooks/**\"]  # relative: from the session's directory\n  \
-    exec    = [\"sudo\", \"/opt/**\"]\n  \
-    connect = [\"*:22\", \"10.0.0.0/8\", \"example.org\", \"unix:/run/docker.sock\"]\n  \
-    secrets = true                         # secret files must not be read\n  \
-    lost    = true                         # everything must have been seen\n\n  \
-    [allow]\n  \
-    connect = [\"10.0.0.1:443\"]"
-)]
+#[command(after_long_help = RULES)]
 pub struct Args {
     /// The session (default: this directory's last)
     trace: Option<Address>,

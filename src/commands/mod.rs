@@ -47,7 +47,7 @@ pub enum Command {
     Diff(diff::Args),
     /// Tell what is in a trace, how complete it is, and what was not seen
     Info(info::Args),
-    /// Report what an auditor asks: outside files, secrets, hosts, what can't be undone; hold it against rules
+    /// Report secrets, hosts, what went outside and can't be undone; hold it against rules
     Audit(audit::Args),
     /// List recorded sessions
     List(list::Args),

@@ -88,7 +88,9 @@ pub(super) fn roll_up(lines: Vec<Line>, limit: usize, keep: &[Vec<u8>]) -> Vec<L
         let mut others = Vec::new();
         for line in lines {
             let directory = parent(&line.path);
-            if depth_of(&line.path) == depth && !keep.iter().any(|kept| kept == directory) {
+            let folds =
+                !line.path.starts_with(b"/proc/") && !keep.iter().any(|kept| kept == directory);
+            if depth_of(&line.path) == depth && folds {
                 directories.entry(directory.to_vec()).or_default().push(line);
             } else {
                 others.push(line);

@@ -43,7 +43,7 @@ impl Doers {
     fn fit(&self, columns: usize) -> String {
         let others = match self.others {
             0 => String::new(),
-            others => format!(", and {} more", count(others)),
+            others => format!(", +{}", count(others)),
         };
         fit(&self.first, columns.saturating_sub(width(&others))) + &others
     }
@@ -78,6 +78,7 @@ pub(super) struct Section {
 const SUBJECT: usize = 64;
 const SENTENCE: usize = 100;
 const WHO: usize = 60;
+const WHO_LEAST: usize = 16;
 
 impl Section {
     /// Writes it with at most `limit` rows.
@@ -100,7 +101,7 @@ impl Section {
         let room = out.columns.saturating_sub(fixed + 2);
         let most = match (all, self.sentences) {
             (true, _) => usize::MAX,
-            (_, true) => SENTENCE.min(room * 4 / 5),
+            (_, true) => SENTENCE.min(room.saturating_sub(WHO_LEAST)),
             (_, false) => SUBJECT.min(room * 3 / 5),
         };
         let subject = widest(|row| width(&row.subject)).min(most.max(12));
