@@ -97,7 +97,8 @@ impl Session {
         self.write(Event::new(ts, Source::Recorder, start));
         if self.setup.target.is_none() {
             let first = self.first_snapshot();
-            self.write_snapshot(Wanted { asked: ts, ..first }, captured, Vec::new());
+            // What is not in it is told by a loss; where nothing can be written, see below.
+            self.write_snapshot(Wanted { asked: ts, ..first }, captured, Vec::new()).ok();
         }
         let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
         self.check(flushed);

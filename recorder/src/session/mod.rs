@@ -165,12 +165,15 @@ impl Session {
     pub(crate) fn run(&mut self, inputs: &Inbox<Input>) -> End {
         loop {
             self.step(inputs, None);
+            if self.end.is_none() {
+                self.take_wanted(inputs);
+                if let Some(tell) = self.attached.take() {
+                    tell();
+                }
+            }
+            // The end may have come while a snapshot was taken, and nothing may come after it.
             if let Some(end) = self.end.take() {
                 return end;
-            }
-            self.take_wanted(inputs);
-            if let Some(tell) = self.attached.take() {
-                tell();
             }
         }
     }

@@ -20,6 +20,7 @@ use serde_json::json;
 use super::{Input, Reply, Session, boottime};
 use crate::error::chain;
 use crate::mailbox::Inbox;
+use crate::options::OnError;
 use crate::setup::Setup;
 use crate::socket::State;
 use crate::source::OpenId;
@@ -235,7 +236,8 @@ impl Session {
     }
 
     /// Reads the roots between two fences of the source, and writes the snapshot.
-    pub(super) fn take_snapshot(&mut self, wanted: Wanted, inputs: &Inbox<Input>) {
+    pub(super) fn take_snapshot(&mut self, mut wanted: Wanted, inputs: &Inbox<Input>) {
+        let reply = wanted.reply.take();
         self.fence(inputs);
         // Reading may take its time: what is there already is safe before.
         let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
@@ -245,7 +247,16 @@ impl Session {
         let captured = self.capture_roots();
         self.fence(inputs);
         let late = self.snapshots.late(&before);
-        self.write_snapshot(wanted, captured, late);
+        let taken = self.write_snapshot(wanted, captured, late);
+        if self.output.failure.is_some() && self.setup.options.on_error == OnError::Stop {
+            // Who gets the answer goes on, and is not to.
+            self.kill(inputs);
+        }
+        match (reply, taken) {
+            (Some(reply), Ok(taken)) => reply.ok(taken),
+            (Some(reply), Err(error)) => reply.error(error),
+            (None, _) => {}
+        }
     }
 
     /// Reads all roots into the store.
@@ -279,14 +290,14 @@ impl Session {
         captured
     }
 
-    /// Puts what was read into the trace, and writes `snapshot.created`.
+    /// Puts what was read into the trace, and writes `snapshot.created`. Gives the answer to who asked for it.
     pub(super) fn write_snapshot(
         &mut self,
         wanted: Wanted,
         captured: Vec<Captured>,
         late: Vec<Bytes<'static>>,
-    ) {
-        let Wanted { description, trigger, state, proc, reply, asked } = wanted;
+    ) -> Result<serde_json::Value, String> {
+        let Wanted { description, trigger, state, proc, asked, .. } = wanted;
         let (mut roots, mut torn, mut missing) = (Vec::new(), Vec::new(), None);
         for (index, captured) in captured.into_iter().enumerate() {
             let visible = self.snapshots.roots[index].visible.clone();
@@ -340,11 +351,9 @@ impl Session {
         // Who goes on after the answer relies on it.
         let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
         self.check(flushed);
-        if let Some(reply) = reply {
-            match self.output.failure.clone().or(missing) {
-                None => reply.ok(json!({"snapshot": index.0, "duration": duration})),
-                Some(error) => reply.error(error),
-            }
+        match self.output.failure.clone().or(missing) {
+            None => Ok(json!({"snapshot": index.0, "duration": duration})),
+            Some(error) => Err(error),
         }
     }
 
