@@ -3,8 +3,10 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use common::{Ran, TestEnv, of_kind};
 use serde_json::Value;
@@ -247,6 +249,38 @@ fn audit_tells_what_cannot_be_undone_and_who_is_left_running() {
     assert!(has(&undone, &["sends data over HTTP", "curl -sd"]), "{report}");
     assert!(has(&undone, &["left running, unrecorded", "p3 sh -c"]), "{report}");
     assert_eq!(audit(&env, "deny.lost = true").code, 1);
+}
+
+#[test]
+fn audit_of_an_attached_process_tells_what_it_may_have_written_through_old_descriptors() {
+    let env = TestEnv::new();
+    let script = "exec 5>>~/log; echo up; while read line; do echo $line >&5; echo done; done";
+    let mut command = env.command("sh");
+    command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut shell = command.spawn().expect("sh is there");
+    let mut stdin = shell.stdin.take().expect("piped");
+    let mut stdout = BufReader::new(shell.stdout.take().expect("piped")).lines();
+    let mut next = || stdout.next().expect("it runs").expect("readable");
+    assert_eq!(next(), "up");
+    let mut command = env.agentrec(["attach", "--name", "attached", &shell.id().to_string()]);
+    let mut agentrec = command.stderr(Stdio::piped()).spawn().expect("agentrec starts");
+    let mut said = BufReader::new(agentrec.stderr.take().expect("piped")).lines();
+    while !said.next().expect("it attaches").expect("readable").contains("agentrec: attached") {}
+    writeln!(stdin, "during").expect("it reads");
+    assert_eq!(next(), "done");
+    env.ok(["stop", "attached"]);
+    agentrec.wait().expect("it ends");
+    drop(stdin);
+    shell.wait().expect("it ends");
+    let report = env.ok(["audit", "attached"]);
+    assert!(
+        has(&section(&report, "written outside"), &["~/log", "may be changed", "p1 sh -c"]),
+        "{report}"
+    );
+    assert!(has(&section(&report, "can't be undone"), &["left running, unrecorded"]), "{report}");
+    let path = rules(&env, "deny.write = ['~/log']");
+    let ran = env.run([Path::new("audit"), "attached".as_ref(), "--rules".as_ref(), &path]);
+    assert_eq!(ran.code, 1, "{ran:?}");
 }
 
 #[test]

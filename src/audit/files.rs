@@ -1,194 +1,20 @@
 //! Files: who read and changed which, under the name that it really has.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 
 use agentrec_store::secret_files::is_secret_path;
+use agentrec_trace::event::{FdInitial, FileClose, FileOpen, Mount};
 use agentrec_trace::{Data, Event, ProcId, Seq, open_flags};
 
+use super::deeds::Act;
 use super::people::Who;
 use super::rules::{Kind, Rule};
 use super::{Audit, system};
-
-/// What was done to a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
-    /// Opened for reading, or read.
-    Read,
-    /// It came into being.
-    Created,
-    /// Written to, or cut.
-    Written,
-    /// Written to through a descriptor that the command was started with, such as a redirected output.
-    Inherited,
-    /// Opened for writing; the trace does not tell whether anything was written.
-    Opened,
-    /// Mapped, shared and writable.
-    Mapped,
-    /// Mode, owner, times or attributes.
-    Attributes,
-    /// Another file came to this name, whatever was there before.
-    Replaced,
-    /// It went to another name.
-    Moved,
-    /// It is gone.
-    Deleted,
-    /// It got a further name, or a link that leads to it.
-    Linked,
-    /// It could not be opened for want of permission.
-    Refused,
-}
-
-impl Act {
-    /// As printed.
-    fn word(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Created => "created",
-            Self::Written => "written",
-            Self::Inherited => "written, open before",
-            Self::Opened => "opened to write",
-            Self::Mapped => "mapped to write",
-            Self::Attributes => "mode, owner or time",
-            Self::Replaced => "moved here",
-            Self::Moved => "moved away",
-            Self::Deleted => "deleted",
-            Self::Linked => "linked",
-            Self::Refused => "refused",
-        }
-    }
-
-    const ALL: [Self; 12] = [
-        Self::Read,
-        Self::Created,
-        Self::Written,
-        Self::Inherited,
-        Self::Opened,
-        Self::Mapped,
-        Self::Attributes,
-        Self::Moved,
-        Self::Replaced,
-        Self::Deleted,
-        Self::Linked,
-        Self::Refused,
-    ];
-
-    fn changes(self) -> bool {
-        !matches!(self, Self::Read | Self::Linked | Self::Refused)
-    }
-}
-
-/// What was done to one file in all.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Deeds {
-    acts: u16,
-    /// Bytes read.
-    pub read: u64,
-    /// Bytes written.
-    pub written: u64,
-    /// Whether it was there before it was first changed; none where that is not known.
-    existed: Option<bool>,
-    changed: bool,
-    gone: bool,
-}
-
-/// What became of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
-    /// It was there, and is gone.
-    Deleted,
-    /// It was there, and holds something else.
-    Changed,
-    /// It is there, and may have replaced another one.
-    Replaced,
-    /// It may have changed.
-    MayHaveChanged,
-    /// It was there, and has another mode, owner or time.
-    Attributes,
-    /// Its writer found it open.
-    Inherited,
-    /// It is new.
-    Created,
-    /// It came and went.
-    Temporary,
-}
-
-impl Outcome {
-    /// As printed.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Deleted => "deleted",
-            Self::Changed => "changed",
-            Self::Replaced => "new or replaced",
-            Self::MayHaveChanged => "may be changed",
-            Self::Attributes => "mode, owner or time",
-            Self::Inherited => "written, open before",
-            Self::Created => "created",
-            Self::Temporary => "made and removed",
-        }
-    }
-
-    /// Whether the session made it.
-    pub fn is_new(self) -> bool {
-        matches!(self, Self::Created | Self::Temporary)
-    }
-
-    /// Whether something was lost with it that the trace does not hold.
-    pub fn loses_content(self) -> bool {
-        matches!(self, Self::Deleted | Self::Changed | Self::Replaced | Self::MayHaveChanged)
-    }
-}
-
-impl Deeds {
-    fn add(&mut self, act: Act, seen_before: bool) {
-        self.acts |= 1 << act as u16;
-        if act.changes() {
-            if !std::mem::replace(&mut self.changed, true) {
-                self.existed = match act {
-                    Act::Created => Some(false),
-                    // rename(2) replaces silently.
-                    Act::Replaced => seen_before.then_some(true),
-                    _ => Some(true),
-                };
-            }
-            self.gone = matches!(act, Act::Deleted | Act::Moved);
-        }
-    }
-
-    /// Whether that was done.
-    pub fn has(&self, act: Act) -> bool {
-        self.acts & 1 << act as u16 != 0
-    }
-
-    /// Everything that was done, in words.
-    pub fn words(&self) -> Vec<&'static str> {
-        Act::ALL.into_iter().filter(|act| self.has(*act)).map(Act::word).collect()
-    }
-
-    /// What became of the file.
-    pub fn outcome(&self) -> Outcome {
-        let new = self.existed == Some(false);
-        match (new, self.gone) {
-            (true, true) => Outcome::Temporary,
-            (true, false) => Outcome::Created,
-            (false, true) if self.existed.is_none() => Outcome::Temporary,
-            (false, true) => Outcome::Deleted,
-            (false, false) if self.existed.is_none() => Outcome::Replaced,
-            (false, false) if self.has(Act::Replaced) => Outcome::Changed,
-            (false, false) if self.has(Act::Written) => Outcome::Changed,
-            (false, false) if self.has(Act::Opened) || self.has(Act::Mapped) => {
-                Outcome::MayHaveChanged
-            }
-            (false, false) if self.has(Act::Inherited) => Outcome::Inherited,
-            // A name that was taken and given again.
-            (false, false) if self.has(Act::Deleted) || self.has(Act::Moved) => Outcome::Changed,
-            (false, false) => Outcome::Attributes,
-        }
-    }
-}
 
 /// What is known of a path before anybody uses it.
 #[derive(Debug)]
@@ -227,6 +53,8 @@ struct Open {
 pub(super) struct Files {
     open: HashMap<Seq, Open>,
     closed: VecDeque<Seq>,
+    /// What processes had open for writing when the recording of them began, and have not closed since.
+    initial: BTreeMap<(ProcId, Vec<u8>), Seq>,
     open_bytes: usize,
     facts: HashMap<(Vec<u8>, bool), Rc<Facts>>,
     facts_bytes: usize,
@@ -249,6 +77,31 @@ impl Files {
         }
         self.open_bytes = bytes;
         self.open.insert(seq, open);
+    }
+
+    /// A descriptor that was open when the recording began.
+    fn found_open(&mut self, proc: ProcId, fd: &FdInitial<'_>, seq: Seq) {
+        let path = &fd.path;
+        let writable = fd.flags.cast_signed() & libc::O_ACCMODE != libc::O_RDONLY;
+        if !writable || !path.starts_with(b"/") {
+            return;
+        }
+        let bytes = self.open_bytes + path.len();
+        if self.initial.len() >= MAX_OPEN || bytes > MAX_BYTES {
+            self.beyond += 1;
+            return;
+        }
+        // Several descriptors may name one file.
+        if let Entry::Vacant(entry) = self.initial.entry((proc, path.to_vec())) {
+            entry.insert(seq);
+            self.open_bytes = bytes;
+        }
+    }
+
+    fn found_closed(&mut self, proc: ProcId, path: &[u8]) {
+        if self.initial.remove(&(proc, path.to_vec())).is_some() {
+            self.open_bytes -= path.len();
+        }
     }
 
     /// A file that had no name has this one.
@@ -281,6 +134,7 @@ impl Audit<'_> {
         match &event.data {
             Data::FileOpen(e) => self.file_open(event, &who, e),
             Data::FileClose(e) => self.file_close(event, &who, e),
+            Data::FdInitial(e) => self.files.found_open(who.id, e, seq),
             Data::FileRename(e) if e.errno.is_none() => {
                 if e.flags & libc::RENAME_EXCHANGE != 0 {
                     self.touch(&e.from, Act::Written, &who, seq, false);
@@ -322,9 +176,6 @@ impl Audit<'_> {
             Data::FileSymlink(e) if e.errno.is_none() => {
                 self.touch(&e.path, Act::Created, &who, seq, false);
                 self.link(&e.path, &e.target);
-                if self.facts(&e.path, true).secret {
-                    self.touch(&e.path, Act::Linked, &who, seq, true);
-                }
             }
             Data::FileTruncate(e) if e.errno.is_none() => {
                 self.touch(&e.path, Act::Written, &who, seq, true)
@@ -358,7 +209,7 @@ impl Audit<'_> {
         self.files.forget_facts();
     }
 
-    fn file_open(&mut self, event: &Event<'_>, who: &Who, e: &agentrec_trace::event::FileOpen<'_>) {
+    fn file_open(&mut self, event: &Event<'_>, who: &Who, e: &FileOpen<'_>) {
         let flags = e.flags;
         let native = flags.cast_signed();
         let mode = native & libc::O_ACCMODE;
@@ -390,12 +241,7 @@ impl Audit<'_> {
         self.files.opened(event.seq, open);
     }
 
-    fn file_close(
-        &mut self,
-        event: &Event<'_>,
-        who: &Who,
-        e: &agentrec_trace::event::FileClose<'_>,
-    ) {
+    fn file_close(&mut self, event: &Event<'_>, who: &Who, e: &FileClose<'_>) {
         let opened = e.open.and_then(|seq| Some((seq, self.files.open.get(&seq)?)));
         let mut writing = Act::Written;
         let (path, seq, mut read, mut wrote) = match (opened, &e.path) {
@@ -406,6 +252,8 @@ impl Audit<'_> {
             // Inherited: what the other did is its own.
             (Some((_, open)), _) => (Rc::clone(&open.path), event.seq, false, false),
             (None, Some(path)) => {
+                // From its close on its bytes are known.
+                self.files.found_closed(who.id, path);
                 // Of a process that was attached to is not known who opened it: it may have been itself.
                 if !self.attached {
                     writing = Act::Inherited;
@@ -433,6 +281,10 @@ impl Audit<'_> {
 
     /// What was still open for writing when the trace ended may have been written to.
     pub(super) fn finish_files(&mut self) {
+        for ((proc, path), seq) in std::mem::take(&mut self.files.initial) {
+            let who = self.people.who(Some(proc));
+            self.touch(&path, Act::Opened, &who, seq, true);
+        }
         let mut open: Vec<_> = std::mem::take(&mut self.files.open).into_iter().collect();
         open.retain(|(_, open)| {
             open.writable && !open.wrote && !open.closed && !open.path.is_empty()
@@ -470,6 +322,8 @@ impl Audit<'_> {
         let rule = match act {
             Act::Read | Act::Linked => facts.read,
             Act::Refused => None,
+            // Under another name it can be read.
+            Act::Moved => facts.write.or(facts.read),
             _ => facts.write,
         };
         if let Some(rule) = rule {
@@ -532,6 +386,6 @@ impl Audit<'_> {
 }
 
 /// mount(2) with MS_BIND: what is below `target` is from then on what is below `source`.
-fn is_bind(mount: &agentrec_trace::event::Mount<'_>) -> bool {
+fn is_bind(mount: &Mount<'_>) -> bool {
     mount.op == "mount" && mount.flags & libc::MS_BIND != 0 && mount.source.starts_with(b"/")
 }

@@ -5,6 +5,7 @@
 //! input: every list has a bound, and says what there was no room for. Rules are asked at every event, whatever is kept.
 
 mod commands;
+mod deeds;
 mod files;
 mod hosts;
 mod links;
@@ -20,7 +21,7 @@ mod tests;
 use agentrec_trace::event::{Lost, Mount, ProcessExec, SessionStop};
 use agentrec_trace::{Data, Event, Seq};
 
-pub use files::{Act, Deeds, Outcome};
+pub use deeds::{Act, Deeds, Outcome};
 pub use net::{Distance, Flow, Host};
 pub use people::Who;
 pub use rules::{Place, Rule, Rules};
@@ -135,6 +136,7 @@ impl<'a> Audit<'a> {
             Data::SessionStop(e) => self.stopped(event.seq, e),
             Data::NetConnect(_)
             | Data::NetListen(_)
+            | Data::NetAccept(_)
             | Data::NetClose(_)
             | Data::NetOpaque(_)
             | Data::HttpRequest(_) => self.net_event(event),

@@ -1,6 +1,6 @@
 //! Hosts: who connected to whom, who waits for connections, and what could not be read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use agentrec_trace::event::{HttpRequest, NetConnect};
@@ -80,6 +80,8 @@ pub(super) struct Net {
     intents: usize,
     /// Which socket a close is about.
     by_seq: HashMap<Seq, (ProcId, i32)>,
+    /// Connections that others made: what comes over them was asked of us.
+    accepted: HashSet<Seq>,
     /// Connections that were made to hosts whose names nothing tells.
     pub(super) unnamed: u64,
 }
@@ -101,8 +103,12 @@ impl Audit<'_> {
                     self.hosts.note(host, &who, event.seq);
                 }
             }
+            Data::NetAccept(_) if self.net.accepted.len() < MAX_OPEN => {
+                self.net.accepted.insert(event.seq);
+            }
             Data::NetClose(e) => {
                 let Some(open) = e.open else { return };
+                self.net.accepted.remove(&open);
                 if let Some(host) = self.net.open.get(&open)
                     && let Some(flow) = self.hosts.state_mut(host)
                 {
@@ -223,6 +229,9 @@ impl Audit<'_> {
     }
 
     fn http(&mut self, seq: Seq, who: &Who, e: &HttpRequest<'_>) {
+        if e.open.is_some_and(|open| self.net.accepted.contains(&open)) {
+            return;
+        }
         let Some((host, port)) = host_of(&e.url) else { return };
         self.net.unnamed = self.net.unnamed.saturating_sub(1);
         if let Some(rule) = self.rules.denies_peer(hosts::Peer::Name(host, port)) {

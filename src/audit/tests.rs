@@ -1,8 +1,8 @@
 //! Tests on hand-built events: what a recording on this machine can't be made to do, and hostile traces.
 
 use agentrec_trace::event::{
-    Address, FileClose, FileLink, FileOpen, FileSymlink, HttpRequest, Lost, Mount, NetClose,
-    NetConnect, NetOpaque, ProcessExec, SessionStop,
+    Address, FileClose, FileLink, FileOpen, FileSymlink, HttpRequest, Lost, Mount, NetAccept,
+    NetClose, NetConnect, NetOpaque, ProcessExec, SessionStop,
 };
 use agentrec_trace::{Data, Event, ProcId, Source};
 use proptest::prelude::*;
@@ -96,6 +96,29 @@ fn what_became_of_a_file_follows_from_all_that_was_done() {
 }
 
 #[test]
+fn what_was_open_before_the_recording_may_have_been_written_to() {
+    let mut script = Script::new("/w");
+    let exec = ProcessExec { initial: true, ..ProcessExec::default() };
+    script.push(Some(1), exec);
+    let found = |path: &str, flags: i32| {
+        let path = path.as_bytes().to_vec().into();
+        agentrec_trace::event::FdInitial { fd: 5, path, flags: flags.cast_unsigned() }
+    };
+    for path in ["/o/open", "/o/silent", "/o/written", "/dev/null", "pipe:[7]"] {
+        script.push(Some(1), found(path, libc::O_WRONLY));
+    }
+    script.push(Some(1), found("/o/read", libc::O_RDONLY));
+    for (path, written) in [("/o/silent", 0), ("/o/written", 9)] {
+        let path = Some(path.as_bytes().to_vec().into());
+        script.push(Some(1), FileClose { path, written, ..FileClose::default() });
+    }
+    let expected = [("/o/open", Outcome::MayHaveChanged), ("/o/written", Outcome::Changed)];
+    assert_eq!(outcomes(&script), expected.map(|(path, outcome)| (path.to_owned(), outcome)));
+    let rules = "deny.write = ['/o/*']";
+    assert_eq!(broken(&script, rules), [("/o/open".to_owned(), 3), ("/o/written".to_owned(), 10)]);
+}
+
+#[test]
 fn a_file_is_judged_by_what_its_name_leads_to() {
     let mut script = Script::new("/w");
     let path = |path: &str| path.as_bytes().to_vec().into();
@@ -154,6 +177,7 @@ fn the_first_snapshot_knows_secrets_by_their_content() {
     let mut script = Script::new("/w");
     script.rename(1, "/home/u/.netrc", "/w/harmless");
     assert_eq!(broken(&script, "deny.secrets = true").len(), 1);
+    assert_eq!(broken(&script, "deny.read = ['.netrc']").len(), 1);
 }
 
 #[test]
@@ -187,6 +211,15 @@ fn requests_name_hosts_and_send_data() {
         let url = "https://Api.Example.org/v1?key=k".into();
         script.push(Some(1), HttpRequest { method: method.into(), url, ..HttpRequest::default() });
     }
+    // A server of the session is asked, and asks nobody.
+    let open = script.push(Some(1), NetAccept::default());
+    let asked = HttpRequest {
+        open: Some(open),
+        method: "PUT".into(),
+        url: "http://a.example.org/".into(),
+        ..HttpRequest::default()
+    };
+    script.push(Some(1), asked);
     let rules = "deny.connect = ['*.example.org']\ndeny.lost = true";
     assert_eq!(broken(&script, rules), [("Api.Example.org".to_owned(), 3)], "every name is known");
     audited(&script, "", |audit| {
