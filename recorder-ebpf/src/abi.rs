@@ -43,7 +43,7 @@ unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 /// }
 /// ```
 ///
-/// ```compile_fail
+/// ```compile_fail,E0080
 /// agentrec_recorder_ebpf::abi! {
 ///     /// Four bytes of padding would follow `a`.
 ///     pub struct Padded {

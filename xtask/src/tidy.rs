@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::workspace;
+use crate::{ebpf, workspace};
 
 /// A file well over 500 lines usually holds two subjects. Unit tests at its end don't count.
 const MAX_LINES: usize = 550;
@@ -46,7 +46,7 @@ pub fn run() -> Result<bool> {
     for complaint in &complaints {
         eprintln!("tidy: {complaint}");
     }
-    Ok(complaints.is_empty())
+    Ok(ebpf::is_current()? && complaints.is_empty())
 }
 
 fn check_source(name: &str, text: &str, complaints: &mut Vec<String>) {

@@ -183,7 +183,7 @@ fn unpack_packages(dir: &Path) -> Result<String> {
         "--no-install-recommends",
     ]);
     // Nothing is installed, so that neither root nor the lock is needed.
-    install.args(["-o", "Debug::NoLocking=1", "-o"]);
+    install.args(["-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=root", "-o"]);
     install.arg(format!("Dir::Cache::Archives={}/", archives.display()));
     install.args([
         "cargo-web",
