@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -238,15 +239,19 @@ fn audit_rules_follow_links_to_what_they_mean() {
 #[test]
 fn audit_tells_what_cannot_be_undone_and_who_is_left_running() {
     let env = TestEnv::new();
+    // A script: what runs is its interpreter.
+    env.write("curl", "#!/bin/sh\n");
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(env.work().join("curl"), executable).expect("ours");
     env.record(
-        "mkfifo gate; (: < gate) >/dev/null 2>&1 & git push nowhere 2>/dev/null; curl -sd a=b http://127.0.0.1:1/; exit 0",
+        "mkfifo gate; (: < gate) >/dev/null 2>&1 & git push nowhere 2>/dev/null; ./curl -sd a=b http://h/; exit 0",
     );
     let report = env.ok(["audit"]);
     // Who was left waits for this.
     fs::write(env.work().join("gate"), "").expect("it is open");
     let undone = section(&report, "can't be undone");
     assert!(has(&undone, &["pushes to a remote", "git push nowhere"]), "{report}");
-    assert!(has(&undone, &["sends data over HTTP", "curl -sd"]), "{report}");
+    assert!(has(&undone, &["sends data over HTTP", "./curl -sd"]), "{report}");
     assert!(has(&undone, &["left running, unrecorded", "p3 sh -c"]), "{report}");
     assert_eq!(audit(&env, "deny.lost = true").code, 1);
 }
@@ -354,6 +359,26 @@ fn audit_lists_stay_short_and_directories_fold() {
     env.record("for i in $(seq 30); do echo a > ~/$i; done");
     let report = env.ok(["audit"]);
     assert!(has(&section(&report, "written outside"), &["… and 18 more (--all)"]), "{report}");
+}
+
+#[test]
+fn audit_of_a_session_in_the_root_directory_tells_of_all_files() {
+    let env = TestEnv::new();
+    let mut command = env.agentrec([
+        "run",
+        "--quiet",
+        "--name",
+        "rooted",
+        "--exclude",
+        "/*",
+        "--",
+        "sh",
+        "-c",
+        "echo a > ~/made",
+    ]);
+    assert!(command.current_dir("/").status().expect("agentrec starts").success());
+    let report = env.ok(["audit", "rooted"]);
+    assert!(has(&section(&report, "files written"), &["~/made", "created"]), "{report}");
 }
 
 #[test]

@@ -55,11 +55,30 @@ const SUBCOMMANDS: &[(&str, &[&str], Deed)] = &[
 const LOOKS: &[&str] =
     &["view", "list", "status", "diff", "checks", "clone", "checkout", "download", "watch"];
 
-/// What the command line says that can't be taken back; none where it says nothing of the kind.
-pub fn irrevocable<B: Deref<Target = [u8]>>(argv: &[B]) -> Option<Deed> {
-    let (program, args) = argv.split_first()?;
-    let program =
-        program.rsplit(|&b| b == b'/').next().and_then(|name| std::str::from_utf8(name).ok())?;
+/// What an executed program says that can't be taken back; none where it says nothing of the kind.
+pub fn irrevocable<B: Deref<Target = [u8]>>(path: &[u8], argv: &[B]) -> Option<Deed> {
+    let name = file_name(path);
+    // A script's arguments follow its own name; before that stands its interpreter (execve(2)).
+    let script = argv.iter().skip(1).position(|arg| file_name(arg) == name).map(|at| at + 1);
+    let own = argv.first().is_some_and(|first| file_name(first) == name);
+    let argv = &argv[script.filter(|_| !own).unwrap_or(0)..];
+    match argv {
+        [program, option, module, rest @ ..]
+            if file_name(program).starts_with(b"python") && **option == *b"-m" =>
+        {
+            by_name(module, rest)
+        }
+        [program, rest @ ..] => by_name(program, rest),
+        [] => None,
+    }
+}
+
+fn file_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|&b| b == b'/').next().unwrap_or(path)
+}
+
+fn by_name<B: Deref<Target = [u8]>>(program: &[u8], args: &[B]) -> Option<Deed> {
+    let program = std::str::from_utf8(file_name(program)).ok()?;
     let args: Vec<&str> = args.iter().filter_map(|arg| std::str::from_utf8(arg).ok()).collect();
     if args.iter().any(|arg| matches!(*arg, "--help" | "--version" | "--dry-run")) {
         return None;
@@ -198,7 +217,7 @@ mod tests {
 
     fn deed(line: &str) -> Option<Deed> {
         let argv: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        irrevocable(&argv)
+        irrevocable(argv[0], &argv)
     }
 
     #[test]
@@ -225,6 +244,21 @@ mod tests {
         ] {
             assert!(deed(line).is_some(), "{line}");
         }
+    }
+
+    #[test]
+    fn scripts_and_modules_are_known_by_their_own_names() {
+        let deed = |path: &str, line: &str| {
+            let argv: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            irrevocable(path.as_bytes(), &argv)
+        };
+        assert!(deed("/usr/bin/npm", "/usr/bin/env node /usr/bin/npm publish").is_some());
+        assert!(deed("/w/env/bin/twine", "/w/env/bin/python3 env/bin/twine upload dist").is_some());
+        assert!(deed("/usr/bin/python3", "python3 -m twine upload dist").is_some());
+        assert!(deed("/usr/bin/git", "git push git").is_some());
+        assert_eq!(deed("/usr/bin/npm", "/usr/bin/env node /usr/bin/npm install"), None);
+        assert_eq!(deed("/usr/bin/echo", "echo git push"), None);
+        assert_eq!(irrevocable::<&[u8]>(b"/x", &[]), None);
     }
 
     #[test]

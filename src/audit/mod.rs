@@ -164,7 +164,7 @@ impl<'a> Audit<'a> {
         if let Some(rule) = self.rules.denies(Kind::Exec, &names) {
             self.violations.note((rule, e.path.to_vec()), &who, event.seq);
         }
-        if let Some(kind) = commands::irrevocable(&e.argv) {
+        if let Some(kind) = commands::irrevocable(&e.path, &e.argv) {
             self.irrevocable(who.command.to_string(), kind, &who, event.seq);
         }
     }

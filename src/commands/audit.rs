@@ -65,8 +65,11 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     let store = session::store();
     let baseline = Baseline::new(&opened.reader, store.as_ref(), &digest);
     let session = digest.start.as_ref().map_or(String::new(), |start| start.session.to_string());
+    // Nothing would lie outside of the root directory, where daemons work.
+    let (whole, roots): (Vec<_>, Vec<_>) =
+        digest.roots().into_iter().partition(|root| root.as_slice() == b"/");
     let tree = WorkingTree {
-        roots: digest.roots(),
+        roots,
         is_secret: &|path| baseline.is_secret(path),
         link: &|path| baseline.link(path),
     };
@@ -100,6 +103,7 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
             .into_iter()
             .chain(std::env::var_os("HOME").map(OsStringExt::into_vec))
             .collect(),
+        everything: !whole.is_empty(),
         all: args.all,
     };
     if context.preferences.json {

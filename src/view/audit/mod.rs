@@ -29,6 +29,8 @@ pub struct Report<'a> {
     pub cwd: &'a [u8],
     /// Home directories: of the session's user, and of who reads this.
     pub homes: Vec<Vec<u8>>,
+    /// The session's tree is the root directory: all files are told of as if they were outside.
+    pub everything: bool,
     /// Cut and fold nothing.
     pub all: bool,
 }
@@ -135,12 +137,11 @@ impl Report<'_> {
             .collect();
         let gone: Vec<_> = self.audit.overwritten().collect();
         if let Some((_, first)) = gone.iter().min_by_key(|(_, item)| item.first) {
+            let place = if self.everything { "" } else { " outside the tree" };
             let files = plural(gone.len() as u64, "file");
             rows.push(Row {
                 first: first.first,
-                subject: format!(
-                    "{files} outside the tree changed or deleted, old content not kept"
-                ),
+                subject: format!("{files}{place} changed or deleted, old content not kept"),
                 style: Style::Warn,
                 what: String::new(),
                 size: String::new(),
@@ -189,7 +190,7 @@ impl Report<'_> {
         );
         let note = if files == 0 { String::new() } else { plural(files, "file") };
         Section {
-            title: "written outside the tree",
+            title: if self.everything { "files written" } else { "written outside the tree" },
             note,
             none: "nothing",
             rows,
@@ -230,7 +231,7 @@ impl Report<'_> {
         );
         let note = if files == 0 { String::new() } else { plural(files, "file") };
         Section {
-            title: "read outside the tree",
+            title: if self.everything { "files read" } else { "read outside the tree" },
             note,
             none: "nothing",
             rows,
