@@ -319,17 +319,22 @@ impl Audit<'_> {
             return;
         }
         let facts = self.facts(path, follow);
+        let mut secret = facts.secret;
         let rule = match act {
             Act::Read | Act::Linked => facts.read,
             Act::Refused => None,
-            // Under another name it can be read.
-            Act::Moved => facts.write.or(facts.read),
+            // Under another name it can be read; of a directory, all that is in it.
+            Act::Moved => {
+                let inside = self.facts(&[path, b"/-"].concat(), follow);
+                secret |= inside.secret;
+                facts.write.or(facts.read).or(inside.write).or(inside.read)
+            }
             _ => facts.write,
         };
         if let Some(rule) = rule {
             self.violations.note((rule, facts.real.clone()), who, seq);
         }
-        if facts.secret {
+        if secret {
             let seen = self.secrets.contains(&facts.real);
             if let Some(deeds) = self.secrets.note(facts.real.clone(), who, seq) {
                 deeds.add(act, seen);

@@ -1,7 +1,7 @@
 //! Where a path leads: an event has the name that a process used, and a symbolic link, a second name or a bind mount
 //! can make that another file's. Known are the links that the session itself made, and those of its first snapshot.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Links on the way of one path (path_resolution(7)).
 const MAX_FOLLOWED: usize = 40;
@@ -10,14 +10,19 @@ const MAX_FOLLOWED: usize = 40;
 const MAX_LINKS: usize = 50_000;
 const MAX_BYTES: usize = 32 << 20;
 
+/// Links that are followed when the directories that they are in get other names, over and over.
+const MAX_MOVED: usize = 1 << 20;
+
 /// What a link of the first snapshot holds, by its path.
 pub type Before<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<u8>>;
 
 /// The links that are known.
 pub struct Links<'a> {
     /// By path: where it leads, or nowhere, where a link of the snapshot was removed.
-    made: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    made: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     bytes: usize,
+    /// Links that went with their directories.
+    moved: usize,
     before: Before<'a>,
     /// Links that there was no room for.
     pub forgotten: u64,
@@ -26,7 +31,7 @@ pub struct Links<'a> {
 impl<'a> Links<'a> {
     /// With those of the first snapshot.
     pub fn new(before: Before<'a>) -> Self {
-        Self { made: HashMap::new(), bytes: 0, before, forgotten: 0 }
+        Self { made: BTreeMap::new(), bytes: 0, moved: 0, before, forgotten: 0 }
     }
 
     /// `path` leads to `target` from here on, which may be relative to the directory of `path`.
@@ -49,12 +54,30 @@ impl<'a> Links<'a> {
     /// `from` has the name `to` now. Says whether that changes where anything leads.
     pub fn rename(&mut self, from: &[u8], to: &[u8]) -> bool {
         let target = self.target(from);
-        let was = self.remove(from) | self.remove(to);
+        let was = self.remove(from) | self.remove(to) | self.rename_below(from, to);
         if let Some(target) = target {
             // A relative one leads from its new directory; a hard link is absolute.
             self.set(to, Some(&target));
         }
         was
+    }
+
+    /// The links inside of a directory go with it. Says whether there are any.
+    fn rename_below(&mut self, from: &[u8], to: &[u8]) -> bool {
+        let inside = [from, b"/"].concat();
+        let links = self.made.range(inside.clone()..).map(|(path, _)| path);
+        let links: Vec<_> = links.take_while(|path| path.starts_with(&inside)).cloned().collect();
+        self.moved += links.len();
+        if self.moved > MAX_MOVED {
+            self.forgotten += links.len() as u64;
+            return false;
+        }
+        for path in &links {
+            let target = self.made.remove(path).flatten();
+            self.bytes -= path.len() + target.as_ref().map_or(0, Vec::len);
+            self.set(&[to, &path[from.len()..]].concat(), target.as_deref());
+        }
+        !links.is_empty()
     }
 
     fn set(&mut self, path: &[u8], target: Option<&[u8]>) {
@@ -64,7 +87,9 @@ impl<'a> Links<'a> {
             return;
         }
         self.bytes += bytes;
-        self.made.insert(path.to_vec(), target.map(<[u8]>::to_vec));
+        if let Some(old) = self.made.insert(path.to_vec(), target.map(<[u8]>::to_vec)) {
+            self.bytes -= path.len() + old.map_or(0, |target| target.len());
+        }
     }
 
     fn target(&self, path: &[u8]) -> Option<Vec<u8>> {
@@ -147,6 +172,10 @@ mod tests {
         assert!(links.rename(b"/w/a", b"/w/b"));
         assert_eq!(resolve(&links, "/w/a/x", true), "/w/a/x");
         assert_eq!(resolve(&links, "/w/b/x", true), "/etc/x");
+        links.add(b"/w/d/e/link", b"/etc");
+        links.rename(b"/w/d", b"/w/f");
+        assert_eq!(resolve(&links, "/w/f/e/link/x", true), "/etc/x");
+        assert_eq!(resolve(&links, "/w/d/e/link/x", true), "/w/d/e/link/x");
         assert!(links.remove(b"/w/old") && !links.remove(b"/w/old"));
         assert_eq!(resolve(&links, "/w/old/x", true), "/w/old/x");
     }

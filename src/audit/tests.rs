@@ -178,6 +178,10 @@ fn the_first_snapshot_knows_secrets_by_their_content() {
     script.rename(1, "/home/u/.netrc", "/w/harmless");
     assert_eq!(broken(&script, "deny.secrets = true").len(), 1);
     assert_eq!(broken(&script, "deny.read = ['.netrc']").len(), 1);
+    let mut script = Script::new("/w");
+    script.rename(1, "/home/u/.gnupg", "/w/harmless");
+    assert_eq!(broken(&script, "deny.secrets = true").len(), 1);
+    assert_eq!(broken(&script, "deny.read = ['~/.gnupg/**']").len(), 1);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::audit::{Act, Audit, Deeds, Distance, Host, Item, LEFT_RUNNING, Outcom
 use crate::output::{Output, Style, count, plural, printable_line, relative, size};
 use crate::view::describe::peer;
 
-use roll_up::{Line, roll_up};
+use roll_up::{Line, drop_directories, roll_up};
 use table::{Doers, Row, Section};
 
 /// Rows of a section: of those that must not be overlooked, and of the others.
@@ -165,6 +165,9 @@ impl Report<'_> {
         let is_temporary = |item: &Item<Deeds>| item.state.outcome() == Outcome::Temporary;
         let lasting = found.iter().filter(|(_, item)| self.all || !is_temporary(item));
         let mut lines: Vec<_> = lasting.map(|(path, item)| Line::of(path, item)).collect();
+        if !self.all {
+            drop_directories(&mut lines);
+        }
         let files = lines.len() as u64;
         if !self.all {
             lines = roll_up(lines, SHOWN, &self.homes);

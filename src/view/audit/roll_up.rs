@@ -78,6 +78,20 @@ impl Line {
     }
 }
 
+/// A directory that was made says no more than what is in it. The lines are sorted by path.
+pub(super) fn drop_directories(lines: &mut Vec<Line>) {
+    let new = |line: &Line| line.outcomes.iter().all(|outcome| *outcome == Outcome::Created);
+    let told: Vec<bool> = lines
+        .iter()
+        .zip(lines.iter().skip(1).map(Some).chain([None]))
+        .map(|(line, next)| {
+            !(new(line) && next.is_some_and(|next| is_below(&next.path, &line.path)))
+        })
+        .collect();
+    let mut told = told.into_iter();
+    lines.retain(|_| told.next().unwrap_or(true));
+}
+
 /// At most `limit` lines where directories allow it; `keep` are directories that say nothing, such as a home directory.
 pub(super) fn roll_up(lines: Vec<Line>, limit: usize, keep: &[Vec<u8>]) -> Vec<Line> {
     let mut lines = join_processes(lines);
