@@ -79,6 +79,12 @@ fn attach_says_why_it_cannot() {
     let ran = env.run(["attach", &std::process::id().to_string()]);
     assert!(ran.stderr.contains("ancestor") && ran.stderr.contains("hint: "), "{ran:?}");
     assert_eq!(env.run(["attach", "0"]).code, 125);
+    let help = env.ok(["attach", "--help"]);
+    for word in
+        ["Ctrl-C", "agentrec stop", "kernel.yama.ptrace_scope", "exit status", "Global options:"]
+    {
+        assert!(help.contains(word), "no {word}: {help}");
+    }
     assert!(env.ok(["list"]).is_empty(), "nothing is left of them");
     let checks = env.json(["doctor"]);
     let attach = of_kind(&checks, "check").into_iter().find(|check| check["check"] == "attach");

@@ -208,7 +208,7 @@ impl<'a> Audit<'a> {
     fn mounted(&mut self, event: &Event<'_>, e: &Mount<'_>) {
         let what = match &*e.op {
             "mount" | "move_mount" | "pivot_root" => {
-                "mounts: paths below them may be other files' than they say"
+                "mounts: what lies below may be other files than the paths say"
             }
             "setns" => "another mount namespace was entered: paths are as it has them",
             _ => return,

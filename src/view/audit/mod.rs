@@ -271,7 +271,10 @@ impl Report<'_> {
                 Distance::Listens => format!("{protocol}, listens"),
                 Distance::Unix => "unix".to_owned(),
                 _ if flow.made == 0 => format!("{protocol}, failed"),
-                _ if flow.sent == 0 && flow.received == 0 => format!("{protocol}, no data"),
+                // Of a datagram socket only the sum over its peers is known.
+                _ if flow.sent == 0 && flow.received == 0 && protocol != "udp" => {
+                    format!("{protocol}, no data")
+                }
                 _ => protocol,
             };
             let moved = if flow.sent > 0 || flow.received > 0 {
