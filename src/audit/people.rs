@@ -13,6 +13,9 @@ const MAX_PROCESSES: usize = 100_000;
 /// Columns of a command line that are kept.
 const COMMAND_COLUMNS: usize = 200;
 
+/// Bytes of the same: some characters take no column.
+const COMMAND_BYTES: usize = 1000;
+
 /// A process at a moment.
 #[derive(Clone, Debug)]
 pub struct Who {
@@ -52,7 +55,8 @@ impl People {
                 } else {
                     command_line(&exec.argv)
                 };
-                let command = fit(&line, COMMAND_COLUMNS).into();
+                let cut = line.floor_char_boundary(COMMAND_BYTES);
+                let command = fit(&line[..cut], COMMAND_COLUMNS).into();
                 match self.all.get_mut(&id) {
                     Some(who) => who.command = command,
                     None => self.enter(Who {
@@ -102,5 +106,22 @@ impl People {
     /// Those of which the trace tells no end.
     pub fn running(&self) -> impl Iterator<Item = &Who> {
         self.all.values().filter(|who| !who.ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::testing::Script;
+
+    #[test]
+    fn a_command_line_is_cut_also_where_it_takes_no_columns() {
+        let mut script = Script::new("/w");
+        script.exec(1, &["a", &"\u{301}".repeat(100_000)]).fork(1, 2).exec(2, &["b"]);
+        let mut people = People::default();
+        script.events().iter().for_each(|event| people.add(event));
+        assert!(people.who(Some(ProcId(1))).command.len() <= COMMAND_BYTES + "…".len());
+        assert_eq!(&*people.who(Some(ProcId(2))).command, "b");
+        assert_eq!(people.running().count(), 2);
     }
 }

@@ -14,7 +14,7 @@ use crate::digest::{Digest, Loss};
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::session::{self, Context, Opened};
-use crate::view::{Report, header, json, last_seq};
+use crate::view::{Report, header, json};
 
 /// What a user has to know of rules. Lines are short, since manual pages break long ones.
 const RULES: &str = r#"Exit codes: 0 no rule was broken (or none given), 1 a rule was broken, 2 trouble.
@@ -81,7 +81,8 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
             digest.add(event);
         }
     })?;
-    let last = last_seq(opened.reader.len());
+    // What belongs to no event stands with the last one.
+    let last = Seq(opened.reader.len().max(1));
     let cut = match opened.reader.status() {
         Status::Complete(_) if damaged > 0 => {
             Some("a part of the trace is damaged: see verify".into())

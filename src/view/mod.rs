@@ -10,7 +10,7 @@ mod lines;
 mod timeline;
 mod values;
 
-pub use audit::{Report, last_seq};
+pub use audit::Report;
 pub use describe::{certainty, exit_text, process_exit};
 pub use folded::{Folded, Limits};
 pub use header::header;

@@ -6,8 +6,6 @@ mod table;
 
 use std::io;
 
-use agentrec_trace::Seq;
-
 use crate::audit::{Act, Audit, Deeds, Distance, Host, Item, LEFT_RUNNING, Outcome};
 use crate::output::{Output, Style, count, plural, printable_line, relative, size};
 use crate::view::describe::peer;
@@ -401,9 +399,4 @@ fn bytes(bytes: u64) -> String {
 fn beyond(events: u64) -> Vec<String> {
     let line = || format!("{} about others: more than an audit lists", plural(events, "event"));
     (events > 0).then(line).into_iter().collect()
-}
-
-/// The number of the last event, for what belongs to none.
-pub fn last_seq(events: u64) -> Seq {
-    Seq(events.max(1))
 }
