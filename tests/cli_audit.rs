@@ -346,6 +346,19 @@ fn audit_trouble_is_2_and_says_where_and_how_on() {
 }
 
 #[test]
+fn audit_fails_for_a_broken_rule_though_nobody_reads_all_of_the_report() {
+    let env = TestEnv::new();
+    env.record("echo a > ~/made");
+    let path = rules(&env, "deny.write = ['made']");
+    let mut command =
+        env.agentrec([Path::new("audit"), "--json".as_ref(), "--rules".as_ref(), &path]);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let status = command.stdout(writer).status().expect("agentrec starts");
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
 fn audit_lists_stay_short_and_directories_fold() {
     let env = TestEnv::new();
     env.record("mkdir ~/d ~/e; for i in 1 2 3 4 5 6 7 8 9 10; do echo a > ~/d/$i; echo b > ~/e/$i; echo c > ~/single-$i; done");

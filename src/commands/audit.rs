@@ -12,7 +12,7 @@ use crate::audit::{Audit, Place, Rules, WorkingTree};
 use crate::baseline::Baseline;
 use crate::digest::{Digest, Loss};
 use crate::exit::Exit;
-use crate::output::Output;
+use crate::output::{Output, is_reader_gone};
 use crate::session::{self, Context, Opened};
 use crate::view::{Report, header, json};
 
@@ -94,7 +94,6 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     audit.finish(last, cut);
     count_losses(&mut digest, &audit, last);
 
-    let mut out = Output::paged(context.preferences);
     let cwd = digest.cwd().to_vec();
     let report = Report {
         audit: &audit,
@@ -107,16 +106,26 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
         everything: !whole.is_empty(),
         all: args.all,
     };
+    match print(&report, &opened, &digest, context) {
+        // Who reads only the first lines is told all the same whether a rule was broken.
+        Err(error) if !is_reader_gone(&error) => return Err(error),
+        _ => {}
+    }
+    Ok(if audit.violations.is_empty() { Exit::OK } else { Exit::VIOLATED })
+}
+
+fn print(report: &Report<'_>, opened: &Opened, digest: &Digest, context: Context) -> Result<()> {
+    let mut out = Output::paged(context.preferences);
     if context.preferences.json {
-        out.json_line(&json::session(&opened.name, &opened.path, &opened.reader, &digest))?;
+        out.json_line(&json::session(&opened.name, &opened.path, &opened.reader, digest))?;
         report.write_json(&mut out)?;
     } else {
-        header(&mut out, &opened.name, &opened.reader, &digest)?;
+        header(&mut out, &opened.name, &opened.reader, digest)?;
         writeln!(out)?;
         report.write(&mut out)?;
     }
     out.finish()?;
-    Ok(if audit.violations.is_empty() { Exit::OK } else { Exit::VIOLATED })
+    Ok(())
 }
 
 /// The session's start and its first snapshot.
