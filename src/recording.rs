@@ -87,6 +87,8 @@ enum Failure {
 enum Engine {
     /// The best that works here: ptrace in this version
     Auto,
+    /// BPF programs in the kernel, which stop nobody: needs root
+    Ebpf,
     /// ptrace: needs no privilege
     Ptrace,
 }
@@ -105,8 +107,10 @@ fn session_name(text: &str) -> Result<String> {
 impl RecordingArgs {
     /// What the recorder is asked for.
     pub fn options(self, plan: Plan, home: Home) -> Result<Options> {
-        // There is one engine; `auto` and `ptrace` mean the same until there are two.
-        let (Engine::Auto | Engine::Ptrace) = self.engine;
+        let engine = match self.engine {
+            Engine::Auto | Engine::Ptrace => agentrec_recorder::Engine::Ptrace,
+            Engine::Ebpf => agentrec_recorder::Engine::Ebpf,
+        };
         let mut roots = Vec::new();
         for root in &self.root {
             let absolute = root
@@ -122,6 +126,7 @@ impl RecordingArgs {
         Ok(Options {
             output,
             overwrite: self.overwrite,
+            engine,
             name: self.name,
             roots,
             excludes: self.exclude,

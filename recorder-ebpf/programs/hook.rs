@@ -18,3 +18,18 @@ macro_rules! tracepoint {
         }
     };
 }
+
+/// The same for raw tracepoints, which nobody but BPF programs hangs on.
+macro_rules! raw_tracepoint {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($context:ident) $body:block) => {
+        $(#[$meta])*
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = "raw_tracepoint")]
+        $vis extern "C" fn $name(context: *mut ::core::ffi::c_void) -> u32 {
+            #[inline(always)]
+            fn body($context: ::aya_ebpf::programs::RawTracePointContext) $body
+            body(::aya_ebpf::programs::RawTracePointContext::new(context));
+            0
+        }
+    };
+}

@@ -1,12 +1,73 @@
 //! The BPF programs of the eBPF engine, a module for each subject. `cargo xtask ebpf` makes `agentrec.bpf.o` of them.
+//!
+//! Each looks first whether the process is followed, and does nothing else where it is not; puts together what is to be
+//! told in this CPU's scratch, and copies that into the ring buffer, or counts that it found no room.
 
 #![no_std]
 #![no_main]
+// Atomic addition is all that BPF's first instruction set has of atomics, and `core` offers it there in no other way.
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+#![cfg_attr(target_arch = "bpf", allow(internal_features))]
 
-mod counters;
+mod calls;
 #[macro_use]
 mod hook;
+mod kernel;
+mod maps;
 mod process;
+mod record;
+mod transfer;
+
+use aya_ebpf::EbpfContext;
+
+tracepoint! {
+    /// `syscalls/sys_exit_…` of every covered call: it is over.
+    pub fn call_over(context) {
+        let _ = calls::over(context.as_ptr());
+    }
+}
+
+tracepoint! {
+    /// `syscalls/sys_enter_…` of those whose first argument is a descriptor to close.
+    pub fn closing(context) {
+        let _ = calls::closing(context.as_ptr());
+    }
+}
+
+tracepoint! {
+    /// `syscalls/sys_enter_…` of those whose second argument is a descriptor to replace.
+    pub fn replacing(context) {
+        let _ = calls::replacing(context.as_ptr());
+    }
+}
+
+tracepoint! {
+    /// `syscalls/sys_exit_…` of those that move bytes through a descriptor.
+    pub fn transfer_over(context) {
+        let _ = transfer::over(context.as_ptr());
+    }
+}
+
+raw_tracepoint! {
+    /// `sched_process_fork`
+    pub fn forked(context) {
+        let _ = process::forked(context.arg(1));
+    }
+}
+
+raw_tracepoint! {
+    /// `sched_process_exec`
+    pub fn executed(context) {
+        let _ = process::executed(context.arg(0), context.arg(1), context.arg(2));
+    }
+}
+
+raw_tracepoint! {
+    /// `sched_process_exit`
+    pub fn exiting(context) {
+        let _ = process::exiting(context.arg(0));
+    }
+}
 
 /// Read by the kernel: helpers for tracing are for programs under a licence that is compatible with its own.
 #[unsafe(no_mangle)]

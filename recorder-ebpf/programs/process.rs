@@ -1,12 +1,128 @@
-//! Processes: their birth, their programs, their end.
+//! Processes: who is followed, and what becomes of them.
 
-use agentrec_recorder_ebpf::Counter;
+use core::ffi::c_void;
 
-use crate::counters::count;
+use agentrec_recorder_ebpf::{CHUNKS, Exec, Exit, Fork, Head, Process, ROOT, TEXT, kind, path};
+use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs,
+};
 
-tracepoint! {
-    /// `sched/sched_process_exit`: a thread ends.
-    pub fn process_exit(_context) {
-        count(Counter::ThreadsEnded);
+use crate::calls::followed;
+use crate::kernel::{self, offset};
+use crate::maps::{PROCESSES, SETTINGS, lose};
+use crate::record::{Record, emit_chunks, emit_path, now};
+use crate::transfer;
+
+const SYS_CLONE3: u32 = 435;
+
+/// A task was made, and does not run yet.
+#[inline(always)]
+pub fn forked(child: u64) -> Option<()> {
+    let (pid, tid, process) = followed()?;
+    let child_tid: u32 = kernel::read(child, offset!(task_pid));
+    let child_pid: u32 = kernel::read(child, offset!(task_tgid));
+    let ts = now();
+    if child_pid != pid {
+        let follow = Process { epoch: ts, flags: 0, reserved: 0 };
+        if PROCESSES.insert(child_pid, follow, 0).is_err() {
+            lose(kind::FORK);
+        }
     }
+    // SAFETY: the helpers give this thread's saved registers, which the verifier lets us read.
+    let (number, mut flags) = unsafe {
+        let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs;
+        ((*regs).orig_rax as u32, (*regs).rdi)
+    };
+    if number == SYS_CLONE3 {
+        let address = flags as *const c_void;
+        // SAFETY: writes eight bytes, or zeros.
+        unsafe { bpf_probe_read_user((&raw mut flags).cast(), 8, address) };
+    }
+    let mut record = Record::new::<Fork>()?;
+    let head = Head { kind: kind::FORK, flags: 0, tid, pid, number, ts, epoch: process.epoch };
+    *record.fixed() = Fork { head, child: child_tid, process: child_pid, flags };
+    record.emit(false);
+    Some(())
+}
+
+/// A program was executed: its stack holds its arguments and environment, and nobody has run in it yet.
+#[inline(always)]
+pub fn executed(task: u64, former: u64, bprm: u64) -> Option<()> {
+    let (pid, tid, process) = followed()?;
+    let ts = now();
+    let before = process.epoch;
+    process.epoch = ts;
+    let mm: u64 = kernel::read(task, offset!(task_mm));
+    let arg_start: u64 = kernel::read(mm, offset!(mm_arg_start));
+    let arg_end: u64 = kernel::read(mm, offset!(mm_arg_end));
+    let env_start: u64 = kernel::read(mm, offset!(mm_env_start));
+    let env_end: u64 = kernel::read(mm, offset!(mm_env_end));
+    let head = Head { kind: kind::ARGUMENTS, flags: 0, tid, pid, number: 0, ts, epoch: ts };
+    emit_chunks(&head, 0, arg_start, arg_end.wrapping_sub(arg_start), CHUNKS as u32);
+    let exe: u64 = kernel::read(mm, offset!(mm_exe_file));
+    let program = Head { kind: kind::PATH, ..head };
+    emit_path(&program, path::PROGRAM, exe + u64::from(offset!(file_path)));
+    let environment = Head { kind: kind::ENVIRONMENT, ..head };
+    emit_chunks(&environment, 0, env_start, env_end.wrapping_sub(env_start), CHUNKS as u32);
+    if process.flags & ROOT != 0 {
+        process.flags &= !ROOT;
+        // SAFETY: a static that nobody writes.
+        let outputs = unsafe { core::ptr::read_volatile(&raw const SETTINGS.outputs) };
+        transfer::adopt(task, 0, outputs);
+        transfer::adopt(task, 1, outputs);
+        transfer::adopt(task, 2, outputs);
+    }
+    let mut record = Record::new::<Exec>()?;
+    let name: u64 = kernel::read(bprm, offset!(bprm_filename));
+    let name = record.kernel_text(name, TEXT as u32);
+    *record.fixed() = Exec {
+        head: Head { kind: kind::EXEC, ..head },
+        former: former as u32,
+        name,
+        before,
+        arguments: arg_end.wrapping_sub(arg_start),
+        environment: env_end.wrapping_sub(env_start),
+    };
+    record.emit(false);
+    Some(())
+}
+
+/// In `signal_struct`'s flags: the whole process ends (SIGNAL_GROUP_EXIT in include/linux/sched/signal.h).
+const SIGNAL_GROUP_EXIT: u32 = 4;
+
+/// A thread ends.
+#[inline(always)]
+pub fn exiting(task: u64) -> Option<()> {
+    let (pid, tid, process) = followed()?;
+    let signal: u64 = kernel::read(task, offset!(task_signal));
+    let live: u32 = kernel::read(signal, offset!(signal_live));
+    let last = live == 0;
+    let flags: u32 = kernel::read(signal, offset!(signal_flags));
+    let leader: u64 = kernel::read(task, offset!(task_group_leader));
+    let status: i32 = match flags & SIGNAL_GROUP_EXIT {
+        0 => kernel::read(leader, offset!(task_exit_code)),
+        _ => kernel::read(signal, offset!(signal_exit_code)),
+    };
+    let both = |own: u32, dead: u32| -> u64 {
+        let mut sum: u64 = kernel::read::<u64>(task, own) + kernel::read::<u64>(signal, dead);
+        // A leader that ended before others waits for them, and is not among the dead yet.
+        if leader != task {
+            sum += kernel::read::<u64>(leader, own);
+        }
+        sum
+    };
+    let run = both(offset!(task_run), offset!(signal_run));
+    let utime = both(offset!(task_utime), offset!(signal_utime));
+    let stime = both(offset!(task_stime), offset!(signal_stime));
+    let pages: u64 = kernel::read(signal, offset!(signal_maxrss));
+    let mut record = Record::new::<Exit>()?;
+    let head =
+        Head { kind: kind::EXIT, flags: 0, tid, pid, number: 0, ts: now(), epoch: process.epoch };
+    *record.fixed() = Exit { head, status, last: u32::from(last), run, utime, stime, pages };
+    record.emit(last);
+    if last {
+        let _ = PROCESSES.remove(pid);
+    }
+    Some(())
 }

@@ -64,7 +64,7 @@ macro_rules! abi {
     )*) => {
         $(
             $(#[$meta])*
-            #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+            #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
             #[repr(C)]
             pub struct $name {
                 $($(#[$field_meta])* pub $field: $type,)*

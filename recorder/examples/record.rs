@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use agentrec_launch::{Plan, PrivateMount};
-use agentrec_recorder::{Lineage, OnError, Options, Target, attach, run};
+use agentrec_recorder::{Engine, Lineage, OnError, Options, Target, attach, run};
 use agentrec_store::Home;
 
 fn main() -> ExitCode {
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
             "--name" => options.name = value().into_string().ok(),
             "--root" => options.roots.push(value().into()),
             "--exclude" => options.excludes.extend(value().into_string()),
+            "--ebpf" => options.engine = Engine::Ebpf,
             "--wait-tree" => options.wait_tree = true,
             "--stop-on-error" => options.on_error = OnError::Stop,
             "--inline-max" => options.inline_max = text(value()).parse().expect("a number"),

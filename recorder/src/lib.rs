@@ -3,6 +3,7 @@
 //! [`run`] is all that most callers need. The two processes behind it, and the way of an event through them, are
 //! described in `docs/architecture.md`.
 
+pub mod calls;
 pub mod control;
 pub mod ebpf;
 mod error;
@@ -15,6 +16,7 @@ pub mod model;
 mod nested;
 pub mod observation;
 mod options;
+mod proc;
 pub mod ptrace;
 mod recorder;
 pub mod redact;
@@ -28,7 +30,8 @@ mod target;
 pub use error::{Error, Result};
 pub use front::{attach, run};
 pub use options::{
-    Attached, ChangedRun, FileCounts, Lack, Lineage, OnError, Options, Outcome, Progress, Recording,
+    Attached, ChangedRun, Engine, FileCounts, Lack, Lineage, OnError, Options, Outcome, Progress,
+    Recording,
 };
 pub use runtime::find_socket;
 pub use target::Target;

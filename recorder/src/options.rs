@@ -26,6 +26,8 @@ pub struct Options {
     pub roots: Vec<PathBuf>,
     /// What snapshots leave out, in the syntax of .gitignore.
     pub excludes: Vec<String>,
+    /// How processes are watched.
+    pub engine: Engine,
     /// Wait for the last descendant instead of the command.
     pub wait_tree: bool,
     /// What to do when the trace can't be written any more.
@@ -72,6 +74,7 @@ impl Options {
             name: None,
             roots: Vec::new(),
             excludes: Vec::new(),
+            engine: Engine::default(),
             wait_tree: false,
             on_error: OnError::Continue,
             inline_max: Self::INLINE_MAX,
@@ -83,6 +86,26 @@ impl Options {
             runtime_dir: None,
             progress: None,
             attached: None,
+        }
+    }
+}
+
+/// How processes are watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// By stopping them: needs no privilege.
+    #[default]
+    Ptrace,
+    /// By programs in the kernel, which stop nobody.
+    Ebpf,
+}
+
+impl Engine {
+    /// Its name in traces.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ptrace => "ptrace",
+            Self::Ebpf => "ebpf",
         }
     }
 }

@@ -13,18 +13,19 @@ use std::time::{Duration, Instant};
 use agentrec_store::ProgressFn;
 use nix::unistd::{Pid, setpgid};
 
+use crate::ebpf::Watcher;
 use crate::error::{Error, Result, chain};
 use crate::front;
 use crate::gate::RecorderGate;
 use crate::link::{FromFront, FromRecorder, Link};
 use crate::mailbox::{Outbox, mailbox};
-use crate::options::{Attached, Progress};
+use crate::options::{Attached, Engine, Progress};
 use crate::ptrace::{self, Tracer};
 use crate::runtime::failure;
 use crate::session::{Announcement, End, Input, Session};
 use crate::setup::Setup;
 use crate::socket::Listener;
-use crate::source::Config;
+use crate::source::{Config, Control};
 use crate::target::Target;
 
 /// The recorder's end of the line.
@@ -81,6 +82,7 @@ fn record(setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
     let unfinished = Arc::new(Mutex::new(Some(vec![setup.socket.clone()])));
     watch_front(link, inputs.clone(), Arc::clone(&unfinished))?;
     let config = setup.source.clone();
+    let engine = setup.options.engine;
     let target = setup.target.as_ref().map(|target| target.pid);
     let mut session = {
         // Whoever would remove the files waits until they are known.
@@ -88,6 +90,13 @@ fn record(setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
         let session = Session::open(setup, Some(show_progress(link)?))?;
         files.get_or_insert_default().extend(session.files());
         session
+    };
+    let watcher = match engine {
+        Engine::Ptrace => None,
+        Engine::Ebpf => Some(Watcher::new(&config, inputs.clone()).map_err(|error| {
+            session.discard();
+            failure(chain(&error))
+        })?),
     };
     session.begin(standard_fds)?;
     let socket = listener.serve(inputs.clone())?;
@@ -99,9 +108,12 @@ fn record(setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
     let failed = |e| Error::io("start the tracer", e);
     let tracer = thread::Builder::new().name("tracer".into());
     match (begin, target) {
-        (Begin::Command(gate), _) => {
-            tracer.spawn(move || tracer_thread(&inputs, || trace_command(gate, &config, &inputs)))
-        }
+        (Begin::Command(gate), _) => tracer.spawn(move || {
+            tracer_thread(&inputs, || match watcher {
+                Some(watcher) => watch_command(gate, &config, watcher, &inputs),
+                None => trace_command(gate, &config, &inputs),
+            })
+        }),
         (Begin::Attach, target) => {
             let (pid, link) =
                 (target.expect("set up to attach"), link.try_clone().map_err(failed)?);
@@ -175,6 +187,22 @@ fn trace_command(gate: RecorderGate, config: &Config, inputs: &Outbox<Input>) ->
     inputs.send(Input::Traced { pid, control, attached: None }).unwrap_or_default();
     gate.open();
     tracer.run().err().map(|error| Input::SourceFailed(chain(&error)))
+}
+
+/// The same without stopping anybody.
+fn watch_command(
+    gate: RecorderGate,
+    config: &Config,
+    (mut watcher, control): (Watcher<Input>, Control),
+    inputs: &Outbox<Input>,
+) -> Option<Input> {
+    let Some(pid) = gate.wait() else { return Some(Input::NotStarted(None)) };
+    if let Err(error) = watcher.follow(pid.as_raw(), config) {
+        return Some(Input::NotStarted(Some(chain(&error))));
+    }
+    inputs.send(Input::Traced { pid, control, attached: None }).unwrap_or_default();
+    gate.open();
+    watcher.run().err().map(|error| Input::SourceFailed(chain(&error)))
 }
 
 /// Traces what runs already until it has ended or was let go.

@@ -20,6 +20,7 @@ pub struct Stage {
     dir: TempDir,
     prepare: fn(&Path),
     command: Vec<String>,
+    engine: &'static str,
 }
 
 impl Stage {
@@ -27,7 +28,12 @@ impl Stage {
     pub fn new(prepare: fn(&Path), command: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let command = command.iter().map(|&word| word.to_owned()).collect();
-        Self { dir, prepare, command }
+        Self { dir, prepare, command, engine: "ptrace" }
+    }
+
+    /// Recorded by this engine.
+    pub fn by(self, engine: &'static str) -> Self {
+        Self { engine, ..self }
     }
 
     fn place(&self, name: &str) -> PathBuf {
@@ -128,7 +134,7 @@ impl Stage {
 
     /// A recorded run; its trace.
     pub fn record(&self) -> PathBuf {
-        let (output, _) = self.run(&[AGENTREC, "run", "--json", "--"]);
+        let (output, _) = self.run(&[AGENTREC, "run", "--json", "--engine", self.engine, "--"]);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{stderr}");
         let closing = objects(&stderr).pop().expect("a closing line");

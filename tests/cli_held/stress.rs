@@ -22,8 +22,18 @@ fn paths() {
 
 #[test]
 fn descriptors() {
+    descriptors_by("ptrace");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_ebpf_descriptors() {
+    descriptors_by("ebpf");
+}
+
+fn descriptors_by(engine: &'static str) {
     let prepare = |work: &Path| compile(work, "descriptors", include_str!("stress/descriptors.c"));
-    Stage::new(prepare, &["./descriptors"]).hold_against_strace();
+    Stage::new(prepare, &["./descriptors"]).by(engine).hold_against_strace();
 }
 
 /// The events of one recorded run, and nothing lost.
@@ -61,9 +71,19 @@ fn descriptions(events: &[Event<'static>]) -> Descriptions {
 
 #[test]
 fn threads_that_race_for_descriptors() {
+    race_by("ptrace");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_ebpf_threads_that_race_for_descriptors() {
+    race_by("ebpf");
+}
+
+fn race_by(engine: &'static str) {
     const ROUNDS: usize = 150;
     let prepare = |work: &Path| compile(work, "race", include_str!("stress/race.c"));
-    let found = descriptions(&events(&Stage::new(prepare, &["./race"])));
+    let found = descriptions(&events(&Stage::new(prepare, &["./race"]).by(engine)));
     let mut closes: BTreeMap<Seq, Vec<&FileClose<'_>>> = BTreeMap::new();
     for (_, close) in &found.closed {
         closes.entry(close.open.expect("all were opened here")).or_default().push(close);
@@ -77,6 +97,34 @@ fn threads_that_race_for_descriptors() {
     }
     assert_eq!(opens.len(), 8);
     assert!(opens.values().all(|&times| times == ROUNDS), "{opens:?}");
+}
+
+#[test]
+fn short_processes() {
+    short_by("ptrace");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_ebpf_short_processes() {
+    short_by("ebpf");
+}
+
+fn short_by(engine: &'static str) {
+    const PROCESSES: usize = 5000;
+    let prepare = |work: &Path| compile(work, "short", include_str!("stress/short.c"));
+    let events = events(&Stage::new(prepare, &["./short"]).by(engine));
+    let mut names: BTreeMap<String, ProcId> = BTreeMap::new();
+    for (_, (proc, name)) in descriptions(&events).opened {
+        assert_eq!(names.insert(name, proc), None);
+    }
+    let of_each: std::collections::BTreeSet<_> = names.values().collect();
+    assert_eq!((names.len(), of_each.len()), (PROCESSES, PROCESSES));
+    let ended = |event: &&Event<'_>| match &event.data {
+        Data::ProcessExit(exit) => exit.code == Some(7),
+        _ => false,
+    };
+    assert_eq!(events.iter().filter(ended).count(), PROCESSES);
 }
 
 #[test]

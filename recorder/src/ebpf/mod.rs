@@ -1,4 +1,326 @@
 //! The eBPF engine: programs in the kernel report what the ptrace engine learns from stops.
+//!
+//! A record's way: a program copies it into the ring buffer; one thread here looks there every few milliseconds, makes of
+//! each record what the call meant (the same [tables](crate::calls) as with ptrace), and tells the
+//! [model](crate::model). Nobody is stopped and nothing waits: where the ring buffer is full, records are lost, counted
+//! where they were made, and told as `lost`.
 
+mod attach;
+mod decode;
+mod facts;
+mod losses;
 pub mod object;
+mod offsets;
+mod plans;
+mod records;
 pub mod tracefs;
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentrec_recorder_ebpf::{Descriptor, Process, ROOT, Sum};
+use aya::maps::{HashMap as BpfMap, MapData, RingBuf};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::calls::decode::Entry;
+use crate::mailbox::Outbox;
+use crate::model::Model;
+use crate::observation::{Call, Direction, Observation, Tid};
+use crate::proc;
+use crate::source::{Captured, Config, Control, Report, Request};
+use attach::{Abi, Attached};
+use facts::Facts;
+use losses::Losses;
+use records::Record;
+
+/// This machine can't be watched by BPF programs.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel does not tell where its fields are.
+    #[error("cannot read the kernel's types from {0}")]
+    Btf(PathBuf, #[source] io::Error),
+    /// A field that the programs need is not there.
+    #[error("this kernel's types lack {0}")]
+    Field(String),
+    /// The kernel refused the programs or their maps.
+    #[error("cannot load the BPF programs")]
+    Load(#[source] aya::EbpfError),
+    /// The same of one program.
+    #[error("cannot load the BPF program {0}")]
+    Program(String, #[source] aya::programs::ProgramError),
+    /// The same of one map.
+    #[error("cannot use the BPF map {0}")]
+    Map(&'static str, #[source] aya::maps::MapError),
+    /// Tracepoints have no numbers without it.
+    #[error("cannot see the kernel's tracepoints (tracefs)")]
+    Tracefs(#[source] io::Error),
+    /// Something else that the kernel refused.
+    #[error("cannot {0}")]
+    Io(&'static str, #[source] io::Error),
+}
+
+/// How long nobody looks into the ring buffer: at first, and at most where nothing comes.
+const LOOK: Duration = Duration::from_millis(2);
+const MAX_LOOK: Duration = Duration::from_millis(16);
+
+/// A watcher of one tree.
+pub struct Watcher<I> {
+    root: Tid,
+    model: Model,
+    kernel: Facts,
+    reports: Outbox<I>,
+    control: Control,
+    bell: Arc<EventFd>,
+    epoll: Epoll,
+    /// None while its records are handled.
+    ring: Option<RingBuf<MapData>>,
+    processes: BpfMap<MapData, u32, Abi<Process>>,
+    sums: BpfMap<MapData, Abi<Descriptor>, Abi<Sum>>,
+    losses: Losses,
+    /// Programs stay attached as long as this lives.
+    attached: Option<Attached>,
+    /// Processes of the tree that have not ended.
+    live: HashSet<Tid>,
+    silent: bool,
+    killing: bool,
+    ended: bool,
+    /// Arguments and environment of execs that are being told.
+    parts: std::collections::HashMap<Tid, [Vec<u8>; 2]>,
+    entry: Entry,
+    captured: Vec<Captured>,
+}
+
+impl<I: From<Report> + Send + 'static> Watcher<I> {
+    /// Loads the programs and attaches them; nobody is followed yet. The programs go when this does, however it ends.
+    ///
+    /// # Errors
+    /// Where the kernel refuses, see [`Error`].
+    pub fn new(config: &Config, reports: Outbox<I>) -> Result<(Self, Control), Error> {
+        let failed = |what| move |errno: nix::Error| Error::Io(what, errno.into());
+        let mut loaded = attach::load(config)?;
+        let ring = loaded.ring()?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed("make an epoll"))?;
+        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
+        let bell = Arc::new(bell.map_err(failed("make an eventfd"))?);
+        // Edge-triggered: what lies in the ring buffer must not wake us, only who finds it filling up.
+        let hurry = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
+        epoll.add(ring.as_fd(), hurry).map_err(failed("watch the ring buffer"))?;
+        let rung = EpollEvent::new(EpollFlags::EPOLLIN, 1);
+        epoll.add(bell.as_fd(), rung).map_err(failed("watch an eventfd"))?;
+        let control = Control::default();
+        let ring_bell = Arc::clone(&bell);
+        control.answer_with(Some(Box::new(move || ring_bell.write(1).map_or((), |_| ()))));
+        let watcher = Self {
+            root: 0,
+            model: Model::new(0, config),
+            kernel: Facts::default(),
+            reports,
+            control: control.clone(),
+            bell,
+            epoll,
+            ring: Some(ring),
+            processes: loaded.map("PROCESSES")?,
+            sums: loaded.map("SUMS")?,
+            losses: Losses::new(&mut loaded)?,
+            attached: Some(loaded.attach()?),
+            live: HashSet::new(),
+            silent: false,
+            killing: false,
+            ended: false,
+            parts: std::collections::HashMap::new(),
+            entry: Entry::default(),
+            captured: Vec::new(),
+        };
+        Ok((watcher, control))
+    }
+
+    /// Follows `pid`, which is about to execute the command, and all that it starts.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn follow(&mut self, pid: Tid, config: &Config) -> Result<(), Error> {
+        self.root = pid;
+        self.model = Model::new(pid, config);
+        self.live.insert(pid);
+        let process = Abi(Process { epoch: 1, flags: ROOT, reserved: 0 });
+        self.processes.insert(pid as u32, process, 0).map_err(|e| Error::Map("PROCESSES", e))
+    }
+
+    /// Watches until nothing of the tree is left, or nobody wants to know any more. Waits where the channel is full.
+    ///
+    /// # Errors
+    /// Where the kernel does not let us wait.
+    pub fn run(mut self) -> Result<(), Error> {
+        let mut pause = LOOK;
+        loop {
+            let seen = self.drain();
+            self.losses.tell(&mut self.model, &self.reports);
+            self.reports.flush();
+            self.answer_requests();
+            if self.ended || (self.silent && !self.killing) {
+                break;
+            }
+            pause = if seen > 0 { LOOK } else { (2 * pause).min(MAX_LOOK) };
+            let timeout = EpollTimeout::try_from(pause).unwrap_or(EpollTimeout::ZERO);
+            match self.epoll.wait(&mut [EpollEvent::empty(); 2], timeout) {
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                Err(errno) => return Err(Error::Io("wait for records", errno.into())),
+            }
+            let _ = self.bell.read();
+        }
+        self.control.answer_with(None);
+        self.report(Report::TreeEnded);
+        // Takes seconds: nobody waits for it.
+        drop(self.attached.take());
+        Ok(())
+    }
+
+    /// Handles all that lies in the ring buffer; how much it was.
+    fn drain(&mut self) -> usize {
+        let mut seen = 0;
+        // A fence is answered between two records at most, never inside of one.
+        let Some(mut ring) = self.ring.take() else { return 0 };
+        while let Some(record) = ring.next() {
+            self.handle(&record);
+            seen += 1;
+        }
+        self.ring = Some(ring);
+        seen
+    }
+
+    fn handle(&mut self, bytes: &[u8]) {
+        match Record::parse(bytes) {
+            Some(Record::Call(call, pieces)) => self.called(&call, &pieces),
+            Some(Record::Close(close)) => {
+                let (tid, ts) = (close.head.tid as Tid, close.head.ts);
+                self.moved(tid, ts, close.fd, close.sum);
+                if close.replaced == 0 {
+                    self.observe(tid, ts, Call::Close { fd: close.fd }, Ok(0));
+                }
+            }
+            Some(Record::Fork(fork)) => {
+                let flags = decode::clone_flags(&fork);
+                if fork.process != fork.head.pid {
+                    self.live.insert(fork.process as Tid);
+                    if self.killing {
+                        kill(fork.process as Tid);
+                    }
+                }
+                let call = Call::Fork { child: fork.child as Tid, flags };
+                self.observe(fork.head.tid as Tid, fork.head.ts, call, Ok(0));
+            }
+            Some(Record::Arguments(part, data)) => self.part(part.head.tid, 0, data),
+            Some(Record::Environment(part, data)) => self.part(part.head.tid, 1, data),
+            Some(Record::Exec(exec, name)) => self.executed(&exec, name),
+            Some(Record::Exit(exit)) => self.exited(&exit),
+            Some(Record::Data(part, data)) => self.data(&part, data),
+            Some(Record::Path(part, names)) => {
+                self.kernel.tell(part.head.tid as Tid, part.what, names);
+            }
+            None => tracing::error!("a record that no program writes"),
+        }
+    }
+
+    fn part(&mut self, tid: u32, which: usize, data: &[u8]) {
+        self.parts.entry(tid as Tid).or_default()[which].extend_from_slice(data);
+    }
+
+    fn executed(&mut self, exec: &agentrec_recorder_ebpf::Exec, name: &[u8]) {
+        let (tid, ts) = (exec.head.tid as Tid, exec.head.ts);
+        let former = exec.former as Tid;
+        self.settle(former, exec.head.pid, exec.before, ts);
+        let [arguments, env] = self.parts.remove(&tid).unwrap_or_default();
+        let argv = decode::argument_list(arguments, exec.arguments);
+        let exe = self.kernel.program(tid).or_else(|| proc::program(tid));
+        let at = crate::observation::At::Path { dir: None, path: name };
+        let call = Call::Exec { former, at, argv: &argv, env: &env, exe: exe.as_deref() };
+        self.observe(tid, ts, call, Ok(0));
+    }
+
+    fn exited(&mut self, exit: &agentrec_recorder_ebpf::Exit) {
+        let (tid, pid, ts) = (exit.head.tid as Tid, exit.head.pid as Tid, exit.head.ts);
+        if exit.last != 0 {
+            self.settle(tid, exit.head.pid, exit.head.epoch, ts);
+        }
+        self.observe(tid, ts, Call::ThreadExit, Ok(0));
+        if exit.last == 0 {
+            return;
+        }
+        self.live.remove(&pid);
+        let status = decode::status(exit.status);
+        self.observe(pid, ts, Call::Exit { status, usage: decode::usage(exit) }, Ok(0));
+        if pid == self.root {
+            self.wait_until_told(pid);
+            self.report(Report::CommandExited(status));
+        }
+        self.ended = self.live.is_empty();
+    }
+
+    /// Until the parent of a process that ends can hear of it: the programs tell of the end a little before.
+    fn wait_until_told(&self, pid: Tid) {
+        while proc::may_stop(pid) {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+
+    /// What went through descriptors that are let go all at once.
+    fn settle(&mut self, tid: Tid, pid: u32, epoch: u64, ts: u64) {
+        for fd in self.model.descriptors_of(tid) {
+            let key = Abi(Descriptor { epoch, pid, fd });
+            if let Ok(Abi(sum)) = self.sums.get(&key, 0) {
+                let _ = self.sums.remove(&key);
+                self.moved(tid, ts, fd, sum);
+            }
+        }
+    }
+
+    fn moved(&mut self, tid: Tid, ts: u64, fd: i32, sum: Sum) {
+        for (direction, bytes) in [(Direction::Read, sum.read), (Direction::Write, sum.written)] {
+            if bytes > 0 {
+                self.observe(tid, ts, Call::Transfer { fd, direction }, Ok(bytes));
+            }
+        }
+    }
+
+    fn observe(&mut self, tid: Tid, ts: u64, call: Call<'_>, result: Result<u64, i32>) {
+        if self.silent {
+            return;
+        }
+        let seen = Observation { tid, ts, call, result };
+        let mut captured = std::mem::take(&mut self.captured);
+        self.model.observe(&seen, &mut self.kernel, &mut captured);
+        for captured in captured.drain(..) {
+            let _ = self.reports.defer(Report::Event(captured));
+        }
+        self.captured = captured;
+    }
+
+    fn report(&self, report: Report) {
+        let _ = self.reports.send(report);
+    }
+
+    fn answer_requests(&mut self) {
+        for request in self.control.take() {
+            match request {
+                Request::Kill => {
+                    self.killing = true;
+                    self.live.iter().copied().for_each(kill);
+                }
+                Request::Silence => self.silent = true,
+                Request::Fence(token) => {
+                    self.drain();
+                    self.report(Report::Fence(token));
+                }
+            }
+        }
+    }
+}
+
+fn kill(pid: Tid) {
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+}

@@ -20,7 +20,7 @@ use self::signals::Signals;
 use crate::error::{Error, Result};
 use crate::gate;
 use crate::link::{FromFront, FromRecorder, Link};
-use crate::options::{Attached, Options, Outcome, Progress, Recording};
+use crate::options::{Attached, Engine, Options, Outcome, Progress, Recording};
 use crate::ptrace;
 use crate::recorder::Begin;
 use crate::setup::Setup;
@@ -44,13 +44,16 @@ pub fn run(options: Options) -> Result<Outcome> {
     only_thread()?;
     let setup = Setup::new(options)?;
     let prepared = setup.options.plan.prepare()?;
-    let filter = ptrace::Filter::new(&setup.source);
+    let filter = match setup.options.engine {
+        Engine::Ptrace => Some(ptrace::Filter::new(&setup.source)),
+        Engine::Ebpf => None,
+    };
     let signals = Signals::block()?;
 
     let socket_pair = || UnixStream::pair().map_err(|e| Error::io("make a socket pair", e));
     let (front_end, recorder_end) = socket_pair()?;
     let (child_gate, recorder_gate) = gate::pair()?;
-    let progress = setup.options.progress;
+    let (progress, engine) = (setup.options.progress, setup.options.engine);
     // SAFETY: this process has no other thread (checked above), so the child may go on like any process.
     let recorder = match unsafe { fork() }.map_err(|e| Error::io("start the recorder", e))? {
         ForkResult::Child => {
@@ -64,6 +67,7 @@ pub fn run(options: Options) -> Result<Outcome> {
 
     let link = Link::new(front_end);
     let mut front = Front {
+        engine,
         recorder,
         link,
         progress,
@@ -78,7 +82,7 @@ pub fn run(options: Options) -> Result<Outcome> {
         signals.restore();
         ptrace::permit_tracer(recorder.as_raw() as u32);
         child_gate.pass()?;
-        install(&filter)
+        filter.as_ref().map_or(Ok(()), install)
     };
     // SAFETY: this process has no other thread, so the hook may do what it likes.
     let child = unsafe { prepared.spawn_with(hook) }?;
@@ -96,6 +100,12 @@ pub fn run(options: Options) -> Result<Outcome> {
 /// [`Error::Recorder`] where it could not be recorded.
 pub fn attach(options: Options, target: Target) -> Result<Outcome> {
     only_thread()?;
+    if options.engine == Engine::Ebpf {
+        return Err(Error::Recorder {
+            message: "the eBPF engine can't attach to what runs already in this version".into(),
+            hint: Some("leave out --engine ebpf: ptrace can".into()),
+        });
+    }
     let setup = Setup::attach(options, target)?;
     let signals = Signals::block()?;
     let pair = UnixStream::pair().map_err(|e| Error::io("make a socket pair", e));
@@ -112,8 +122,15 @@ pub fn attach(options: Options, target: Target) -> Result<Outcome> {
     };
     drop(recorder_end);
     let link = Link::new(front_end);
-    let mut front =
-        Front { recorder, link, progress, attached, state: State::default(), signals: &signals };
+    let mut front = Front {
+        engine: Engine::Ptrace,
+        recorder,
+        link,
+        progress,
+        attached,
+        state: State::default(),
+        signals: &signals,
+    };
     match front.begin()? {
         Some(ended) => Ok(ended),
         None => front.wait_for_detaching(),
@@ -135,6 +152,7 @@ fn only_thread() -> Result<()> {
 }
 
 struct Front<'a> {
+    engine: Engine,
     recorder: Pid,
     link: Link<FromFront, FromRecorder>,
     progress: Option<fn(Option<Progress>)>,
@@ -222,8 +240,9 @@ impl Front<'_> {
                 && closed
                 && let Some(status) = self.state.agent_status
             {
-                // A recorder that has nobody to stay behind for is about to end.
-                if self.state.recording.as_ref().is_some_and(|r| r.left_running == 0) {
+                // A recorder that has nobody to stay behind for is about to end; but its BPF programs take seconds to go.
+                let quick = self.engine == Engine::Ptrace;
+                if quick && self.state.recording.as_ref().is_some_and(|r| r.left_running == 0) {
                     signals::wait_for(self.recorder);
                 }
                 return self.finish(status);

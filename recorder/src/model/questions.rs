@@ -45,6 +45,20 @@ impl Model {
         }
     }
 
+    /// The descriptors of a thread that are followed.
+    pub fn descriptors_of(&self, tid: Tid) -> Vec<RawFd> {
+        let files = self.tasks.get(&tid).map(|task| self.files.get(task.files));
+        files.map_or_else(Vec::new, |files| files.iter().map(|(fd, _)| fd).collect())
+    }
+
+    /// Tells what names relative to a descriptor begin with: the physical path of its directory.
+    pub fn set_base(&mut self, tid: Tid, fd: RawFd, path: Vec<u8>) {
+        let task = self.tasks.get(&tid);
+        if let Some(id) = task.and_then(|task| self.files.get(task.files).get(fd)) {
+            self.descriptions.get_mut(id).base = Some(path);
+        }
+    }
+
     /// The path of what a descriptor leads to, where it is followed and has one.
     pub fn file(&self, tid: Tid, fd: RawFd) -> Option<&[u8]> {
         let task = self.tasks.get(&tid)?;

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::threads::Thread;
 use super::tracee::{self, Follow, Stop, Stopped, Vanished, Waited};
-use super::{Doorbell, Error, Tracer, proc, restart};
+use super::{Doorbell, Error, Tracer, restart};
 use crate::mailbox::Outbox;
 use crate::observation::{Call, Loss, Tid};
+use crate::proc;
 use crate::source::{Config, Control, Report};
 
 /// How long threads may take to stop. Who takes longer (a hung file system) stops once it can.

@@ -2,16 +2,18 @@
 
 use std::os::fd::RawFd;
 
-use super::abi::Abi;
-use super::decode::Entry;
-use super::memory::Word;
-use super::shape::{Buffers, Shape};
-use super::syscalls::Row;
+use super::memory::Tracee;
 use super::threads::Undo;
 use super::tracee::{Stopped, SyscallInfo, Vanished};
-use super::{Tracer, filter, memory, output, proc, registers};
+use super::{Tracer, filter, output, registers};
+use crate::calls::abi::Abi;
+use crate::calls::decode::Entry;
+use crate::calls::memory::{Memory, Unreadable, Word};
+use crate::calls::shape::{Buffers, Shape};
+use crate::calls::table::Row;
 use crate::model::{Interest, Kernel};
 use crate::observation::{At, Call, Direction, Loss, Tid};
+use crate::proc;
 use crate::source::Report;
 
 impl<I: From<Report> + Send + 'static> Tracer<I> {
@@ -30,7 +32,8 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             registers::skip_call(&stopped)?;
             return stopped.resume(0);
         };
-        let called = abi.row(index, number).and_then(|row| row.called(tid, args, self.reserved_fd));
+        let called =
+            abi.row(index, number).and_then(|row| row.called(&Tracee(tid), args, self.reserved_fd));
         match called {
             Some((row, args)) => self.begin(stopped, abi, row, args),
             None => stopped.resume(0),
@@ -57,7 +60,10 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             self.lost(tid, Loss::ForeignArch);
             return self.go_on(stopped);
         };
-        match abi.covered(number, &args).and_then(|row| row.called(tid, args, self.reserved_fd)) {
+        match abi
+            .covered(number, &args)
+            .and_then(|row| row.called(&Tracee(tid), args, self.reserved_fd))
+        {
             Some((row, args)) => self.begin(stopped, abi, row, args),
             None => self.go_on(stopped),
         }
@@ -104,11 +110,12 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                 }
             }
             Shape::Clone | Shape::Clone3 => return self.cloning(stopped, abi, row, args),
-            _ if self.silent || pointless(row.shape, &args) => return self.go_on(stopped),
+            _ if self.silent || row.shape.is_pointless(&args) => return self.go_on(stopped),
             _ => {}
         }
         let mut entry = self.spare.pop().unwrap_or_default();
-        entry.read(tid, row, args, &self.kernel);
+        entry.read(row, args, &Tracee(tid));
+        entry.look_for(|at| self.kernel.exists(tid, at));
         self.kernel.serves_files |= entry.opens_fuse();
         if row.shape.needs_result() {
             if let Some(thread) = self.threads.get_mut(tid) {
@@ -255,7 +262,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             (Shape::Messages { .. }, Ok(count)) => {
                 match output::message_bytes(tid, row.word, args[1], count) {
                     Ok(bytes) => result = Ok(bytes),
-                    Err(memory::Unreadable) => return self.lost(tid, Loss::Memory),
+                    Err(Unreadable) => return self.lost(tid, Loss::Memory),
                 }
             }
             _ => {}
@@ -286,7 +293,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     ) {
         let (Call::Open { at: at @ At::Path { .. }, flags, .. }, Ok(fd)) = (call, result) else {
             self.observe(tid, call, result);
-            if entry.changed(tid, &mut self.scratch) {
+            if entry.changed(&Tracee(tid), &mut self.scratch) {
                 self.lost(tid, Loss::NameChanged);
             }
             return;
@@ -327,10 +334,10 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             .iter()
             .any(|dir| named.starts_with(dir) || given.starts_with(dir));
         let is_the_same = if depends {
-            !entry.changed(tid, &mut self.scratch)
+            !entry.changed(&Tracee(tid), &mut self.scratch)
         } else {
             self.kernel.is_open_as(tid, fd, at, flags & libc::O_NOFOLLOW as u32 == 0)
-                || (self.kernel.serves_files && !entry.changed(tid, &mut self.scratch))
+                || (self.kernel.serves_files && !entry.changed(&Tracee(tid), &mut self.scratch))
         };
         (!is_the_same).then_some(opened)
     }
@@ -343,7 +350,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             match pieces.next(&mut data) {
                 Ok(true) => self.observe(tid, Call::Output { stream, data: &data }, Ok(0)),
                 Ok(false) => break,
-                Err(memory::Unreadable) => {
+                Err(Unreadable) => {
                     self.lost(tid, Loss::Memory);
                     break;
                 }
@@ -362,7 +369,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         // A terminal hands out at most a page at a time.
         match pieces.next(&mut data) {
             Ok(_) => self.observe(tid, Call::Input { data: &data, hidden: 0 }, Ok(0)),
-            Err(memory::Unreadable) => self.lost(tid, Loss::Memory),
+            Err(Unreadable) => self.lost(tid, Loss::Memory),
         }
         self.scratch = data;
     }
@@ -400,7 +407,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         let flags = match row.shape {
             Shape::Clone => args[0],
             _ => {
-                let Ok(flags) = memory::read_words(tid, Word::Eight, args[0], 1) else {
+                let Ok(flags) = Tracee(tid).read_words(Word::Eight, args[0], 1) else {
                     return self.go_on(stopped);
                 };
                 flags[0]
@@ -423,13 +430,3 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
 
 /// O_TMPFILE is O_DIRECTORY and a bit of its own.
 const TMPFILE: u32 = libc::O_TMPFILE as u32;
-
-/// Calls that the filter can't tell from covered ones, and that matter to nobody.
-fn pointless(shape: Shape, args: &[u64; 6]) -> bool {
-    match shape {
-        Shape::Mmap => {
-            args[2] as i32 & libc::PROT_WRITE == 0 || args[3] as i32 & libc::MAP_ANONYMOUS != 0
-        }
-        _ => false,
-    }
-}

@@ -9,9 +9,9 @@ use std::os::fd::RawFd;
 
 use libc::{c_int, sock_filter, sock_fprog};
 
-use super::abi::{Abi, NATIVE_ARCH};
-use super::shape::Arg;
-use super::syscalls::When;
+use crate::calls::abi::{Abi, NATIVE_ARCH};
+use crate::calls::shape::Arg;
+use crate::calls::table::When;
 use crate::source::Config;
 
 /// What the filter reports for calls that no table knows: of another ABI than those in [`Abi`].
@@ -114,7 +114,7 @@ fn assemble(reserved_fd: Option<RawFd>) -> Vec<sock_filter> {
     architecture(NATIVE_ARCH, native(reserved_fd));
     #[cfg(target_arch = "x86_64")]
     architecture(
-        super::abi::I386_ARCH,
+        crate::calls::abi::I386_ARCH,
         [vec![load(NUMBER)], calls(Abi::I386, reserved_fd)].concat(),
     );
     program.push(ret(libc::SECCOMP_RET_TRACE | FOREIGN));
@@ -124,7 +124,7 @@ fn assemble(reserved_fd: Option<RawFd>) -> Vec<sock_filter> {
 /// Calls of this program's architecture.
 #[cfg(target_arch = "x86_64")]
 fn native(reserved_fd: Option<RawFd>) -> Vec<sock_filter> {
-    use super::abi::{X32_BIT, X32_OWN};
+    use crate::calls::abi::{X32_BIT, X32_OWN};
     // Last: they cost the common calls nothing.
     let ill_numbered = [
         jump(libc::BPF_JGE, *X32_OWN.start(), 0, 2),
@@ -208,7 +208,7 @@ mod tests {
     const ABIS: &[(u32, Abi)] = &[
         (NATIVE_ARCH, Abi::Native),
         #[cfg(target_arch = "x86_64")]
-        (super::super::abi::I386_ARCH, Abi::I386),
+        (crate::calls::abi::I386_ARCH, Abi::I386),
         #[cfg(target_arch = "x86_64")]
         (NATIVE_ARCH, Abi::X32),
     ];
@@ -335,7 +335,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn tells_abis_apart() {
-        use super::super::abi::{I386_ARCH, X32_BIT};
+        use crate::calls::abi::{I386_ARCH, X32_BIT};
         let program = assemble(None);
         let name = |abi: Abi, arch, number| match run(&program, arch, number, [0; 6]) {
             ALLOW => None,

@@ -5,10 +5,12 @@
 use std::os::fd::RawFd;
 
 use super::Tracer;
-use super::decode::{Entry, RESTARTS};
-use super::memory::{Unreadable, Word, read_block, read_words};
-use super::shape::{Arg, Buffers, Shape, address_len};
-use super::syscalls::Row;
+use super::memory::Tracee;
+use crate::calls::control::descriptors;
+use crate::calls::decode::{Entry, RESTARTS};
+use crate::calls::memory::{Memory, Unreadable, Word};
+use crate::calls::shape::{Arg, Buffers, Shape, address_len};
+use crate::calls::table::Row;
 use crate::observation::{Call, Loss, Tid};
 use crate::source::Report;
 
@@ -90,7 +92,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         let header = Header::read(tid, word, header)?;
         let mut data = Vec::new();
         if wanted.addressed && header.name.0 != 0 && header.name.1 != 0 {
-            read_block(tid, header.name.0, header.name.1 as usize, &mut data)?;
+            Tracee(tid).read_block(header.name.0, header.name.1 as usize, &mut data)?;
             self.observe(tid, Call::SendTo { fd, address: &data }, result);
         }
         if wanted.descriptors && result.is_ok() {
@@ -139,7 +141,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         // What can't be read here the model asks the kernel for.
         if let Some(room) = entry.block().ok().and_then(|block| <[u8; 4]>::try_from(block).ok()) {
             let len = address_len(u32::from_ne_bytes(room).into());
-            let _ = read_block(tid, args[1], len as usize, &mut data);
+            let _ = Tracee(tid).read_block(args[1], len as usize, &mut data);
         }
         let call = Call::Accept { fd: args[0] as RawFd, address: &data, cloexec };
         self.observe(tid, call, result);
@@ -156,7 +158,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             return Ok(());
         }
         let mut data = Vec::new();
-        read_block(tid, args[3], 8, &mut data)?;
+        Tracee(tid).read_block(args[3], 8, &mut data)?;
         let fd = |at: usize| RawFd::from_ne_bytes(data[at..at + 4].try_into().expect("4 bytes"));
         let fds = [fd(0), fd(4)];
         let call = Call::SocketPair { fds, family: args[0] as i32, kind: args[1] as i32 };
@@ -177,7 +179,7 @@ struct Header {
 
 impl Header {
     fn read(tid: Tid, word: Word, address: u64) -> Result<Self, Unreadable> {
-        let words = read_words(tid, word, address, MSGHDR_WORDS)?;
+        let words = Tracee(tid).read_words(word, address, MSGHDR_WORDS)?;
         Ok(Self {
             name: (words[0], address_len(words[1])),
             control: (words[4], words[5].min(MAX_CONTROL)),
@@ -191,59 +193,7 @@ impl Header {
             return Ok(Vec::new());
         }
         let mut control = Vec::new();
-        read_block(tid, address, len as usize, &mut control)?;
+        Tracee(tid).read_block(address, len as usize, &mut control)?;
         Ok(descriptors(&control, word.size() as usize))
-    }
-}
-
-/// The descriptors in control data; `word` is the size of the sender's words in bytes, to which messages are aligned.
-fn descriptors(control: &[u8], word: usize) -> Vec<RawFd> {
-    let int = |bytes: &[u8]| RawFd::from_ne_bytes(bytes.try_into().expect("4 bytes"));
-    let mut fds = Vec::new();
-    let mut left = control;
-    // struct cmsghdr: the length of it all in a word, then level and type.
-    while let Some(head) = left.get(..word + 8) {
-        // Little endian, as both architectures are: the low half comes first.
-        let len = u32::from_le_bytes(head[..4].try_into().expect("4 bytes")) as usize;
-        let Some(data) = left.get(word + 8..len) else { break };
-        let (level, kind) = (int(&head[word..word + 4]), int(&head[word + 4..]));
-        if (level, kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
-            fds.extend(data.chunks_exact(4).map(int));
-        }
-        left = left.get(len.next_multiple_of(word)..).unwrap_or_default();
-    }
-    fds
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(word: usize, level: i32, kind: i32, fds: &[i32]) -> Vec<u8> {
-        let len = word + 8 + 4 * fds.len();
-        let mut bytes = (len as u64).to_le_bytes()[..word].to_vec();
-        bytes.extend(level.to_ne_bytes());
-        bytes.extend(kind.to_ne_bytes());
-        fds.iter().for_each(|fd| bytes.extend(fd.to_ne_bytes()));
-        bytes.resize(bytes.len().next_multiple_of(word), 0);
-        bytes
-    }
-
-    #[test]
-    fn finds_descriptors_among_other_messages() {
-        for word in [4, 8] {
-            let control = [
-                message(word, libc::SOL_SOCKET, libc::SCM_CREDENTIALS, &[1, 2, 3]),
-                message(word, libc::SOL_SOCKET, libc::SCM_RIGHTS, &[7]),
-                message(word, libc::SOL_SOCKET, libc::SCM_RIGHTS, &[8, 9]),
-            ]
-            .concat();
-            assert_eq!(descriptors(&control, word), [7, 8, 9]);
-            for len in 0..control.len() {
-                descriptors(&control[..len], word);
-            }
-        }
-        assert!(descriptors(&[0; 64], 8).is_empty());
-        assert!(descriptors(&[255; 64], 8).is_empty());
     }
 }

@@ -3,28 +3,21 @@
 //! One thread does it all, since the kernel lets nobody else touch a tracee: it waits for a stop, reads what it has to,
 //! tells the [model](crate::model), and resumes. Everything here needs no privilege beyond tracing one's own processes.
 
-mod abi;
 mod attach;
 mod calls;
-mod decode;
 mod doorbell;
 mod filter;
 mod lending;
-mod memory;
+pub(crate) mod memory;
 mod messages;
 mod output;
-mod proc;
 mod pulse;
 mod refusal;
 mod registers;
 mod restart;
 mod rights;
-mod shape;
 mod signals;
-mod sockets;
 mod sums;
-mod syscalls;
-mod terminal;
 mod threads;
 mod tracee;
 mod turns;
@@ -33,19 +26,19 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use crate::calls::decode::Entry;
+use crate::calls::shape::Shape;
 use crate::mailbox::Outbox;
 use crate::model::Model;
 use crate::observation::{At, Call, Loss, Observation, Tid, Usage};
+use crate::proc::{self, Proc};
 use crate::source::{Captured, Config, Control, Report, Request};
 pub use attach::Found;
 use attach::Frozen;
-use decode::Entry;
 use doorbell::Doorbell;
 pub use filter::{Filter, NoNewPrivs, permit_tracer};
 use lending::Desk;
-use proc::Proc;
 use pulse::Pulse;
-use shape::Shape;
 use signals::Direct;
 use sums::Sums;
 use threads::{Orphan, Thread, Threads, Undo};
@@ -92,11 +85,6 @@ impl Error {
             None => other(source),
         }
     }
-}
-
-/// The names of the covered system calls on this architecture, in no particular order.
-pub fn covered() -> impl Iterator<Item = &'static str> {
-    syscalls::TABLE.iter().map(|row| row.name)
 }
 
 /// A tracer with its tree. Stays on the thread that made it.

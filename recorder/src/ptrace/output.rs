@@ -6,10 +6,11 @@ use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 
-use super::memory::{Unreadable, Word, read_block, read_text, read_words};
-use super::proc::{self, MAX_ARGS};
-use super::shape::Buffers;
+use super::memory::Tracee;
+use crate::calls::memory::{Memory, Unreadable, Word};
+use crate::calls::shape::Buffers;
 use crate::observation::{ArgList, Tid};
+use crate::proc::{self, MAX_ARGS};
 
 /// Largest piece of output that is handed on at once, in bytes.
 const MAX_PIECE: u64 = 1 << 20;
@@ -38,7 +39,8 @@ impl Pieces {
             }
             Buffers::Vector(address, length) => vector(tid, word, arg(address), arg(length)),
             // struct msghdr: name and its length, then the vector and its length.
-            Buffers::Message(address) => read_words(tid, word, arg(address), 4)
+            Buffers::Message(address) => Tracee(tid)
+                .read_words(word, arg(address), 4)
                 .and_then(|header| vector(tid, word, header[2], header[3])),
         };
         Self { tid, buffers, left: count }
@@ -54,7 +56,7 @@ impl Pieces {
             if now < len {
                 buffers.push((address.wrapping_add(now), len - now));
             }
-            read_block(self.tid, address, now as usize, data)?;
+            Tracee(self.tid).read_block(address, now as usize, data)?;
             room -= now;
             self.left -= now;
         }
@@ -77,7 +79,7 @@ impl Moved {
     pub(super) fn new(tid: Tid, word: Word, fd: RawFd, offset: u64, count: u64) -> Option<Self> {
         let end = match offset {
             0 => proc::position(tid, fd)?,
-            _ => *read_words(tid, word, offset, 1).ok()?.first()?,
+            _ => *Tracee(tid).read_words(word, offset, 1).ok()?.first()?,
         };
         let path = format!("/proc/{tid}/fd/{fd}");
         // Looked at before it is opened: to open a pipe or a device may do something to it.
@@ -103,7 +105,7 @@ impl Moved {
 }
 
 fn vector(tid: Tid, word: Word, address: u64, count: u64) -> Result<Vec<(u64, u64)>, Unreadable> {
-    let words = read_words(tid, word, address, 2 * count.min(MAX_VECTOR) as usize)?;
+    let words = Tracee(tid).read_words(word, address, 2 * count.min(MAX_VECTOR) as usize)?;
     Ok(words.chunks_exact(2).rev().map(|pair| (pair[0], pair[1])).collect())
 }
 
@@ -114,7 +116,8 @@ pub(super) fn message_bytes(
     address: u64,
     count: u64,
 ) -> Result<u64, Unreadable> {
-    let words = read_words(tid, word, address, MMSGHDR_WORDS * count.min(MAX_VECTOR) as usize)?;
+    let words =
+        Tracee(tid).read_words(word, address, MMSGHDR_WORDS * count.min(MAX_VECTOR) as usize)?;
     Ok(words.chunks_exact(MMSGHDR_WORDS).map(|header| u64::from(header[MSG_LEN] as u32)).sum())
 }
 
@@ -128,12 +131,14 @@ pub(super) fn arguments(tid: Tid, word: Word, array: u64) -> ArgList {
     let mut at = array;
     'all: loop {
         let until_block_end = POINTERS - at / word.size() % POINTERS;
-        let Ok(pointers) = read_words(tid, word, at, until_block_end as usize) else { break };
+        let Ok(pointers) = Tracee(tid).read_words(word, at, until_block_end as usize) else {
+            break;
+        };
         at += word.size() * until_block_end;
         for pointer in pointers {
             string.clear();
             // MAX_ARG_STRLEN: the kernel takes no longer string.
-            if pointer == 0 || read_text(tid, pointer, 32 * 4096, &mut string).is_err() {
+            if pointer == 0 || Tracee(tid).read_text(pointer, 32 * 4096, &mut string).is_err() {
                 break 'all;
             }
             string.push(0);

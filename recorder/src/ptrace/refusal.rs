@@ -2,8 +2,8 @@
 
 use std::{fs, io};
 
-use super::proc::{field, number};
 use super::rights::CAP_SYS_PTRACE;
+use crate::proc::{field, number};
 
 /// What decides whether this thread may trace its own processes.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,8 +2,8 @@
 
 use libc::{c_long, user_regs_struct};
 
-use super::abi::Abi;
 use super::tracee::{Stopped, Vanished};
+use crate::calls::abi::Abi;
 
 /// A call that starts a process or thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +64,8 @@ pub(super) fn skip_call(stopped: &Stopped) -> Result<(), Vanished> {
 mod architecture {
     use std::mem::offset_of;
 
-    use super::super::abi::X32_BIT;
     use super::*;
+    use crate::calls::abi::X32_BIT;
 
     pub(super) fn is_ours(_: u32) -> bool {
         // Those of 32-bit programs too, by the names of 64-bit code.
@@ -116,8 +116,8 @@ mod architecture {
 
 #[cfg(target_arch = "aarch64")]
 mod architecture {
-    use super::super::abi::NATIVE_ARCH;
     use super::*;
+    use crate::calls::abi::NATIVE_ARCH;
 
     /// A 32-bit program's registers come in another structure.
     pub(super) fn is_ours(arch: u32) -> bool {

@@ -30,7 +30,7 @@ pub(super) fn interrupted(_: &Stopped) -> Result<(), Vanished> {
 /// Whether this call of this architecture is one of them. Outside of a call its number is -1.
 #[cfg(target_arch = "x86_64")]
 fn is_made_again(arch: u32, number: u64) -> bool {
-    use super::abi::{I386_ARCH, NATIVE_ARCH};
+    use crate::calls::abi::{I386_ARCH, NATIVE_ARCH};
     const NATIVE: [libc::c_long; 22] = [
         libc::SYS_read,
         libc::SYS_write,

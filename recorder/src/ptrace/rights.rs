@@ -10,8 +10,8 @@ use std::os::unix::fs::MetadataExt;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-use super::proc::{field, number};
 use crate::observation::Tid;
+use crate::proc::{field, number};
 
 pub(super) const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;

@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::abi::Abi;
-use super::decode::Entry;
 use super::lending::Pace;
-use super::proc;
 use super::registers::{self, Start};
 use super::sums::Moving;
 use super::tracee::{Stop, Stopped, Vanished};
+use crate::calls::abi::Abi;
+use crate::calls::decode::Entry;
 use crate::observation::{Tid, Usage};
+use crate::proc;
 use crate::source::ExitStatus;
 
 /// What threads of a process share, where it was not seen.

@@ -21,6 +21,7 @@ use super::terminal::Terminal;
 use super::writing::Output;
 use super::{Command, Session, Started, boottime, redaction, wall_clock};
 use crate::error::{Error, Result, chain};
+use crate::options::Engine;
 use crate::redact::{Redactor, load_or_create_key};
 use crate::runtime::{failure, recorder_error};
 use crate::setup::{OUR_VARIABLES, Setup};
@@ -145,8 +146,9 @@ impl Session {
             host: host.into(),
             kernel: kernel.into(),
             arch: arch.into(),
-            engine: "ptrace".into(),
+            engine: options.engine.name().into(),
             engine_reason: match self.setup.target {
+                None if options.engine == Engine::Ebpf => "it was asked for".into(),
                 None => "it needs no privileges".into(),
                 Some(_) => {
                     "attached to a running process: without a filter, every system call stops"

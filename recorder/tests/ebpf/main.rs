@@ -1,4 +1,3 @@
 //! The BPF programs in this machine's kernel.
 
 mod listeners;
-mod loading;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use agentrec_recorder::ptrace::covered;
+use agentrec_recorder::calls::covered;
 
 /// Which tracee provokes which covered calls. Its test compares all that comes of them.
 const TRACEES: &[(&str, &[&str])] = &[

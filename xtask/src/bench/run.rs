@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use agentrec_recorder::ptrace::covered;
+use agentrec_recorder::calls::covered;
 use anyhow::{Context, Result, ensure};
 
 use super::{Bar, Section, build, time};

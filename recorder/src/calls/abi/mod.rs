@@ -11,28 +11,28 @@ mod x32;
 use std::os::fd::RawFd;
 use std::sync::LazyLock;
 
-use super::syscalls::{Row, TABLE};
-use crate::observation::Tid;
+use super::memory::Memory;
+use super::table::{Row, TABLE};
 
 /// What audit calls the architecture that this program is compiled for (include/uapi/linux/audit.h).
 #[cfg(target_arch = "x86_64")]
-pub(super) const NATIVE_ARCH: u32 = 0xc000_003e;
+pub(crate) const NATIVE_ARCH: u32 = 0xc000_003e;
 /// What audit calls the architecture that this program is compiled for (include/uapi/linux/audit.h).
 #[cfg(target_arch = "aarch64")]
-pub(super) const NATIVE_ARCH: u32 = 0xc000_00b7;
+pub(crate) const NATIVE_ARCH: u32 = 0xc000_00b7;
 /// What audit calls i386.
 #[cfg(target_arch = "x86_64")]
-pub(super) const I386_ARCH: u32 = 0x4000_0003;
+pub(crate) const I386_ARCH: u32 = 0x4000_0003;
 /// x32 calls have the architecture of x86-64 and this bit in their number.
 #[cfg(target_arch = "x86_64")]
-pub(super) const X32_BIT: u32 = 0x4000_0000;
+pub(crate) const X32_BIT: u32 = 0x4000_0000;
 /// Calls of x32 alone. Older kernels with x32 take these numbers without the bit too (arch/x86/entry/common.c).
 #[cfg(target_arch = "x86_64")]
-pub(super) const X32_OWN: std::ops::RangeInclusive<u32> = 512..=547;
+pub(crate) const X32_OWN: std::ops::RangeInclusive<u32> = 512..=547;
 
 /// How a program calls the kernel. A process may use several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Abi {
+pub(crate) enum Abi {
     /// This program's own.
     Native,
     /// 32-bit x86: `int 0x80`, sysenter, or syscall from 32-bit code.
@@ -45,7 +45,7 @@ pub(super) enum Abi {
 
 /// How a call's registers become the arguments that its row speaks of.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Given {
+pub(crate) enum Given {
     /// Each register is one.
     Whole,
     #[cfg(target_arch = "x86_64")]
@@ -61,7 +61,7 @@ impl Abi {
             reason = "where there is one ABI, it is known by the architecture alone"
         )
     )]
-    pub(super) fn of(arch: u32, number: u64) -> Option<Self> {
+    pub(crate) fn of(arch: u32, number: u64) -> Option<Self> {
         match arch {
             #[cfg(target_arch = "x86_64")]
             NATIVE_ARCH if number & u64::from(X32_BIT) != 0 => Some(Self::X32),
@@ -75,7 +75,7 @@ impl Abi {
     }
 
     /// The covered calls. Their order is the number that the filter reports.
-    pub(super) fn table(self) -> &'static [Row] {
+    pub(crate) fn table(self) -> &'static [Row] {
         match self {
             Self::Native => TABLE,
             #[cfg(target_arch = "x86_64")]
@@ -86,7 +86,7 @@ impl Abi {
     }
 
     /// The row of a call that no filter has looked at, where it is covered with these registers.
-    pub(super) fn covered(self, number: u64, registers: &[u64; 6]) -> Option<&'static Row> {
+    pub(crate) fn covered(self, number: u64, registers: &[u64; 6]) -> Option<&'static Row> {
         /// Rows by number: nearly every call asks of who is traced without a filter.
         static NATIVE: LazyLock<Vec<Option<&'static Row>>> = LazyLock::new(|| {
             let mut rows = Vec::new();
@@ -106,7 +106,7 @@ impl Abi {
     }
 
     /// The row that the filter means by `index`.
-    pub(super) fn row(self, index: u32, number: u64) -> Option<&'static Row> {
+    pub(crate) fn row(self, index: u32, number: u64) -> Option<&'static Row> {
         let is = |row: &&Row| row.number as u64 == number;
         let table = self.table();
         table.get(index as usize).filter(is).or_else(|| table.iter().find(is))
@@ -120,16 +120,16 @@ impl Row {
         not(target_arch = "x86_64"),
         allow(unused_variables, reason = "the native ABI hands all arguments over in registers")
     )]
-    pub(super) fn called(
+    pub(crate) fn called(
         &'static self,
-        tid: Tid,
+        memory: &impl Memory,
         registers: [u64; 6],
         reserved_fd: Option<RawFd>,
     ) -> Option<(&'static Self, [u64; 6])> {
         match self.given {
             Given::Whole => Some((self, registers)),
             #[cfg(target_arch = "x86_64")]
-            Given::I386(given) => given.called(self, tid, registers, reserved_fd),
+            Given::I386(given) => given.called(self, memory, registers, reserved_fd),
         }
     }
 }
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     /// Every ABI that there is here.
-    pub(super) const ALL: &[Abi] = &[
+    pub(crate) const ALL: &[Abi] = &[
         Abi::Native,
         #[cfg(target_arch = "x86_64")]
         Abi::I386,
@@ -185,7 +185,7 @@ mod tests {
 
     /// The kernel's numbers by name, from its header in this folder of /usr/include; None where it is not installed.
     #[cfg(target_arch = "x86_64")]
-    pub(super) fn header(name: &str) -> Option<std::collections::HashMap<String, u32>> {
+    pub(crate) fn header(name: &str) -> Option<std::collections::HashMap<String, u32>> {
         let path = format!("/usr/include/x86_64-linux-gnu/asm/{name}");
         let text = std::fs::read_to_string(path).ok()?;
         let number = |line: &str| {

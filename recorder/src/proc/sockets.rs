@@ -5,7 +5,6 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use libc::{c_int, c_long};
 
-use super::proc;
 use crate::model::SocketFacts;
 use crate::observation::Tid;
 
@@ -13,12 +12,12 @@ use crate::observation::Tid;
 const PIDFD_THREAD: c_int = libc::O_EXCL;
 
 /// A copy of a stopped thread's descriptor; None where the kernel or a sandbox refuses.
-pub(super) fn copy(tid: Tid, fd: RawFd) -> Option<OwnedFd> {
+pub(crate) fn copy(tid: Tid, fd: RawFd) -> Option<OwnedFd> {
     let pidfd = [(tid, 0), (tid, PIDFD_THREAD)]
         .into_iter()
         .find_map(|(id, flags)| call(libc::SYS_pidfd_open, [id, flags, 0]))
         // Threads nearly always share their descriptors.
-        .or_else(|| call(libc::SYS_pidfd_open, [proc::family(tid)?.0, 0, 0]))?;
+        .or_else(|| call(libc::SYS_pidfd_open, [super::family(tid)?.0, 0, 0]))?;
     call(libc::SYS_pidfd_getfd, [pidfd.as_raw_fd(), fd, 0])
 }
 
@@ -31,7 +30,7 @@ fn call(number: c_long, args: [c_int; 3]) -> Option<OwnedFd> {
 }
 
 /// What is known of the socket behind a stopped thread's descriptor.
-pub(super) fn facts(tid: Tid, fd: RawFd) -> Option<SocketFacts> {
+pub(crate) fn facts(tid: Tid, fd: RawFd) -> Option<SocketFacts> {
     let socket = copy(tid, fd)?;
     let family = option::<c_int>(&socket, libc::SO_DOMAIN)?;
     let peer = option::<libc::ucred>(&socket, libc::SO_PEERCRED);

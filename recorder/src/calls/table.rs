@@ -12,20 +12,20 @@ use super::shape::{Arg, Buffers, Place, Shape, Times};
 
 /// A covered system call.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
-    pub(super) number: c_long,
-    pub(super) name: &'static str,
-    pub(super) when: When,
-    pub(super) shape: Shape,
+pub(crate) struct Row {
+    pub(crate) number: c_long,
+    pub(crate) name: &'static str,
+    pub(crate) when: When,
+    pub(crate) shape: Shape,
     /// How its registers become the arguments that the shape speaks of.
-    pub(super) given: Given,
+    pub(crate) given: Given,
     /// Pointers and longs in what it points to.
-    pub(super) word: Word,
+    pub(crate) word: Word,
 }
 
 /// Which calls the filter stops.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum When {
+pub(crate) enum When {
     /// Every one.
     Always,
     /// Those whose argument is not the reserved descriptor.
@@ -38,7 +38,7 @@ pub(super) enum When {
 
 impl When {
     /// Whether a call with these arguments is one of them: for calls whose arguments the filter doesn't see.
-    pub(super) fn admits(self, args: &[u64; 6], reserved_fd: Option<i32>) -> bool {
+    pub(crate) fn admits(self, args: &[u64; 6], reserved_fd: Option<i32>) -> bool {
         let low = |arg: Arg| args[usize::from(arg)] as u32;
         match self {
             Self::Always => true,
@@ -96,7 +96,7 @@ const UNSHARED: u32 =
 /// Commands of fsconfig(2) that say what is mounted, or change what is (include/uapi/linux/mount.h).
 const CONFIG_COMMANDS: &[u32] = &[FSCONFIG_SET_STRING, FSCONFIG_CMD_RECONFIGURE];
 const FSCONFIG_SET_STRING: u32 = 1;
-pub(super) const FSCONFIG_CMD_RECONFIGURE: u32 = 7;
+pub(crate) const FSCONFIG_CMD_RECONFIGURE: u32 = 7;
 const MOVE_MOUNT_F_EMPTY_PATH: u32 = 0x04;
 const MOVE_MOUNT_T_EMPTY_PATH: u32 = 0x40;
 const FSPICK_EMPTY_PATH: u32 = 0x08;
@@ -104,7 +104,7 @@ const FSPICK_EMPTY_PATH: u32 = 0x08;
 const MAP_SHARED_BIT: u32 = 1;
 
 /// The calls of this architecture. Their order is the number that the filter reports.
-pub(super) const TABLE: &[Row] = rows! {
+pub(crate) const TABLE: &[Row] = rows! {
     read = libc::SYS_read, Always, Shape::Read { buffers: Buffers::Flat(1) };
     write = libc::SYS_write, NotReserved(0), Shape::Write { buffers: Buffers::Flat(1) };
     openat = libc::SYS_openat, Always, Shape::Open { at: at(0, 1), flags: 2, mode: 3 };

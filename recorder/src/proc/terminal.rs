@@ -13,7 +13,7 @@ use crate::observation::Tid;
 const OWN_TTY: u32 = 5 << 8;
 
 /// The terminal behind a stopped thread's descriptor, by its device number.
-pub(super) fn device(tid: Tid, fd: RawFd) -> Option<u32> {
+pub(crate) fn device(tid: Tid, fd: RawFd) -> Option<u32> {
     if let Some(terminal) = copy(tid, fd) {
         return ask(&terminal, libc::TIOCGDEV, 0);
     }
@@ -27,7 +27,7 @@ pub(super) fn device(tid: Tid, fd: RawFd) -> Option<u32> {
 }
 
 /// The thread's controlling terminal, by its device number (`tty_nr` in proc_pid_stat(5)).
-pub(super) fn controlling(tid: Tid) -> Option<u32> {
+pub(crate) fn controlling(tid: Tid) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{tid}/stat")).ok()?;
     // After the name, which may hold anything: state, parent, group, session, terminal.
     let device: i32 = stat.rsplit_once(") ")?.1.split(' ').nth(4)?.parse().ok()?;
@@ -35,7 +35,7 @@ pub(super) fn controlling(tid: Tid) -> Option<u32> {
 }
 
 /// How a terminal is set, and its size.
-pub(super) fn state(tid: Tid, fd: RawFd) -> Option<TerminalState> {
+pub(crate) fn state(tid: Tid, fd: RawFd) -> Option<TerminalState> {
     let opened = || {
         // O_NOCTTY: the recorder has no terminal, and wants none.
         let mut options = OpenOptions::new();

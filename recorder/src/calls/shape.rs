@@ -3,11 +3,11 @@
 use super::memory::Word;
 
 /// Position of an argument, from 0.
-pub(super) type Arg = u8;
+pub(crate) type Arg = u8;
 
 /// Where a call says what it means to touch.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// A name, relative to the working directory.
     Name(Arg),
     /// A name, relative to a directory descriptor.
@@ -20,7 +20,7 @@ pub(super) enum Place {
 
 /// Where the bytes of a transfer are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Buffers {
+pub(crate) enum Buffers {
     /// At this address.
     Flat(Arg),
     /// The same; where they go is a `struct sockaddr` of this address and length.
@@ -37,7 +37,7 @@ pub(super) enum Buffers {
     not(target_arch = "x86_64"),
     allow(dead_code, reason = "newer architectures lack the oldest calls")
 )]
-pub(super) enum Times {
+pub(crate) enum Times {
     /// `struct timespec[2]`, with UTIME_NOW and UTIME_OMIT.
     Nanoseconds,
     /// `struct timeval[2]`.
@@ -52,7 +52,7 @@ pub(super) enum Times {
     not(target_arch = "x86_64"),
     allow(dead_code, reason = "newer architectures lack the oldest calls")
 )]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     Open {
         at: Place,
         flags: Arg,
@@ -229,15 +229,25 @@ pub(super) enum Shape {
 
 impl Shape {
     /// Whether the call's result decides what it meant.
-    pub(super) fn needs_result(self) -> bool {
+    pub(crate) fn needs_result(self) -> bool {
         !matches!(
             self,
             Self::Close | Self::CloseRange | Self::Clone | Self::Clone3 | Self::Affinity
         )
     }
 
+    /// A call that can't be told from covered ones by one argument, and that matters to nobody.
+    pub(crate) fn is_pointless(self, args: &[u64; 6]) -> bool {
+        match self {
+            Self::Mmap => {
+                args[2] as i32 & libc::PROT_WRITE == 0 || args[3] as i32 & libc::MAP_ANONYMOUS != 0
+            }
+            _ => false,
+        }
+    }
+
     /// Arguments that are names, in the order of the decoder.
-    pub(super) fn names(self) -> [Option<Arg>; 3] {
+    pub(crate) fn names(self) -> [Option<Arg>; 3] {
         match self {
             Self::Open { at, .. }
             | Self::Creat { at, .. }
@@ -274,7 +284,7 @@ impl Shape {
     }
 
     /// A structure to read at entry: its address and size.
-    pub(super) fn block(self, args: &[u64; 6], word: Word) -> Option<(u64, usize)> {
+    pub(crate) fn block(self, args: &[u64; 6], word: Word) -> Option<(u64, usize)> {
         let arg = |arg: Arg| args[usize::from(arg)];
         let (address, size) = match self {
             // `struct open_how` can only grow, and its fields of today come first.
@@ -301,12 +311,12 @@ impl Shape {
 
 /// How much of a `struct sockaddr` of this length is looked at: no longer than the kernel takes (`struct
 /// sockaddr_storage`).
-pub(super) fn address_len(len: u64) -> u64 {
+pub(crate) fn address_len(len: u64) -> u64 {
     u64::from(len as u32).min(128)
 }
 
 impl Place {
-    pub(super) fn name(self) -> Option<Arg> {
+    pub(crate) fn name(self) -> Option<Arg> {
         match self {
             Self::Name(name) | Self::NameAt { name, .. } | Self::NameOrFd { name, .. } => {
                 Some(name)

@@ -7,15 +7,14 @@ use std::os::fd::RawFd;
 
 use libc::c_long;
 
-use super::super::memory::{Word, read_words};
+use super::super::memory::{Memory, Word};
 use super::super::shape::Arg;
-use super::super::syscalls::{Row, When};
+use super::super::table::{Row, When};
 use super::native;
-use crate::observation::Tid;
 
 /// How registers become arguments.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::ptrace) enum Given {
+pub(crate) enum Given {
     /// Each is one: its low half, since 64-bit code may leave anything in the other.
     Low,
     /// The same, and this one is signed.
@@ -36,10 +35,10 @@ pub(in crate::ptrace) enum Given {
 
 impl Given {
     /// See [`Row::called`].
-    pub(super) fn called(
+    pub(crate) fn called(
         self,
         row: &'static Row,
-        tid: Tid,
+        memory: &impl Memory,
         registers: [u64; 6],
         reserved_fd: Option<RawFd>,
     ) -> Option<(&'static Row, [u64; 6])> {
@@ -79,7 +78,7 @@ impl Given {
         };
         // Where fewer arguments are readable than any call has, the kernel may still be content: it reads what it needs.
         let args = (1..=6).rev().find_map(|count| {
-            let words = read_words(tid, Word::Four, array, count).ok()?;
+            let words = memory.read_words(Word::Four, array, count).ok()?;
             let mut args = [0; 6];
             args[..count].copy_from_slice(&words);
             Some(args)
@@ -286,7 +285,7 @@ const fn rows<const LEN: usize>(calls: &[Call]) -> [Row; LEN] {
 }
 
 /// The covered calls.
-pub(super) static TABLE: [Row; CALLS.len()] = rows(CALLS);
+pub(crate) static TABLE: [Row; CALLS.len()] = rows(CALLS);
 
 static SOCKET_ROWS: [Row; SOCKET_CALLS.len()] = rows(SOCKET_CALLS);
 
@@ -306,7 +305,7 @@ static OLD_MMAP: Row = same(90, "mmap").row();
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::syscalls::TABLE as NATIVE;
+    use super::super::super::table::TABLE as NATIVE;
     use super::super::Abi;
     use super::*;
 
@@ -375,8 +374,8 @@ mod tests {
 
     fn called(number: c_long, registers: [u64; 6]) -> Option<(&'static str, [u64; 6])> {
         let row = Abi::I386.row(u32::MAX, number as u64).unwrap();
-        let own = std::process::id() as Tid;
-        row.called(own, registers, Some(900)).map(|(row, args)| (row.name, args))
+        let own = crate::ptrace::memory::Tracee(std::process::id() as i32);
+        row.called(&own, registers, Some(900)).map(|(row, args)| (row.name, args))
     }
 
     #[test]

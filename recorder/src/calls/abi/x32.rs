@@ -6,7 +6,7 @@
 use libc::c_long;
 
 use super::super::memory::Word;
-use super::super::syscalls::{Row, TABLE as NATIVE};
+use super::super::table::{Row, TABLE as NATIVE};
 use super::{X32_BIT, native};
 
 /// Native rows whose call has a number of its own.
@@ -30,7 +30,7 @@ const OWN: &[(c_long, &str)] = &[
 ];
 
 /// The covered calls. Native numbers of calls that have their own are here too: older kernels take them.
-pub(super) static TABLE: [Row; NATIVE.len() + OWN.len()] = {
+pub(crate) static TABLE: [Row; NATIVE.len() + OWN.len()] = {
     let mut rows = [NATIVE[0]; NATIVE.len() + OWN.len()];
     let mut index = 0;
     while index < rows.len() {

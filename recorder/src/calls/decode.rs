@@ -5,15 +5,14 @@
 
 use std::os::fd::RawFd;
 
-use super::memory::{Piece, Unreadable, Word, read_pieces, words};
-use super::proc::Proc;
+use super::memory::{Memory, Piece, Unreadable, Word, words};
 use super::shape::{Arg, Place, Shape, Times};
-use super::syscalls::{FSCONFIG_CMD_RECONFIGURE, Row};
-use crate::observation::{At, Call, Direction, Loss, Tid};
+use super::table::{FSCONFIG_CMD_RECONFIGURE, Row};
+use crate::observation::{At, Call, Direction, Loss};
 
 /// A call between its entry and its exit. The buffer is used again for the next one.
 #[derive(Debug, Default)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     row: Option<&'static Row>,
     args: [u64; 6],
     buffer: Vec<u8>,
@@ -33,7 +32,7 @@ enum Text {
 }
 
 /// What the kernel restarts by itself or turns into EINTR; the program never sees these (include/linux/errno.h).
-pub(super) const RESTARTS: std::ops::RangeInclusive<i32> = 512..=516;
+pub(crate) const RESTARTS: std::ops::RangeInclusive<i32> = 512..=516;
 
 /// The directory is the root for this one call (openat2(2)).
 const RESOLVE_IN_ROOT: u64 = libc::RESOLVE_IN_ROOT;
@@ -64,7 +63,7 @@ fn pointed_to(row: &Row, args: &[u64; 6]) -> ([Piece; 3], [usize; 3], usize) {
 
 impl Entry {
     /// Reads what the call points to.
-    pub(super) fn read(&mut self, tid: Tid, row: &'static Row, args: [u64; 6], kernel: &Proc) {
+    pub(crate) fn read(&mut self, row: &'static Row, args: [u64; 6], memory: &impl Memory) {
         self.row = Some(row);
         self.args = args;
         self.buffer.clear();
@@ -72,7 +71,7 @@ impl Entry {
         self.block = Text::Absent;
         let (pieces, slots, count) = pointed_to(row, &args);
         if count > 0 {
-            let found = read_pieces(tid, &pieces[..count], &mut self.buffer);
+            let found = memory.read_pieces(&pieces[..count], &mut self.buffer);
             for (slot, found) in slots[..count].iter().zip(found) {
                 let text = found.map_or(Text::Unreadable, |(start, end)| Text::Read(start, end));
                 match *slot {
@@ -81,32 +80,44 @@ impl Entry {
                 }
             }
         }
-        self.existed = self.creates() && {
-            let at = self.first_place().and_then(|at| self.at(at, 0).ok());
-            // The name that it has there, as far as no link is on the way.
-            let in_root =
-                matches!(row.shape, Shape::OpenHow { .. }) && self.word(2) & RESOLVE_IN_ROOT != 0;
-            let at = at.map(|at| match at {
-                At::Path { dir, path } if in_root => {
-                    let below = path.iter().position(|byte| !b"/.".contains(byte));
-                    At::Path { dir, path: below.map_or(b".", |below| &path[below..]) }
-                }
-                at => at,
-            });
-            // Not known is not created.
-            at.and_then(|at| kernel.exists(tid, at)).unwrap_or(true)
-        };
+        self.existed = false;
+    }
+
+    /// Tells of an open call, before it is made, whether its file is there: `exists` says so of a name, and None where that
+    /// is not to be asked.
+    pub(crate) fn look_for(&mut self, exists: impl FnOnce(At<'_>) -> Option<bool>) {
+        if !self.creates() {
+            return;
+        }
+        let in_root = matches!(self.row.map(|row| row.shape), Some(Shape::OpenHow { .. }))
+            && self.word(2) & RESOLVE_IN_ROOT != 0;
+        let at = self.first_place().and_then(|at| self.at(at, 0).ok());
+        // The name that it has there, as far as no link is on the way.
+        let at = at.map(|at| match at {
+            At::Path { dir, path } if in_root => {
+                let below = path.iter().position(|byte| !b"/.".contains(byte));
+                At::Path { dir, path: below.map_or(b".", |below| &path[below..]) }
+            }
+            at => at,
+        });
+        // Not known is not created.
+        self.existed = at.and_then(exists).unwrap_or(true);
+    }
+
+    /// The same, where it is known after the call.
+    pub(crate) fn set_created(&mut self, created: bool) {
+        self.existed = !created;
     }
 
     /// Whether what the call points to is not any more what was read at its entry.
-    pub(super) fn changed(&self, tid: Tid, scratch: &mut Vec<u8>) -> bool {
+    pub(crate) fn changed(&self, memory: &impl Memory, scratch: &mut Vec<u8>) -> bool {
         let Some(row) = self.row else { return false };
         let (pieces, slots, count) = pointed_to(row, &self.args);
         if count == 0 || row.shape.names() == [None; 3] {
             return false;
         }
         scratch.clear();
-        let found = read_pieces(tid, &pieces[..count], scratch);
+        let found = memory.read_pieces(&pieces[..count], scratch);
         slots[..count].iter().zip(found).any(|(&slot, found)| {
             let before = if slot == BLOCK { self.block } else { self.names[slot] };
             match (before, found) {
@@ -120,7 +131,7 @@ impl Entry {
     }
 
     /// The row and arguments of a call that was read.
-    pub(super) fn row(&self) -> Option<(&'static Row, &[u64; 6])> {
+    pub(crate) fn row(&self) -> Option<(&'static Row, &[u64; 6])> {
         self.row.map(|row| (row, &self.args))
     }
 
@@ -136,11 +147,11 @@ impl Entry {
     }
 
     /// An open of the device by which a process serves a file system (fuse(4)).
-    pub(super) fn opens_fuse(&self) -> bool {
+    pub(crate) fn opens_fuse(&self) -> bool {
         self.first_place().is_some() && self.name(0) == Ok(b"/dev/fuse")
     }
 
-    pub(super) fn first_place(&self) -> Option<Place> {
+    pub(crate) fn first_place(&self) -> Option<Place> {
         match self.row?.shape {
             Shape::Open { at, .. } | Shape::Creat { at, .. } | Shape::OpenHow { at, .. } => {
                 Some(at)
@@ -151,7 +162,7 @@ impl Entry {
 
     /// The call in the model's terms; None where nothing came of it. Unreadable arguments of a call that succeeded
     /// are a loss; of one that failed they are why it failed (EFAULT).
-    pub(super) fn call(&self, result: Result<u64, i32>) -> Option<Call<'_>> {
+    pub(crate) fn call(&self, result: Result<u64, i32>) -> Option<Call<'_>> {
         if result.is_err_and(|errno| RESTARTS.contains(&errno)) {
             return None;
         }
@@ -408,7 +419,7 @@ impl Entry {
     }
 
     /// What `place` means; `index` is the place of its name among the names.
-    pub(super) fn at(&self, place: Place, index: usize) -> Result<At<'_>, Unreadable> {
+    pub(crate) fn at(&self, place: Place, index: usize) -> Result<At<'_>, Unreadable> {
         let directory = |arg| Some(self.fd(arg)).filter(|&fd| fd != libc::AT_FDCWD);
         Ok(match place {
             Place::Fd(fd) => At::Descriptor(self.fd(fd)),
@@ -444,7 +455,7 @@ impl Entry {
         }
     }
 
-    pub(super) fn block(&self) -> Result<&[u8], Unreadable> {
+    pub(crate) fn block(&self) -> Result<&[u8], Unreadable> {
         match self.block {
             Text::Read(start, end) => Ok(&self.buffer[start..end]),
             Text::Absent => Ok(&[]),
@@ -453,7 +464,7 @@ impl Entry {
     }
 
     /// Eight bytes of the block; 0 behind its end. (Structures made for all ABIs have fields of that size.)
-    pub(super) fn word(&self, index: usize) -> u64 {
+    pub(crate) fn word(&self, index: usize) -> u64 {
         let block = self.block().unwrap_or_default();
         words(Word::Eight, block).nth(index).unwrap_or(0)
     }

@@ -1,4 +1,7 @@
-//! What only /proc knows of a stopped thread: real directories, what descriptors name, arguments, memory use.
+//! What only /proc knows of a thread, best asked while it stands still: real directories, what descriptors name, arguments, memory use.
+
+mod sockets;
+mod terminal;
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -12,21 +15,20 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 
-use super::{sockets, terminal};
 use crate::model::{Kernel, SocketFacts, TerminalState};
 use crate::observation::{ArgList, At, Tid, Usage};
 
 /// Longest argument list that is kept whole, in bytes.
-pub(super) const MAX_ARGS: usize = 64 * 1024;
+pub(crate) const MAX_ARGS: usize = 64 * 1024;
 /// Longest environment that is read, in bytes: more than the kernel lets an exec have (6 MiB, execve(2)).
 const MAX_ENV: u64 = 8 * 1024 * 1024;
 
 /// [`Kernel`] for threads that this thread traces.
 #[derive(Debug, Default)]
-pub(super) struct Proc {
+pub(crate) struct Proc {
     /// A tracee serves a file system. To look up a name there would wait for that tracee, which may be waiting for us:
     /// from then on names are taken as they are. (What links in /proc say asks no file system.)
-    pub(super) serves_files: bool,
+    pub(crate) serves_files: bool,
 }
 
 impl Kernel for Proc {
@@ -122,7 +124,7 @@ impl Kernel for Proc {
 
 impl Proc {
     /// Whether `at` exists for the thread, links followed; None where that is not to be asked.
-    pub(super) fn exists(&self, tid: Tid, at: At<'_>) -> Option<bool> {
+    pub(crate) fn exists(&self, tid: Tid, at: At<'_>) -> Option<bool> {
         let At::Path { dir, path } = at else { return Some(true) };
         if self.serves_files {
             return None;
@@ -131,7 +133,7 @@ impl Proc {
     }
 
     /// Whether the thread's descriptor is of what `at` leads to.
-    pub(super) fn is_open_as(&self, tid: Tid, fd: RawFd, at: At<'_>, follow: bool) -> bool {
+    pub(crate) fn is_open_as(&self, tid: Tid, fd: RawFd, at: At<'_>, follow: bool) -> bool {
         let At::Path { dir, path } = at else { return true };
         if self.serves_files {
             return false;
@@ -176,18 +178,18 @@ fn absolute(path: PathBuf) -> Option<Vec<u8>> {
 }
 
 /// Where in its file a descriptor stands, in bytes.
-pub(super) fn position(tid: Tid, fd: RawFd) -> Option<u64> {
+pub(crate) fn position(tid: Tid, fd: RawFd) -> Option<u64> {
     number(&fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).ok()?, "pos:")
 }
 
 /// The file that the kernel mapped for the thread's program.
-pub(super) fn program(tid: Tid) -> Option<Vec<u8>> {
+pub(crate) fn program(tid: Tid) -> Option<Vec<u8>> {
     // Also of memory files, which some programs are run from: their name alone tells what they were.
     Some(fs::read_link(format!("/proc/{tid}/exe")).ok()?.into_os_string().into_vec())
 }
 
 /// The arguments of a program that was just executed.
-pub(super) fn arguments(tid: Tid) -> io::Result<ArgList> {
+pub(crate) fn arguments(tid: Tid) -> io::Result<ArgList> {
     let mut file = File::open(format!("/proc/{tid}/cmdline"))?;
     let mut bytes = Vec::new();
     (&mut file).take(MAX_ARGS as u64).read_to_end(&mut bytes)?;
@@ -197,25 +199,25 @@ pub(super) fn arguments(tid: Tid) -> io::Result<ArgList> {
 }
 
 /// The environment of a program that was just executed.
-pub(super) fn environment(tid: Tid) -> io::Result<Vec<u8>> {
+pub(crate) fn environment(tid: Tid) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(format!("/proc/{tid}/environ"))?.take(MAX_ENV).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// The process that a thread belongs to, and that one's parent.
-pub(super) fn family(tid: Tid) -> Option<(Tid, Tid)> {
+pub(crate) fn family(tid: Tid) -> Option<(Tid, Tid)> {
     let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
     Some((number(&status, "Tgid:")? as Tid, number(&status, "PPid:")? as Tid))
 }
 
 /// Whether no such thread is there any more, not even one that ended and was not yet waited for by its parent.
-pub(super) fn is_gone(tid: Tid) -> bool {
+pub(crate) fn is_gone(tid: Tid) -> bool {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(tid), None) == Err(nix::errno::Errno::ESRCH)
 }
 
 /// A process and its descendants, each with its parent; parents first.
-pub(super) fn tree(root: Tid) -> Vec<(Tid, Tid)> {
+pub(crate) fn tree(root: Tid) -> Vec<(Tid, Tid)> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut children: HashMap<Tid, Vec<Tid>> = HashMap::new();
@@ -235,37 +237,37 @@ pub(super) fn tree(root: Tid) -> Vec<(Tid, Tid)> {
 }
 
 /// The threads of a process.
-pub(super) fn threads(pid: Tid) -> Vec<Tid> {
+pub(crate) fn threads(pid: Tid) -> Vec<Tid> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Whether a thread runs or waits: it has not ended.
-pub(super) fn may_stop(tid: Tid) -> bool {
+pub(crate) fn may_stop(tid: Tid) -> bool {
     state(Path::new(&format!("/proc/{tid}"))).is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 /// Whether a thread sleeps so that only SIGKILL, or what it waits for, wakes it.
-pub(super) fn sleeps_deeply(tid: Tid) -> bool {
+pub(crate) fn sleeps_deeply(tid: Tid) -> bool {
     state(Path::new(&format!("/proc/{tid}"))) == Some('D')
 }
 
 /// Whether this thread, which calls it, is a thread's tracer.
-pub(super) fn is_traced_by_us(tid: Tid) -> bool {
+pub(crate) fn is_traced_by_us(tid: Tid) -> bool {
     let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
     let us = nix::unistd::gettid().as_raw();
     number(&status, "TracerPid:").is_some_and(|tracer| tracer == us as u64)
 }
 
 /// Whether a thread has a tracer: those of the tree have us until they were waited for.
-pub(super) fn is_traced(tid: Tid) -> bool {
+pub(crate) fn is_traced(tid: Tid) -> bool {
     let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
     number(&status, "TracerPid:").is_some_and(|tracer| tracer != 0)
 }
 
 /// Whether a thread of the process may be between starting a child and telling of it: it runs, or stopped to tell.
 /// It never sleeps there (kernel/fork.c, kernel_clone).
-pub(super) fn may_be_forking(process: Tid) -> bool {
+pub(crate) fn may_be_forking(process: Tid) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return false };
     threads.flatten().any(|thread| matches!(state(&thread.path()), Some('R' | 't')))
 }
@@ -278,7 +280,7 @@ fn state(thread: &Path) -> Option<char> {
 
 /// What a process used, asked at the exit stop of its last thread, where its memory is still there. A peak of zero bytes
 /// where it is gone, and nobody has waited for the process yet.
-pub(super) fn usage(pid: Tid) -> Usage {
+pub(crate) fn usage(pid: Tid) -> Usage {
     let (utime, stime) = cpu_times(pid);
     let max_rss = fs::read_to_string(format!("/proc/{pid}/status"))
         .ok()
@@ -307,12 +309,12 @@ fn cpu_times(pid: Tid) -> (u64, u64) {
 }
 
 /// A number behind a name of /proc/PID/status.
-pub(super) fn number(status: &str, name: &str) -> Option<u64> {
+pub(crate) fn number(status: &str, name: &str) -> Option<u64> {
     field(status, name)?.parse().ok()
 }
 
 /// The first word behind a name of /proc/PID/status.
-pub(super) fn field<'s>(status: &'s str, name: &str) -> Option<&'s str> {
+pub(crate) fn field<'s>(status: &'s str, name: &str) -> Option<&'s str> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()
 }

@@ -1,0 +1,58 @@
+//! The kernel's structures, whose layout its BTF tells the recorder, and the recorder us.
+
+use core::ffi::c_void;
+
+use agentrec_recorder_ebpf::Offsets;
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel};
+
+use crate::maps::OFFSETS;
+
+/// Offset of a field.
+macro_rules! offset {
+    ($field:ident) => {
+        // SAFETY: a static that nobody writes; volatile, since the compiler must not know its value.
+        unsafe { core::ptr::read_volatile(&raw const $crate::maps::OFFSETS.$field) }
+    };
+}
+pub(crate) use offset;
+
+/// A field of the structure at an address; zero where it can't be read.
+#[inline(always)]
+pub fn read<T: Copy + Default>(address: u64, offset: u32) -> T {
+    let mut value = T::default();
+    // SAFETY: the helper writes a whole `T`, which is made of numbers, or zeros.
+    unsafe {
+        bpf_probe_read_kernel(
+            (&raw mut value).cast(),
+            size_of::<T>() as u32,
+            (address + u64::from(offset)) as *const c_void,
+        );
+    }
+    value
+}
+
+/// The current `task_struct`.
+#[inline(always)]
+pub fn current() -> u64 {
+    // SAFETY: gives a number.
+    unsafe { bpf_get_current_task() }
+}
+
+/// The `struct file` of a descriptor; 0 where there is none.
+#[inline(always)]
+pub fn file(task: u64, fd: i32) -> u64 {
+    let files: u64 = read(task, offset!(task_files));
+    if files == 0 {
+        return 0;
+    }
+    let table: u64 = read(files, offset!(files_fdt));
+    let max: u32 = read(table, offset!(fdt_max_fds));
+    if fd < 0 || fd as u32 >= max {
+        return 0;
+    }
+    let slots: u64 = read(table, offset!(fdt_fd));
+    read(slots + 8 * fd as u64, 0)
+}
+
+#[allow(dead_code, reason = "names the type of the static that the macro reads")]
+const _: &Offsets = &OFFSETS;

@@ -1,0 +1,348 @@
+//! Records while they are made: in a scratch of this CPU, from where they are copied into the ring buffer at their true
+//! length.
+
+use core::ffi::c_void;
+
+use agentrec_recorder_ebpf::{
+    CHUNK, Head, MAX_LIST, MAX_NAMES, MAX_VECTOR, OUTPUT_CHUNKS, Part, UNREADABLE,
+};
+use aya_ebpf::helpers::generated::{
+    bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_loop, bpf_probe_read_kernel_str,
+    bpf_probe_read_user, bpf_probe_read_user_str, bpf_ringbuf_output, bpf_ringbuf_query,
+};
+
+use crate::kernel::{self, offset};
+use crate::maps::{RECORDS, SCRATCH, lose};
+
+/// Where a piece can begin, and how long it can be: both are less than this.
+const HALF: usize = 2 * CHUNK;
+const MASK: u64 = HALF as u64 - 1;
+
+/// A record in the making, with room for one more piece of the largest size behind it.
+#[repr(C, align(8))]
+pub struct Scratch {
+    record: [u8; 2 * HALF],
+    walk: Walk,
+    chunks: Chunks,
+    vector: Vector,
+}
+
+/// Bytes in the ring buffer from which on the recorder is woken up at once instead of at its next look.
+const HURRY: u64 = 1 << 20;
+const BPF_RB_NO_WAKEUP: u64 = 1;
+const BPF_RB_FORCE_WAKEUP: u64 = 2;
+const BPF_RB_AVAIL_DATA: u64 = 0;
+
+/// A record of which `len` bytes are there.
+pub struct Record {
+    base: *mut u8,
+    len: u64,
+}
+
+impl Record {
+    /// One with room for its fixed part, which has to be set.
+    #[inline(always)]
+    pub fn new<T>() -> Option<Self> {
+        let base = scratch()?.record.as_mut_ptr();
+        Some(Self { base, len: size_of::<T>() as u64 })
+    }
+
+    /// Its fixed part. Programs of ours don't interrupt each other on a CPU, so that it is nobody else's.
+    #[inline(always)]
+    pub fn fixed<T>(&mut self) -> &mut T {
+        // SAFETY: the scratch is larger than any `T` here, aligned, and any bytes are a `T`.
+        unsafe { &mut *self.base.cast::<T>() }
+    }
+
+    #[inline(always)]
+    fn end(&self) -> *mut c_void {
+        // SAFETY: the mask keeps it in the scratch, with room for a piece behind it.
+        unsafe { self.base.add((self.len & MASK) as usize).cast() }
+    }
+
+    /// Appends a text of user space with its NUL: its length, or that it can't be read.
+    #[inline(always)]
+    pub fn user_text(&mut self, address: u64, max: u32) -> u32 {
+        // SAFETY: `max` bytes fit behind the end.
+        let len = unsafe { bpf_probe_read_user_str(self.end(), max, address as *const c_void) };
+        self.grow(len)
+    }
+
+    /// The same of the kernel.
+    #[inline(always)]
+    pub fn kernel_text(&mut self, address: u64, max: u32) -> u32 {
+        // SAFETY: as above.
+        let len = unsafe { bpf_probe_read_kernel_str(self.end(), max, address as *const c_void) };
+        self.grow(len)
+    }
+
+    #[inline(always)]
+    fn grow(&mut self, len: i64) -> u32 {
+        if len < 0 {
+            return UNREADABLE;
+        }
+        self.len += len as u64 & MASK;
+        len as u32
+    }
+
+    /// Appends so many bytes of user space, no more than a chunk.
+    #[inline(always)]
+    pub fn user_bytes(&mut self, address: u64, len: u64) -> u32 {
+        if len == 0 {
+            return 0;
+        }
+        let len = if len > CHUNK as u64 { CHUNK as u64 } else { len };
+        // SAFETY: a chunk fits behind the end.
+        let done = unsafe { bpf_probe_read_user(self.end(), len as u32, address as *const c_void) };
+        if done != 0 {
+            return UNREADABLE;
+        }
+        self.len += len;
+        len as u32
+    }
+
+    /// Puts it into the ring buffer, or counts it as lost. `now` wakes the recorder.
+    #[inline(always)]
+    pub fn emit(self, now: bool) {
+        // SAFETY: a query of a number.
+        let waiting = unsafe { bpf_ringbuf_query(ring(), BPF_RB_AVAIL_DATA) };
+        let flags = if now || waiting > HURRY { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+        let len = self.len & (2 * HALF as u64 - 1);
+        // SAFETY: so many bytes of the scratch are set: by this record, or an earlier one.
+        if unsafe { bpf_ringbuf_output(ring(), self.base.cast(), len, flags) } != 0 {
+            // SAFETY: every record begins with one.
+            lose(unsafe { &*self.base.cast::<Head>() }.kind);
+        }
+    }
+}
+
+/// Bytes of user space on their way out in chunks.
+///
+/// The loops below are the kernel's (bpf_loop), since the verifier follows one of our own round by round and gives up. What
+/// they change lies in the scratch for the same reason: of the stack the verifier knows every value, and so takes each
+/// round for another one.
+#[repr(C)]
+struct Chunks {
+    /// In words: else the compiler copies it byte by byte, in a loop of its own.
+    head: [u64; HEAD_WORDS],
+    what: u64,
+    address: u64,
+    left: u64,
+    total: u64,
+}
+
+/// Buffers of user space on their way out.
+#[repr(C)]
+struct Vector {
+    /// The next `struct iovec`, and how many there are.
+    at: u64,
+    count: u64,
+    left: u64,
+}
+
+const HEAD_WORDS: usize = size_of::<Head>() / 8;
+
+/// Copies a head.
+#[inline(always)]
+fn copy_head(from: *const u64, to: *mut u64) {
+    const { assert!(HEAD_WORDS == 4) };
+    // SAFETY: both are so many words.
+    unsafe {
+        to.write_volatile(from.read_volatile());
+        to.add(1).write_volatile(from.add(1).read_volatile());
+        to.add(2).write_volatile(from.add(2).read_volatile());
+        to.add(3).write_volatile(from.add(3).read_volatile());
+    }
+}
+
+/// Puts bytes of user space into the ring buffer, in so many chunks at most.
+#[inline(always)]
+pub fn emit_chunks(head: &Head, what: u32, address: u64, total: u64, most: u32) {
+    if let Some(scratch) = scratch() {
+        copy_head(core::ptr::from_ref(head).cast(), scratch.chunks.head.as_mut_ptr());
+        scratch.chunks.what = u64::from(what);
+        emit_range(&mut scratch.chunks, address, total, most);
+    }
+}
+
+#[inline(always)]
+fn emit_range(chunks: &mut Chunks, address: u64, total: u64, most: u32) {
+    (chunks.address, chunks.left, chunks.total) = (address, total, total);
+    // SAFETY: the callback uses nothing that it is given.
+    unsafe { bpf_loop(most, emit_chunk as *mut c_void, core::ptr::null_mut(), 0) };
+}
+
+/// One round: 0 to go on, 1 for the end.
+#[inline(never)]
+unsafe extern "C" fn emit_chunk(_round: u64, _context: *mut c_void) -> u64 {
+    let Some(scratch) = scratch() else { return 1 };
+    let chunks = &mut scratch.chunks;
+    let left = chunks.left;
+    if left == 0 {
+        return 1;
+    }
+    let Some(mut record) = Record::new::<Part>() else { return 1 };
+    let len = record.user_bytes(chunks.address, left);
+    let part: &mut Part = record.fixed();
+    copy_head(chunks.head.as_ptr(), (&raw mut part.head).cast());
+    part.what = chunks.what as u32;
+    part.len = len;
+    part.total = chunks.total;
+    record.emit(false);
+    if len > CHUNK as u32 {
+        return 1;
+    }
+    chunks.address += u64::from(len);
+    chunks.left = left - u64::from(len);
+    0
+}
+
+/// The same of an array of `struct iovec`, of which `left` bytes were moved.
+#[inline(always)]
+pub fn emit_vector(head: &Head, what: u32, at: u64, count: u64, left: u64) {
+    if let Some(scratch) = scratch() {
+        copy_head(core::ptr::from_ref(head).cast(), scratch.chunks.head.as_mut_ptr());
+        scratch.chunks.what = u64::from(what);
+        scratch.vector = Vector { at, count, left };
+        // SAFETY: as above.
+        unsafe { bpf_loop(MAX_VECTOR, emit_buffer as *mut c_void, core::ptr::null_mut(), 0) };
+    }
+}
+
+#[inline(never)]
+unsafe extern "C" fn emit_buffer(_round: u64, _context: *mut c_void) -> u64 {
+    let Some(scratch) = scratch() else { return 1 };
+    let vector = &mut scratch.vector;
+    if vector.count == 0 || vector.left == 0 {
+        return 1;
+    }
+    let mut buffer = [0_u64; 2];
+    // SAFETY: writes an address and a length, or zeros.
+    unsafe { bpf_probe_read_user((&raw mut buffer).cast(), 16, vector.at as *const c_void) };
+    let len = if buffer[1] < vector.left { buffer[1] } else { vector.left };
+    vector.left -= len;
+    vector.count -= 1;
+    vector.at += 16;
+    emit_range(&mut scratch.chunks, buffer[0], len, OUTPUT_CHUNKS as u32);
+    0
+}
+
+/// Puts the strings of an argument list into the ring buffer, a part each.
+#[inline(always)]
+pub fn emit_list(head: &Head, at: u64) {
+    if let Some(scratch) = scratch() {
+        copy_head(core::ptr::from_ref(head).cast(), scratch.chunks.head.as_mut_ptr());
+        scratch.vector = Vector { at, count: 0, left: 0 };
+        // SAFETY: as above.
+        unsafe { bpf_loop(MAX_LIST, emit_string as *mut c_void, core::ptr::null_mut(), 0) };
+    }
+}
+
+#[inline(never)]
+unsafe extern "C" fn emit_string(_round: u64, _context: *mut c_void) -> u64 {
+    let Some(scratch) = scratch() else { return 1 };
+    let mut string = 0_u64;
+    // SAFETY: writes a pointer, or zeros.
+    unsafe {
+        bpf_probe_read_user((&raw mut string).cast(), 8, scratch.vector.at as *const c_void);
+    }
+    if string == 0 {
+        return 1;
+    }
+    scratch.vector.at += 8;
+    let Some(mut record) = Record::new::<Part>() else { return 1 };
+    let len = record.user_text(string, CHUNK as u32);
+    let part: &mut Part = record.fixed();
+    copy_head(scratch.chunks.head.as_ptr(), (&raw mut part.head).cast());
+    part.what = 1;
+    part.len = len;
+    part.total = u64::from(len);
+    record.emit(false);
+    0
+}
+
+/// A path on its way out, from its last name to its first.
+#[repr(C)]
+struct Walk {
+    dentry: u64,
+    mnt: u64,
+    /// Of the record so far.
+    len: u64,
+    done: u64,
+}
+
+/// Puts the path of a `struct path` into the ring buffer, as it is from the root of all mounts on.
+#[inline(always)]
+pub fn emit_path(head: &Head, what: u32, path: u64) {
+    let Some(scratch) = scratch() else { return };
+    scratch.walk = Walk {
+        dentry: kernel::read(path, offset!(path_dentry)),
+        mnt: kernel::read(path, offset!(path_mnt)),
+        len: size_of::<Part>() as u64,
+        done: 0,
+    };
+    // SAFETY: as above.
+    unsafe { bpf_loop(MAX_NAMES, walk_up as *mut c_void, core::ptr::null_mut(), 0) };
+    if scratch.walk.done == 0 {
+        return;
+    }
+    let len = scratch.walk.len;
+    let mut record = Record { base: scratch.record.as_mut_ptr(), len };
+    let part: &mut Part = record.fixed();
+    copy_head(core::ptr::from_ref(head).cast(), (&raw mut part.head).cast());
+    part.what = what;
+    part.len = (len - size_of::<Part>() as u64) as u32;
+    part.total = u64::from(part.len);
+    record.emit(false);
+}
+
+/// One name, or one mount.
+#[inline(never)]
+unsafe extern "C" fn walk_up(_round: u64, _context: *mut c_void) -> u64 {
+    let Some(scratch) = scratch() else { return 1 };
+    let (dentry, mnt) = (scratch.walk.dentry, scratch.walk.mnt);
+    let parent: u64 = kernel::read(dentry, offset!(dentry_parent));
+    if dentry == kernel::read::<u64>(mnt, offset!(mnt_root)) || dentry == parent {
+        let mount = mnt - u64::from(offset!(mount_mnt));
+        let above: u64 = kernel::read(mount, offset!(mount_parent));
+        if above == mount || above == 0 {
+            scratch.walk.done = 1;
+            return 1;
+        }
+        scratch.walk.dentry = kernel::read(mount, offset!(mount_mountpoint));
+        scratch.walk.mnt = above + u64::from(offset!(mount_mnt));
+        return 0;
+    }
+    let len = scratch.walk.len;
+    if len > HALF as u64 - 256 {
+        return 1;
+    }
+    let mut record = Record { base: scratch.record.as_mut_ptr(), len };
+    // NAME_MAX and a NUL.
+    record.kernel_text(kernel::read(dentry, offset!(dentry_name)), 256);
+    scratch.walk.len = record.len;
+    scratch.walk.dentry = parent;
+    0
+}
+
+/// This CPU's scratch.
+#[inline(always)]
+fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: gives a number.
+    let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
+    let scratch = SCRATCH.get_ptr_mut(cpu)?;
+    // SAFETY: programs of ours don't interrupt each other on a CPU, so that it is nobody else's.
+    Some(unsafe { &mut *scratch })
+}
+
+/// CLOCK_BOOTTIME, nanoseconds.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: gives a number.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+#[inline(always)]
+fn ring() -> *mut c_void {
+    (&raw const RECORDS).cast_mut().cast()
+}

@@ -1,0 +1,150 @@
+//! The BPF programs on their way into the kernel.
+
+use aya::maps::{HashMap as BpfMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::{RawTracePoint, TracePoint};
+use aya::{Btf, Ebpf, EbpfLoader, Pod};
+
+use agentrec_recorder_ebpf::{Plain, Plan, Settings};
+
+use super::{Error, object, offsets, plans, tracefs};
+use crate::calls::table::TABLE;
+use crate::source::Config;
+
+/// A value of the ABI, for aya's maps.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub(super) struct Abi<T>(pub(super) T);
+
+// SAFETY: a `Plain` has no padding, and every pattern of bits is one.
+unsafe impl<T: Plain> Pod for Abi<T> {}
+
+/// Programs and maps that are in the kernel.
+pub(super) struct Loaded {
+    ebpf: Ebpf,
+}
+
+/// Programs that run. Letting them go takes the kernel some 50 ms for each tracepoint.
+pub(super) struct Attached {
+    _ebpf: Ebpf,
+}
+
+/// Bytes of the ring buffer.
+const RING: u32 = 32 << 20;
+
+/// Loads the programs for one recording.
+pub(super) fn load(config: &Config) -> Result<Loaded, Error> {
+    let offsets = Abi(offsets::of_this_kernel()?);
+    let outputs = config.outputs.iter().map(|&fd| 1_u32 << fd).sum();
+    let settings = Abi(Settings { outputs, reserved_fd: config.reserved_fd.unwrap_or(-1) });
+    let cpus = aya::util::nr_cpus().map_err(|(_, source)| Error::Io("count the CPUs", source))?;
+    let btf = Btf::from_sys_fs().ok();
+    let ebpf = EbpfLoader::new()
+        .btf(btf.as_ref())
+        .map_max_entries("RECORDS", RING)
+        .map_max_entries("SCRATCH", cpus as u32)
+        .override_global("OFFSETS", &offsets, true)
+        .override_global("SETTINGS", &settings, true)
+        .load(object::OBJECT)
+        .map_err(Error::Load)?;
+    let mut loaded = Loaded { ebpf };
+    let map = loaded.ebpf.map_mut("PLANS_BY_NUMBER").expect("the object has it");
+    let mut plans = aya::maps::Array::<_, Abi<Plan>>::try_from(map)
+        .map_err(|e| Error::Map("PLANS_BY_NUMBER", e))?;
+    for row in TABLE {
+        if let Some((plan, _)) = plans::plan(row) {
+            plans
+                .set(row.number as u32, Abi(plan), 0)
+                .map_err(|e| Error::Map("PLANS_BY_NUMBER", e))?;
+        }
+    }
+    Ok(loaded)
+}
+
+impl Loaded {
+    fn take(&mut self, name: &'static str) -> aya::maps::Map {
+        self.ebpf.take_map(name).expect("the object has it")
+    }
+
+    pub(super) fn ring(&mut self) -> Result<RingBuf<MapData>, Error> {
+        RingBuf::try_from(self.take("RECORDS")).map_err(|e| Error::Map("RECORDS", e))
+    }
+
+    pub(super) fn map<K: Pod, V: Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<BpfMap<MapData, K, V>, Error> {
+        BpfMap::try_from(self.take(name)).map_err(|e| Error::Map(name, e))
+    }
+
+    pub(super) fn counters(
+        &mut self,
+        name: &'static str,
+    ) -> Result<PerCpuArray<MapData, u64>, Error> {
+        PerCpuArray::try_from(self.take(name)).map_err(|e| Error::Map(name, e))
+    }
+
+    /// Attaches all programs. Calls that this kernel has no tracepoint for are left out: it does not have them.
+    pub(super) fn attach(mut self) -> Result<Attached, Error> {
+        tracefs::within(|| {
+            for (program, tracepoint) in [
+                ("forked", "sched_process_fork"),
+                ("executed", "sched_process_exec"),
+                ("exiting", "sched_process_exit"),
+            ] {
+                self.raw(program, tracepoint).map_err(|e| Error::Program(program.into(), e))?;
+            }
+            for program in ["call_over", "closing", "replacing", "transfer_over"] {
+                self.program(program).load().map_err(|e| Error::Program(program.into(), e))?;
+            }
+            for row in TABLE {
+                let Some((_, hooks)) = plans::plan(row) else { continue };
+                let hooks = [
+                    (hooks.closes, "closing", "sys_enter_"),
+                    (hooks.replaces, "replacing", "sys_enter_"),
+                    (hooks.over, "call_over", "sys_exit_"),
+                    (hooks.transfer, "transfer_over", "sys_exit_"),
+                ];
+                for (_, program, when) in hooks.into_iter().filter(|(wanted, ..)| *wanted) {
+                    let tracepoint = format!("{when}{}", tracepoint_name(row.name));
+                    match self.program(program).attach("syscalls", &tracepoint) {
+                        Ok(_) => {}
+                        Err(error) if !is_known(&tracepoint) => {
+                            tracing::info!(%error, "this kernel has no {tracepoint}");
+                        }
+                        Err(error) => return Err(Error::Program(tracepoint, error)),
+                    }
+                }
+            }
+            Ok(Attached { _ebpf: self.ebpf })
+        })
+        .map_err(Error::Tracefs)?
+    }
+
+    fn raw(&mut self, program: &str, tracepoint: &str) -> Result<(), aya::programs::ProgramError> {
+        let program = self.ebpf.program_mut(program).expect("the object has it");
+        let program: &mut RawTracePoint = program.try_into()?;
+        program.load()?;
+        program.attach(tracepoint).map(drop)
+    }
+
+    fn program(&mut self, name: &str) -> &mut TracePoint {
+        let program = self.ebpf.program_mut(name).expect("the object has it");
+        program.try_into().expect("it is for tracepoints")
+    }
+}
+
+/// Some tracepoints are named after the kernel's function instead of the call.
+fn tracepoint_name(call: &str) -> &str {
+    match call {
+        "sendfile" => "sendfile64",
+        "umount2" => "umount",
+        call => call,
+    }
+}
+
+/// Whether the kernel has this tracepoint. Only inside of [`tracefs::within`].
+fn is_known(tracepoint: &str) -> bool {
+    ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+        .iter()
+        .any(|dir| std::path::Path::new(dir).join("events/syscalls").join(tracepoint).exists())
+}

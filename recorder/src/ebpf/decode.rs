@@ -1,0 +1,202 @@
+//! What records mean to the model.
+
+use agentrec_recorder_ebpf::{Call as CallRecord, Exit, Fork, INPUT, MODE_CREATED, Part};
+
+use super::Watcher;
+use super::records::Captured;
+use crate::calls::abi::Abi;
+use crate::calls::control::descriptors;
+use crate::calls::shape::{Buffers, Shape};
+use crate::observation::{ArgList, At, Call, Loss, Tid, Usage};
+use crate::proc;
+use crate::source::{ExitStatus, Report};
+
+/// Errors are the negative numbers down to this (include/linux/err.h, MAX_ERRNO).
+const MAX_ERRNO: i64 = 4095;
+
+impl<I: From<Report> + Send + 'static> Watcher<I> {
+    /// A system call is over.
+    pub(super) fn called(&mut self, call: &CallRecord, pieces: &Captured<'_>) {
+        let (tid, ts, args) = (call.head.tid as Tid, call.head.ts, &call.args);
+        let Some(row) = Abi::Native.covered(u64::from(call.head.number), args) else { return };
+        let result = match call.result {
+            errno if (-MAX_ERRNO..0).contains(&errno) => Err(-errno as i32),
+            value => Ok(value as u64),
+        };
+        let mut entry = std::mem::take(&mut self.entry);
+        entry.read(row, *args, pieces);
+        entry.set_created(call.mode & MODE_CREATED != 0);
+        self.kernel.proc.serves_files |= entry.opens_fuse();
+        let fd = args[0] as i32;
+        match row.shape {
+            _ if row.shape.is_pointless(args) => {}
+            Shape::CloseRange => {
+                if result.is_ok() {
+                    self.settle(tid, call.head.pid, call.head.epoch, ts);
+                }
+                if let Some(call) = entry.call(Ok(0)) {
+                    self.observe(tid, ts, call, Ok(0));
+                }
+            }
+            Shape::Exec { at, .. } => {
+                let [arguments, _] = self.parts.remove(&tid).unwrap_or_default();
+                if let (Ok(at), Err(_)) = (entry.at(at, 0), result) {
+                    let argv = argument_list(arguments, 0);
+                    self.observe(tid, ts, Call::ExecFailed { at, argv: &argv }, result);
+                }
+            }
+            Shape::OpenHandle { flags } => {
+                let path = self.kernel.opened(tid);
+                let at = At::Known(path.as_deref().unwrap_or_default());
+                let flags = args[usize::from(flags)] as u32;
+                let created = false;
+                self.observe(tid, ts, Call::Open { at, flags, mode: 0, created }, result);
+            }
+            Shape::Accept { flags } if result.is_ok() => {
+                let flags = flags.map_or(0, |flags| args[usize::from(flags)] as i32);
+                let cloexec = flags & libc::SOCK_CLOEXEC != 0;
+                let address = pieces.bytes(0).unwrap_or_default();
+                self.observe(tid, ts, Call::Accept { fd, address, cloexec }, result);
+            }
+            Shape::SocketPair if result.is_ok() => {
+                if let Ok(&[a, b, c, d, e, f, g, h]) = pieces.bytes(0) {
+                    let fds = [[a, b, c, d], [e, f, g, h]].map(i32::from_ne_bytes);
+                    let (family, kind) = (args[0] as i32, args[1] as i32);
+                    self.observe(tid, ts, Call::SocketPair { fds, family, kind }, result);
+                }
+            }
+            Shape::Write { buffers } => self.sent(tid, ts, fd, buffers, pieces, result),
+            Shape::Receive { flags, .. } => {
+                let fds = pieces.bytes(0).map(|control| descriptors(control, 8));
+                let flags = args[usize::from(flags)] as i32;
+                if let (Ok(fds), Ok(_)) = (fds, result)
+                    && !fds.is_empty()
+                {
+                    let cloexec = flags & libc::MSG_CMSG_CLOEXEC != 0;
+                    let peeked = flags & libc::MSG_PEEK != 0;
+                    self.observe(tid, ts, Call::Receive { fds: &fds, cloexec, peeked }, result);
+                }
+            }
+            Shape::Messages { .. } => {
+                // The length that each of them had stands behind its header, at 56.
+                let messages = pieces.bytes(0).unwrap_or_default().chunks_exact(64);
+                let len = |message: &[u8]| {
+                    u32::from_ne_bytes(message[56..60].try_into().unwrap_or_default())
+                };
+                let bytes = messages.map(|message| u64::from(len(message))).sum();
+                if let (Some(call), Ok(_)) = (entry.call(Ok(bytes)), result) {
+                    self.observe(tid, ts, call, Ok(bytes));
+                }
+            }
+            Shape::Move { to, .. } => {
+                let stream = self.model.output(tid, args[usize::from(to)] as i32);
+                if stream.is_some() && result.is_ok_and(|bytes| bytes > 0) {
+                    self.observe(tid, ts, Call::Lost { loss: Loss::MovedOutput }, Ok(0));
+                }
+                if let Some(call) = entry.call(result) {
+                    self.observe(tid, ts, call, result);
+                }
+            }
+            _ => {
+                if let Some(call) = entry.call(result) {
+                    self.observe(tid, ts, call, result);
+                }
+                if let (Some(path), Ok(fd)) = (self.kernel.opened(tid), result) {
+                    self.model.set_base(tid, fd as i32, path);
+                }
+            }
+        }
+        self.kernel.forget(tid);
+        self.entry = entry;
+    }
+
+    /// What went beside the bytes of a message.
+    fn sent(
+        &mut self,
+        tid: Tid,
+        ts: u64,
+        fd: i32,
+        buffers: Buffers,
+        pieces: &Captured<'_>,
+        result: Result<u64, i32>,
+    ) {
+        let wanted = self.model.messages(tid, fd);
+        let address = pieces.bytes(0).unwrap_or_default();
+        if wanted.addressed && !address.is_empty() {
+            self.observe(tid, ts, Call::SendTo { fd, address }, result);
+        }
+        if let (Buffers::Message(_), Ok(control), Ok(_)) = (buffers, pieces.bytes(1), result) {
+            let fds = descriptors(control, 8);
+            if wanted.descriptors && !fds.is_empty() {
+                self.observe(tid, ts, Call::Pass { fds: &fds }, result);
+            }
+        }
+    }
+
+    /// Output, or what was typed.
+    pub(super) fn data(&mut self, part: &Part, data: &[u8]) {
+        let (tid, ts) = (part.head.tid as Tid, part.head.ts);
+        let call = if part.head.flags & INPUT == 0 {
+            Call::Output { stream: part.what as i32, data }
+        } else {
+            // As `proc::terminal` has it: a program that reads lines and wants none shown reads a password.
+            let hides = part.what & libc::ICANON != 0 && part.what & libc::ECHO == 0;
+            match hides {
+                true => Call::Input { data: &[], hidden: data.len() as u64 },
+                false => Call::Input { data, hidden: 0 },
+            }
+        };
+        self.observe(tid, ts, call, Ok(0));
+        if (data.len() as u64) < part.total && part.len as usize != data.len() {
+            self.observe(tid, ts, Call::Lost { loss: Loss::Memory }, Ok(0));
+        }
+    }
+}
+
+/// The arguments of an exec, `total` bytes of them where that is known to be more.
+pub(super) fn argument_list(mut bytes: Vec<u8>, total: u64) -> ArgList {
+    let total = total.max(bytes.len() as u64);
+    // As many as with ptrace, and whole ones.
+    if bytes.len() > proc::MAX_ARGS {
+        bytes.truncate(proc::MAX_ARGS);
+    }
+    let cut = (total > bytes.len() as u64).then_some(total);
+    ArgList { bytes, cut }
+}
+
+/// The flags of the call that made a child, as [`Call::Fork`] has them.
+pub(super) fn clone_flags(fork: &Fork) -> u64 {
+    let flags = match i64::from(fork.head.number) {
+        libc::SYS_clone | libc::SYS_clone3 => fork.flags,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_vfork => (libc::CLONE_VFORK | libc::CLONE_VM) as u64,
+        _ => 0,
+    };
+    // Whatever the registers held, this is known.
+    match fork.process == fork.head.pid {
+        true => flags | libc::CLONE_THREAD as u64,
+        false => flags & !(libc::CLONE_THREAD as u64),
+    }
+}
+
+/// A status of wait(2).
+pub(super) fn status(status: i32) -> ExitStatus {
+    match status & 0x7f {
+        0 => ExitStatus::Code(status >> 8 & 0xff),
+        signal => ExitStatus::Signal { signal, core: status & 0x80 != 0 },
+    }
+}
+
+/// The exact run time, shared out as its ticks are (kernel/sched/cputime.c, cputime_adjust).
+pub(super) fn usage(exit: &Exit) -> Usage {
+    let ticks = exit.utime.saturating_add(exit.stime);
+    let utime = match ticks {
+        0 => exit.run,
+        _ => (u128::from(exit.run) * u128::from(exit.utime) / u128::from(ticks)) as u64,
+    };
+    Usage { utime, stime: exit.run - utime.min(exit.run), max_rss: exit.pages * page_size() }
+}
+
+fn page_size() -> u64 {
+    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096) as u64
+}

@@ -1,0 +1,64 @@
+//! Records that found no room: counted in the kernel for each CPU and kind, told where that is noticed.
+
+use agentrec_recorder_ebpf::kind;
+use agentrec_trace::event::{Data, Lost};
+use agentrec_trace::{Event, Source};
+use aya::maps::{MapData, PerCpuArray};
+
+use super::Error;
+use super::attach::Loaded;
+use crate::mailbox::Outbox;
+use crate::model::Model;
+use crate::source::{Captured, Report};
+
+/// The counters.
+pub(super) struct Losses {
+    counters: PerCpuArray<MapData, u64>,
+    told: [u64; kind::COUNT as usize],
+}
+
+impl Losses {
+    pub(super) fn new(loaded: &mut Loaded) -> Result<Self, Error> {
+        Ok(Self { counters: loaded.counters("LOST")?, told: [0; kind::COUNT as usize] })
+    }
+
+    /// Tells what was lost since the last time.
+    pub(super) fn tell<I: From<Report>>(&mut self, _model: &mut Model, reports: &Outbox<I>) {
+        for (kind, told) in self.told.iter_mut().enumerate() {
+            let Ok(values) = self.counters.get(&(kind as u32), 0) else { continue };
+            let lost: u64 = values.iter().sum();
+            let new = lost.saturating_sub(*told);
+            if new == 0 {
+                continue;
+            }
+            *told = lost;
+            let data = Data::Lost(Lost {
+                count: Some(new),
+                place: "ebpf".into(),
+                reason: reason(kind as u16).into(),
+                peer_pid: None,
+            });
+            let event = Event::new(crate::session::boottime(), Source::Kernel, data);
+            let _ = reports.defer(Report::Event(Captured { event, opens: None }));
+        }
+    }
+}
+
+fn reason(kind: u16) -> &'static str {
+    match kind {
+        kind::CALL => "the ring buffer was full: system calls are missing",
+        kind::CLOSE => {
+            "the ring buffer was full: closes are missing, and with them what went through"
+        }
+        kind::FORK => {
+            "the ring buffer or the table of processes was full: processes are missing with all that they did"
+        }
+        kind::ARGUMENTS | kind::ENVIRONMENT => {
+            "the ring buffer was full: arguments or environments of programs are missing"
+        }
+        kind::EXEC => "the ring buffer was full: executed programs are missing",
+        kind::EXIT => "the ring buffer was full: ends of processes are missing",
+        kind::DATA => "the ring buffer was full: output is missing",
+        _ => "the table of descriptors was full: bytes read and written are missing",
+    }
+}
