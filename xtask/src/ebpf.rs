@@ -110,8 +110,12 @@ fn hidden_paths(toolchain: &Toolchain) -> Result<Vec<(PathBuf, &'static str)>> {
         None => env::home_dir().context("there is no home directory")?.join(".cargo"),
     };
     let crates = cargo_home.join("registry/src");
-    let mut hidden =
-        vec![(workspace::root().to_owned(), "agentrec"), (toolchain.sysroot().to_owned(), "rust")];
+    let (root, sysroot) = (workspace::root(), toolchain.sysroot());
+    let mut hidden = vec![(root.to_owned(), "agentrec"), (sysroot.to_owned(), "rust")];
+    // What lies in the workspace, as the target directory does, cargo names relative to it.
+    if let Ok(inside) = sysroot.strip_prefix(root) {
+        hidden.push((inside.to_owned(), "rust"));
+    }
     // One folder for each registry.
     for registry in
         fs::read_dir(&crates).with_context(|| format!("cannot list {}", crates.display()))?
