@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::threads::Thread;
-use super::tracee::{self, Follow, Stop, Stopped, Vanished, Waited};
+use super::tracee::{self, Ends, Follow, Stop, Stopped, Vanished, Waited};
 use super::{Doorbell, Error, Tracer, restart};
 use crate::mailbox::Outbox;
 use crate::observation::{Call, Loss, Tid};
@@ -178,7 +178,7 @@ impl Frozen {
     fn wait_for_stops(&mut self) -> io::Result<()> {
         let give_up = Instant::now() + PATIENCE;
         while !self.awaited.is_empty() {
-            match tracee::take()? {
+            match tracee::wait(false, Ends::Taken)? {
                 Waited::Nothing => break,
                 Waited::Quiet => {
                     self.awaited.retain(|&tid| proc::may_stop(tid) && !proc::sleeps_deeply(tid));

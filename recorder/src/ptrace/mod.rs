@@ -216,18 +216,18 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     fn wait(&mut self, block: bool) -> io::Result<Waited> {
         const NOW_AND_THEN: u32 = 256;
         if self.threads.early.is_empty() {
-            return self.turns.next(block);
+            return self.turns.next(block, self.sums.ends());
         }
         self.unadopted += 1;
         if self.unadopted < NOW_AND_THEN {
-            match self.turns.next(false)? {
+            match self.turns.next(false, self.sums.ends())? {
                 Waited::Quiet if block => {}
                 waited => return Ok(waited),
             }
         }
         self.unadopted = 0;
         self.adopt_orphans();
-        self.turns.next(block)
+        self.turns.next(block, self.sums.ends())
     }
 
     /// What happened to a tracee.
@@ -341,7 +341,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     fn first_stop(&mut self, stopped: Stopped, stop: Stop) -> Result<(), Vanished> {
         let tid = stopped.tid();
         let Some(thread) = self.threads.get_mut(tid) else {
-            self.threads.early.insert(tid, (stopped.keep(), stop));
+            self.threads.early.insert(tid, (stopped, stop));
             return Ok(());
         };
         thread.started = true;
@@ -485,7 +485,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                 Request::Fence(token) => {
                     // What had happened by now has stopped by now; each thread stands at one stop at most, and
                     // going round more often could go on for ever.
-                    let mut turns = self.turns.take().map_err(Error::Wait)?;
+                    let mut turns = self.turns.take(self.sums.ends()).map_err(Error::Wait)?;
                     while turns > 0 && self.step(false)? {
                         turns -= 1;
                     }

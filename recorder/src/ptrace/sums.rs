@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::fs::FileExt;
 
+use super::tracee::Ends;
 use crate::observation::{Direction, Tid};
 
 /// Files that are kept open at a time.
@@ -23,6 +24,8 @@ pub(super) struct Sums {
     seen: Option<(Tid, Counters)>,
     /// The kernel has none.
     absent: bool,
+    /// Calls whose exit is not waited for, and which nobody has asked about.
+    moving: usize,
 }
 
 /// What a thread has moved so far, bytes.
@@ -47,14 +50,21 @@ impl Sums {
             Some((seen, counters)) if seen == tid => counters,
             _ => self.counters(tid)?,
         };
+        self.moving += 1;
         Some(Moving { fd, direction, before: counters.of(direction) })
     }
 
     /// The thread stands at its next stop, or has ended: how much the call moved.
     pub(super) fn end(&mut self, tid: Tid, moving: Moving) -> Option<u64> {
+        self.moving -= 1;
         let counters = self.counters(tid)?;
         self.seen = Some((tid, counters));
         counters.of(moving.direction).checked_sub(moving.before)
+    }
+
+    /// Who ends with such a call unasked has to be held.
+    pub(super) fn ends(&self) -> Ends {
+        if self.moving > 0 { Ends::Held } else { Ends::Taken }
     }
 
     /// Another stop: whoever was looked at last has moved since.

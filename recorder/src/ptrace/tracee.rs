@@ -67,7 +67,8 @@ pub(super) enum SyscallInfo {
     Other,
 }
 
-/// A tracee that has ended. The kernel still knows it, and its parent can't have waited for it, until this is dropped.
+/// A tracee that has ended. With [`Ends::Held`] the kernel still knows it, and its parent can't have waited for it, until this
+/// is dropped.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) tid: Tid,
@@ -122,28 +123,42 @@ pub(super) fn interrupt(tid: Tid) {
     let _ = request(libc::PTRACE_INTERRUPT, tid, 0, 0);
 }
 
-const LOOK: c_int = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT;
+/// How ends are taken note of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// At once: the parent may wait for who ended from there on.
+    Taken,
+    /// First looked at, which costs one more call for each stop, too: who ended can be asked until that is dropped.
+    Held,
+}
 
 /// The next stop or end among the calling thread's tracees. Signals to this process don't interrupt it.
-///
-/// Only looked at: an end must not be taken before the kernel was asked all that it knows of the one that ended. A stop is
-/// found again until its tracee was resumed, or [kept](Stopped::keep).
-pub(super) fn wait(block: bool) -> io::Result<Waited> {
-    wait_id(-1, LOOK | if block { 0 } else { libc::WNOHANG })
+pub(super) fn wait(block: bool, ends: Ends) -> io::Result<Waited> {
+    wait_among(-1, if block { 0 } else { libc::WNOHANG }, ends)
 }
 
-/// What happened to `tid` since its last stop. Doesn't block. Else as [`wait`].
-pub(super) fn wait_for(tid: Tid) -> io::Result<Waited> {
-    wait_id(tid, LOOK | libc::WNOHANG)
+/// What happened to `tid` since its last stop. Doesn't block.
+pub(super) fn wait_for(tid: Tid, ends: Ends) -> io::Result<Waited> {
+    wait_among(tid, libc::WNOHANG, ends)
 }
 
-/// The same as [`wait`], without blocking, but a stop is not found again.
-pub(super) fn take() -> io::Result<Waited> {
-    match wait_id(-1, libc::WSTOPPED | libc::WNOHANG)? {
-        Waited::Quiet | Waited::Nothing => {
-            wait_id(-1, libc::WEXITED | libc::WNOWAIT | libc::WNOHANG)
+fn wait_among(which: Tid, flags: c_int, ends: Ends) -> io::Result<Waited> {
+    const BOTH: c_int = libc::WEXITED | libc::WSTOPPED;
+    if ends == Ends::Taken {
+        let mut waited = wait_id(which, BOTH | flags)?;
+        if let Waited::Ended(ended) = &mut waited {
+            ended.released = true;
         }
-        stopped => Ok(stopped),
+        return Ok(waited);
+    }
+    loop {
+        let looked_at = wait_id(which, BOTH | libc::WNOWAIT | flags)?;
+        let Waited::Stopped(stopped, _) = &looked_at else { return Ok(looked_at) };
+        // Killed meanwhile, it stands there no more.
+        let taken = wait_id(stopped.tid, libc::WSTOPPED | libc::WNOHANG)?;
+        if matches!(taken, Waited::Stopped(..)) {
+            return Ok(taken);
+        }
     }
 }
 
@@ -210,13 +225,6 @@ impl Stop {
 impl Stopped {
     pub(super) fn tid(&self) -> Tid {
         self.tid
-    }
-
-    /// For one that is not resumed at once: [`wait`] finds its stop no more.
-    pub(super) fn keep(self) -> Self {
-        // Where it was killed meanwhile there is none.
-        let _ = wait_id(self.tid, libc::WSTOPPED | libc::WNOHANG);
-        self
     }
 
     /// Lets it run to its next event; delivers `signal` unless that is 0.
@@ -414,9 +422,9 @@ mod tests {
         seize(child, Follow::Started).unwrap();
         open.write_all(b"!").unwrap();
         let forked = loop {
-            match wait(true).unwrap() {
+            match wait(true, Ends::Held).unwrap() {
                 Waited::Stopped(stopped, Stop::Fork) => break stopped,
-                Waited::Stopped(other, _) => drop(other.keep()),
+                Waited::Stopped(..) => {}
                 other => panic!("{other:?}"),
             }
         };
@@ -429,7 +437,7 @@ mod tests {
             assert_eq!(libc::waitid(libc::P_PID, child as u32, &mut seen, flags), 0);
         }
         assert_eq!(forked.event_message(), Err(Vanished));
-        match wait_for(child).unwrap() {
+        match wait_for(child, Ends::Held).unwrap() {
             Waited::Stopped(stopped, Stop::Exit) => stopped.resume(0).unwrap(),
             other => panic!("{other:?}"),
         }

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use super::tracee::{self, Waited};
+use super::tracee::{self, Ends, Waited};
 
 /// Stops after which it is looked whether others wait.
 const OFTEN: u32 = 16;
@@ -22,25 +22,25 @@ pub(super) struct Turns {
 
 impl Turns {
     /// The next stop or end among the calling thread's tracees.
-    pub(super) fn next(&mut self, block: bool) -> io::Result<Waited> {
-        if let Some(waited) = self.taken()? {
+    pub(super) fn next(&mut self, block: bool, ends: Ends) -> io::Result<Waited> {
+        if let Some(waited) = self.taken(ends)? {
             return Ok(waited);
         }
         if self.unseen >= OFTEN {
-            self.take()?;
-            if let Some(waited) = self.taken()? {
+            self.take(ends)?;
+            if let Some(waited) = self.taken(ends)? {
                 return Ok(waited);
             }
         }
         self.unseen += 1;
-        tracee::wait(block)
+        tracee::wait(block, ends)
     }
 
     /// Takes everybody who has stopped; how many wait now.
-    pub(super) fn take(&mut self) -> io::Result<usize> {
+    pub(super) fn take(&mut self, ends: Ends) -> io::Result<usize> {
         // Who has ended, and was not dealt with, would be found again.
         while !matches!(self.taken.front(), Some(Waited::Ended(_))) {
-            match tracee::take()? {
+            match tracee::wait(false, ends)? {
                 Waited::Quiet | Waited::Nothing => {
                     self.unseen = if self.taken.len() < 2 { 0 } else { OFTEN };
                     break;
@@ -54,10 +54,10 @@ impl Turns {
 
     /// The first of those that were taken. What was killed, or ended by an exec of another thread, while it waited, has left
     /// that stop behind: then its newer one, or its end, counts.
-    fn taken(&mut self) -> io::Result<Option<Waited>> {
+    fn taken(&mut self, ends: Ends) -> io::Result<Option<Waited>> {
         while let Some(waited) = self.taken.pop_front() {
             let Waited::Stopped(stopped, _) = &waited else { return Ok(Some(waited)) };
-            match tracee::wait_for(stopped.tid())? {
+            match tracee::wait_for(stopped.tid(), ends)? {
                 Waited::Quiet => return Ok(Some(waited)),
                 Waited::Nothing => {}
                 newer => return Ok(Some(newer)),
