@@ -260,10 +260,15 @@ impl Recording {
         let (send, reports) = mailbox();
         let (control_to, control_from) = sync_channel(1);
         let tracer = thread::spawn(move || {
+            // Who becomes another user makes the whole process undumpable for a moment, and with it what another thread forks
+            // then, which an ordinary user may not trace (ptrace(2), PTRACE_MODE_ATTACH).
+            static SEIZING: Mutex<()> = Mutex::new(());
+            let one_at_a_time = SEIZING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             if let Some(uid) = uid {
                 become_user(uid).unwrap();
             }
             let (tracer, control) = Tracer::<Report>::seize(pid, &config, send)?;
+            drop(one_at_a_time);
             control_to.send(control).unwrap();
             go_to.write_all(b"!").unwrap();
             drop(go_to);
