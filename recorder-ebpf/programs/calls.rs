@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 use agentrec_recorder_ebpf::{
     ABSENT, ANY, BLOCK, Call, Close, Descriptor, Head, PIECES, Piece, Plan, Process, Sum, TEXT,
-    kind, path, piece, role,
+    kind, piece, place, role, tells,
 };
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::{
@@ -14,8 +14,8 @@ use aya_ebpf::helpers::generated::{
 
 use crate::kernel::{self, offset};
 use crate::maps::{PLANS_BY_NUMBER, PROCESSES, SUMS};
-use crate::record::{Record, emit_list, emit_path, now};
-use crate::transfer;
+use crate::record::{Record, emit_list, emit_messages, now};
+use crate::{socket, transfer, walk};
 
 /// Where the context of a call's tracepoint has its number, and what comes then: the result, or the arguments
 /// (/sys/kernel/tracing/events/syscalls/…/format).
@@ -52,7 +52,7 @@ pub fn arguments() -> [u64; 6] {
 
 /// One of the arguments.
 #[inline(always)]
-fn argument(args: &[u64; 6], index: u8) -> u64 {
+pub fn argument(args: &[u64; 6], index: u8) -> u64 {
     // Compared instead of indexed: on the BPF stack an index has to be known to the verifier.
     match index {
         0 => args[0],
@@ -122,7 +122,7 @@ fn copy(record: &mut Record, piece: &Piece, args: &[u64; 6], result: i64) -> u32
 
 /// A number in user space; zero where it can't be read.
 #[inline(always)]
-fn user<T: Copy + Default>(address: u64) -> T {
+pub fn user<T: Copy + Default>(address: u64) -> T {
     let mut value = T::default();
     // SAFETY: the helper writes a whole `T`, which is a number, or zeros.
     unsafe {
@@ -149,25 +149,22 @@ pub fn over(ctx: *mut c_void) -> Option<()> {
     if !admits(plan, &args) {
         return None;
     }
-    if plan.role == role::FAILURE {
-        let head = Head { kind: kind::ARGUMENTS, flags: 0, tid, pid, number, ts: now(), epoch: 0 };
-        emit_list(&head, argument(&args, plan.list));
-    }
-    let mut mode = 0;
-    if result >= 0 && plan.role == role::OPEN {
-        let file = kernel::file(kernel::current(), result as i32);
+    let (mut file, mut mode, mut is_directory) = (0, 0, false);
+    if plan.role == role::OPEN && result >= 0 {
+        file = kernel::file(kernel::current(), result as i32);
         mode = kernel::read(file, offset!(file_mode));
-        transfer::opened(file);
-        // Names relative to a directory begin with its physical path.
-        if plan.list == 1 || transfer::is_directory(file) {
-            let head = Head { kind: kind::PATH, flags: 0, tid, pid, number, ts: now(), epoch: 0 };
-            emit_path(&head, path::DESCRIPTOR, file + u64::from(offset!(file_path)));
-        }
+        let inode = kernel::read(file, offset!(file_inode));
+        let file_kind = kernel::file_kind(inode);
+        is_directory = file_kind == kernel::S_IFDIR;
+        transfer::opened(file, inode, file_kind);
     }
-    if result >= 0 && plan.role == role::DIRECTORY {
-        let head = Head { kind: kind::PATH, flags: 0, tid, pid, number, ts: now(), epoch: 0 };
-        let fs: u64 = kernel::read(kernel::current(), offset!(task_fs));
-        emit_path(&head, path::DIRECTORY, fs + u64::from(offset!(fs_pwd)));
+    let ts = now();
+    let head = Head { kind: kind::CALL, flags: 0, tid, pid, number, ts, epoch: process.epoch };
+    if plan.role == role::FAILURE {
+        emit_list(&Head { kind: kind::ARGUMENTS, ..head }, argument(&args, plan.list));
+    } else if plan.tells != 0 && result >= 0 {
+        let file = if is_directory || plan.tells & tells::OPENED != 0 { file } else { 0 };
+        besides(plan.tells, &head, &args, result, file);
     }
     let mut record = Record::new::<Call>()?;
     let lens = [
@@ -179,14 +176,33 @@ pub fn over(ctx: *mut c_void) -> Option<()> {
     if plan.role >= role::READ && lens == [ABSENT; PIECES] {
         return None;
     }
-    let ts = now();
-    let head = Head { kind: kind::CALL, flags: 0, tid, pid, number, ts, epoch: process.epoch };
     if plan.role == role::EPOCH && result >= 0 {
         process.epoch = ts;
     }
     *record.fixed() = Call { head, args, result, pieces: lens, mode };
     record.emit(false);
     Some(())
+}
+
+/// Tells what a call's record has no room for, before it; `file` is what was opened, where its path is wanted.
+#[inline(always)]
+fn besides(what: u16, head: &Head, args: &[u64; 6], result: i64, file: u64) {
+    if what & tells::MESSAGES != 0 {
+        return emit_messages(&Head { kind: kind::MESSAGE, ..*head }, args[1], result as u64);
+    }
+    if what & (tells::SOCKET | tells::ACCEPTED) != 0 {
+        let accepted = what & tells::ACCEPTED != 0;
+        return socket::tell(head, if accepted { result as i32 } else { args[0] as i32 });
+    }
+    if what & tells::CWD != 0 {
+        walk::tell_directory(head, place::CWD);
+    }
+    if what & tells::ROOT != 0 {
+        walk::tell_directory(head, place::ROOT);
+    }
+    if what & (tells::OPENED | tells::DIRECTORY) != 0 {
+        walk::tell_file(head, result as u32, file);
+    }
 }
 
 /// A call begins that closes its first argument, whatever it answers.

@@ -54,5 +54,17 @@ pub fn file(task: u64, fd: i32) -> u64 {
     read(slots + 8 * fd as u64, 0)
 }
 
+/// What kind of file something is (inode(7)).
+pub const S_IFMT: u16 = 0o170_000;
+pub const S_IFDIR: u16 = 0o040_000;
+pub const S_IFCHR: u16 = 0o020_000;
+pub const S_IFIFO: u16 = 0o010_000;
+
+/// The kind of an inode.
+#[inline(always)]
+pub fn file_kind(inode: u64) -> u16 {
+    read::<u16>(inode, offset!(inode_mode)) & S_IFMT
+}
+
 #[allow(dead_code, reason = "names the type of the static that the macro reads")]
 const _: &Offsets = &OFFSETS;

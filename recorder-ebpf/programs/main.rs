@@ -16,7 +16,9 @@ mod kernel;
 mod maps;
 mod process;
 mod record;
+mod socket;
 mod transfer;
+mod walk;
 
 use aya_ebpf::EbpfContext;
 
@@ -66,6 +68,13 @@ raw_tracepoint! {
     /// `sched_process_exit`
     pub fn exiting(context) {
         let _ = process::exiting(context.arg(0));
+    }
+}
+
+raw_tracepoint! {
+    /// `signal_deliver`
+    pub fn signalled(context) {
+        let _ = transfer::signalled(context.arg::<u64>(0) as i32);
     }
 }
 

@@ -2,7 +2,9 @@
 
 use core::ffi::c_void;
 
-use agentrec_recorder_ebpf::{CHUNKS, Exec, Exit, Fork, Head, Process, ROOT, TEXT, kind, path};
+use agentrec_recorder_ebpf::{
+    BY_DESCRIPTOR, CHUNKS, Exec, Exit, Fork, Head, NARROW, Process, ROOT, TEXT, kind, place,
+};
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs,
@@ -11,8 +13,8 @@ use aya_ebpf::helpers::generated::{
 use crate::calls::followed;
 use crate::kernel::{self, offset};
 use crate::maps::{PROCESSES, SETTINGS, lose};
-use crate::record::{Record, emit_chunks, emit_path, now};
-use crate::transfer;
+use crate::record::{Record, emit_chunks, now};
+use crate::{transfer, walk};
 
 const SYS_CLONE3: u32 = 435;
 
@@ -46,6 +48,10 @@ pub fn forked(child: u64) -> Option<()> {
     Some(())
 }
 
+/// Where an ELF file says how many bits it has, and that it has 32 (elf(5)).
+const EI_CLASS: u32 = 4;
+const ELFCLASS32: u8 = 1;
+
 /// A program was executed: its stack holds its arguments and environment, and nobody has run in it yet.
 #[inline(always)]
 pub fn executed(task: u64, former: u64, bprm: u64) -> Option<()> {
@@ -60,24 +66,29 @@ pub fn executed(task: u64, former: u64, bprm: u64) -> Option<()> {
     let env_end: u64 = kernel::read(mm, offset!(mm_env_end));
     let head = Head { kind: kind::ARGUMENTS, flags: 0, tid, pid, number: 0, ts, epoch: ts };
     emit_chunks(&head, 0, arg_start, arg_end.wrapping_sub(arg_start), CHUNKS as u32);
-    let exe: u64 = kernel::read(mm, offset!(mm_exe_file));
-    let program = Head { kind: kind::PATH, ..head };
-    emit_path(&program, path::PROGRAM, exe + u64::from(offset!(file_path)));
     let environment = Head { kind: kind::ENVIRONMENT, ..head };
     emit_chunks(&environment, 0, env_start, env_end.wrapping_sub(env_start), CHUNKS as u32);
     if process.flags & ROOT != 0 {
         process.flags &= !ROOT;
         // SAFETY: a static that nobody writes.
         let outputs = unsafe { core::ptr::read_volatile(&raw const SETTINGS.outputs) };
+        transfer::adopt_terminal(task);
         transfer::adopt(task, 0, outputs);
         transfer::adopt(task, 1, outputs);
         transfer::adopt(task, 2, outputs);
+        walk::tell_directory(&head, place::ROOT);
     }
+    walk::tell_file(&head, place::EXE, kernel::read(mm, offset!(mm_exe_file)));
+    // For a script this is its interpreter by now.
+    let class: u8 = kernel::read(bprm, offset!(bprm_buf) + EI_CLASS);
+    let fdpath: u64 = kernel::read(bprm, offset!(bprm_fdpath));
+    let flags =
+        if class == ELFCLASS32 { NARROW } else { 0 } | if fdpath != 0 { BY_DESCRIPTOR } else { 0 };
     let mut record = Record::new::<Exec>()?;
     let name: u64 = kernel::read(bprm, offset!(bprm_filename));
     let name = record.kernel_text(name, TEXT as u32);
     *record.fixed() = Exec {
-        head: Head { kind: kind::EXEC, ..head },
+        head: Head { kind: kind::EXEC, flags, ..head },
         former: former as u32,
         name,
         before,

@@ -4,15 +4,16 @@
 use core::ffi::c_void;
 
 use agentrec_recorder_ebpf::{
-    CHUNK, Head, MAX_LIST, MAX_NAMES, MAX_VECTOR, OUTPUT_CHUNKS, Part, UNREADABLE,
+    CHUNK, CONTROL, Head, MAX_ADDRESS, MAX_CONTROL, MAX_LIST, MAX_VECTOR, OUTPUT_CHUNKS, Part,
+    UNREADABLE,
 };
 use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_loop, bpf_probe_read_kernel_str,
     bpf_probe_read_user, bpf_probe_read_user_str, bpf_ringbuf_output, bpf_ringbuf_query,
 };
 
-use crate::kernel::{self, offset};
 use crate::maps::{RECORDS, SCRATCH, lose};
+use crate::walk::Walk;
 
 /// Where a piece can begin, and how long it can be: both are less than this.
 const HALF: usize = 2 * CHUNK;
@@ -22,9 +23,9 @@ const MASK: u64 = HALF as u64 - 1;
 #[repr(C, align(8))]
 pub struct Scratch {
     record: [u8; 2 * HALF],
-    walk: Walk,
     chunks: Chunks,
     vector: Vector,
+    pub walk: Walk,
 }
 
 /// Bytes in the ring buffer from which on the recorder is woken up at once instead of at its next look.
@@ -45,6 +46,18 @@ impl Record {
     pub fn new<T>() -> Option<Self> {
         let base = scratch()?.record.as_mut_ptr();
         Some(Self { base, len: size_of::<T>() as u64 })
+    }
+
+    /// Goes on with one of which so many bytes are there.
+    #[inline(always)]
+    pub fn resume(&mut self, len: u64) {
+        self.len = len;
+    }
+
+    /// How many bytes are there.
+    #[inline(always)]
+    pub fn len(&self) -> u64 {
+        self.len
     }
 
     /// Its fixed part. Programs of ours don't interrupt each other on a CPU, so that it is nobody else's.
@@ -144,7 +157,7 @@ const HEAD_WORDS: usize = size_of::<Head>() / 8;
 
 /// Copies a head.
 #[inline(always)]
-fn copy_head(from: *const u64, to: *mut u64) {
+pub fn copy_head(from: *const u64, to: *mut u64) {
     const { assert!(HEAD_WORDS == 4) };
     // SAFETY: both are so many words.
     unsafe {
@@ -160,14 +173,14 @@ fn copy_head(from: *const u64, to: *mut u64) {
 pub fn emit_chunks(head: &Head, what: u32, address: u64, total: u64, most: u32) {
     if let Some(scratch) = scratch() {
         copy_head(core::ptr::from_ref(head).cast(), scratch.chunks.head.as_mut_ptr());
-        scratch.chunks.what = u64::from(what);
+        (scratch.chunks.what, scratch.chunks.total) = (u64::from(what), total);
         emit_range(&mut scratch.chunks, address, total, most);
     }
 }
 
 #[inline(always)]
-fn emit_range(chunks: &mut Chunks, address: u64, total: u64, most: u32) {
-    (chunks.address, chunks.left, chunks.total) = (address, total, total);
+fn emit_range(chunks: &mut Chunks, address: u64, len: u64, most: u32) {
+    (chunks.address, chunks.left) = (address, len);
     // SAFETY: the callback uses nothing that it is given.
     unsafe { bpf_loop(most, emit_chunk as *mut c_void, core::ptr::null_mut(), 0) };
 }
@@ -202,7 +215,7 @@ unsafe extern "C" fn emit_chunk(_round: u64, _context: *mut c_void) -> u64 {
 pub fn emit_vector(head: &Head, what: u32, at: u64, count: u64, left: u64) {
     if let Some(scratch) = scratch() {
         copy_head(core::ptr::from_ref(head).cast(), scratch.chunks.head.as_mut_ptr());
-        scratch.chunks.what = u64::from(what);
+        (scratch.chunks.what, scratch.chunks.total) = (u64::from(what), left);
         scratch.vector = Vector { at, count, left };
         // SAFETY: as above.
         unsafe { bpf_loop(MAX_VECTOR, emit_buffer as *mut c_void, core::ptr::null_mut(), 0) };
@@ -225,6 +238,60 @@ unsafe extern "C" fn emit_buffer(_round: u64, _context: *mut c_void) -> u64 {
     vector.at += 16;
     emit_range(&mut scratch.chunks, buffer[0], len, OUTPUT_CHUNKS as u32);
     0
+}
+
+/// Puts addresses and control data of so many `struct mmsghdr` into the ring buffer, a part each.
+#[inline(always)]
+pub fn emit_messages(head: &Head, at: u64, count: u64) {
+    if let Some(scratch) = scratch() {
+        copy_head(core::ptr::from_ref(head).cast(), scratch.chunks.head.as_mut_ptr());
+        scratch.vector = Vector { at, count, left: 0 };
+        // SAFETY: as above.
+        unsafe { bpf_loop(MAX_VECTOR, emit_message as *mut c_void, core::ptr::null_mut(), 0) };
+    }
+}
+
+#[inline(never)]
+unsafe extern "C" fn emit_message(_round: u64, _context: *mut c_void) -> u64 {
+    let Some(scratch) = scratch() else { return 1 };
+    if scratch.vector.count == 0 {
+        return 1;
+    }
+    // recvmsg(2), struct msghdr: name and its length come first, control data and its length behind the vector.
+    let mut header = [0_u64; 6];
+    // SAFETY: writes words, or zeros.
+    unsafe {
+        bpf_probe_read_user(
+            (&raw mut header).cast(),
+            size_of_val(&header) as u32,
+            scratch.vector.at as *const c_void,
+        );
+    }
+    scratch.vector.at += MMSGHDR;
+    scratch.vector.count -= 1;
+    emit_beside(0, header[0], header[1] & 0xffff_ffff, MAX_ADDRESS);
+    emit_beside(CONTROL, header[4], header[5], MAX_CONTROL);
+    0
+}
+
+/// `sizeof(struct mmsghdr)`.
+const MMSGHDR: u64 = 64;
+
+#[inline(always)]
+fn emit_beside(what: u32, address: u64, len: u64, most: u32) {
+    if address == 0 || len == 0 {
+        return;
+    }
+    let Some(scratch) = scratch() else { return };
+    let Some(mut record) = Record::new::<Part>() else { return };
+    let len = if len > u64::from(most) { u64::from(most) } else { len };
+    let len = record.user_bytes(address, len);
+    let part: &mut Part = record.fixed();
+    copy_head(scratch.chunks.head.as_ptr(), (&raw mut part.head).cast());
+    part.what = what;
+    part.len = len;
+    part.total = u64::from(len);
+    record.emit(false);
 }
 
 /// Puts the strings of an argument list into the ring buffer, a part each.
@@ -261,73 +328,9 @@ unsafe extern "C" fn emit_string(_round: u64, _context: *mut c_void) -> u64 {
     0
 }
 
-/// A path on its way out, from its last name to its first.
-#[repr(C)]
-struct Walk {
-    dentry: u64,
-    mnt: u64,
-    /// Of the record so far.
-    len: u64,
-    done: u64,
-}
-
-/// Puts the path of a `struct path` into the ring buffer, as it is from the root of all mounts on.
-#[inline(always)]
-pub fn emit_path(head: &Head, what: u32, path: u64) {
-    let Some(scratch) = scratch() else { return };
-    scratch.walk = Walk {
-        dentry: kernel::read(path, offset!(path_dentry)),
-        mnt: kernel::read(path, offset!(path_mnt)),
-        len: size_of::<Part>() as u64,
-        done: 0,
-    };
-    // SAFETY: as above.
-    unsafe { bpf_loop(MAX_NAMES, walk_up as *mut c_void, core::ptr::null_mut(), 0) };
-    if scratch.walk.done == 0 {
-        return;
-    }
-    let len = scratch.walk.len;
-    let mut record = Record { base: scratch.record.as_mut_ptr(), len };
-    let part: &mut Part = record.fixed();
-    copy_head(core::ptr::from_ref(head).cast(), (&raw mut part.head).cast());
-    part.what = what;
-    part.len = (len - size_of::<Part>() as u64) as u32;
-    part.total = u64::from(part.len);
-    record.emit(false);
-}
-
-/// One name, or one mount.
-#[inline(never)]
-unsafe extern "C" fn walk_up(_round: u64, _context: *mut c_void) -> u64 {
-    let Some(scratch) = scratch() else { return 1 };
-    let (dentry, mnt) = (scratch.walk.dentry, scratch.walk.mnt);
-    let parent: u64 = kernel::read(dentry, offset!(dentry_parent));
-    if dentry == kernel::read::<u64>(mnt, offset!(mnt_root)) || dentry == parent {
-        let mount = mnt - u64::from(offset!(mount_mnt));
-        let above: u64 = kernel::read(mount, offset!(mount_parent));
-        if above == mount || above == 0 {
-            scratch.walk.done = 1;
-            return 1;
-        }
-        scratch.walk.dentry = kernel::read(mount, offset!(mount_mountpoint));
-        scratch.walk.mnt = above + u64::from(offset!(mount_mnt));
-        return 0;
-    }
-    let len = scratch.walk.len;
-    if len > HALF as u64 - 256 {
-        return 1;
-    }
-    let mut record = Record { base: scratch.record.as_mut_ptr(), len };
-    // NAME_MAX and a NUL.
-    record.kernel_text(kernel::read(dentry, offset!(dentry_name)), 256);
-    scratch.walk.len = record.len;
-    scratch.walk.dentry = parent;
-    0
-}
-
 /// This CPU's scratch.
 #[inline(always)]
-fn scratch() -> Option<&'static mut Scratch> {
+pub fn scratch() -> Option<&'static mut Scratch> {
     // SAFETY: gives a number.
     let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
     let scratch = SCRATCH.get_ptr_mut(cpu)?;

@@ -2,12 +2,17 @@
 
 use core::ffi::c_void;
 
-use agentrec_recorder_ebpf::{Descriptor, Head, INPUT, OUTPUT_CHUNKS, Sum, Watched, kind, role};
+use agentrec_recorder_ebpf::{
+    ANY, Descriptor, Head, INPUT, OUTPUT_CHUNKS, Sum, TERMINAL, Watched, kind, role,
+};
 
-use crate::calls::{NUMBER, VALUES, arguments, at, followed};
-use crate::kernel::{self, offset};
+use crate::calls::{NUMBER, VALUES, argument, arguments, at, followed, user};
+use crate::kernel::{self, S_IFCHR, S_IFIFO, offset};
 use crate::maps::{PLANS_BY_NUMBER, SETTINGS, SUMS, WATCHED, lose};
-use crate::record::{emit_chunks, emit_vector, now};
+use crate::record::{Record, emit_chunks, emit_vector, now};
+
+/// The bytes stay where they are (recv(2)).
+const MSG_PEEK: u64 = 2;
 
 /// A transfer is over.
 #[inline(always)]
@@ -20,9 +25,11 @@ pub fn over(ctx: *mut c_void) -> Option<()> {
     let number: u32 = at(ctx, NUMBER);
     let plan = PLANS_BY_NUMBER.get(number)?;
     let args = arguments();
+    if plan.peek != u16::from(ANY) && argument(&args, plan.peek as u8) & MSG_PEEK != 0 {
+        return None;
+    }
     let fd = args[0] as i32;
-    let write = plan.role == role::WRITE || plan.role == role::WRITE_VECTOR;
-    let vector = plan.role == role::WRITE_VECTOR || plan.role == role::READ_VECTOR;
+    let write = matches!(plan.role, role::WRITE | role::WRITE_VECTOR | role::WRITE_MESSAGE);
     // SAFETY: a static that nobody writes.
     if write && fd == unsafe { core::ptr::read_volatile(&raw const SETTINGS.reserved_fd) } {
         return None;
@@ -44,10 +51,16 @@ pub fn over(ctx: *mut c_void) -> Option<()> {
         return None;
     }
     let head = Head { kind: kind::DATA, flags, tid, pid, number, ts: now(), epoch: process.epoch };
-    match vector {
-        false => emit_chunks(&head, what, args[1], bytes, OUTPUT_CHUNKS as u32),
-        true => emit_vector(&head, what, args[1], args[2], bytes),
-    }
+    let (at, count) = match plan.role {
+        role::READ_VECTOR | role::WRITE_VECTOR => (args[1], args[2]),
+        // recvmsg(2), struct msghdr: the vector and its length come behind the name and its length.
+        role::WRITE_MESSAGE => (user(args[1].wrapping_add(16)), user(args[1].wrapping_add(24))),
+        _ => {
+            emit_chunks(&head, what, args[1], bytes, OUTPUT_CHUNKS as u32);
+            return None;
+        }
+    };
+    emit_vector(&head, what, at, count, bytes);
     Some(())
 }
 
@@ -91,9 +104,6 @@ unsafe fn add_atomically(to: *mut u64, value: u64) {
     unsafe { AtomicU64::from_ptr(to) }.fetch_add(value, Ordering::Relaxed);
 }
 
-/// The kind of a file in its inode's mode (inode(7)).
-const S_IFMT: u16 = 0o170_000;
-
 /// `c_lflag` of the terminal behind a file.
 #[inline(always)]
 fn local_flags(file: u64) -> u32 {
@@ -102,39 +112,82 @@ fn local_flags(file: u64) -> u32 {
     kernel::read(tty, offset!(tty_lflag))
 }
 
-/// Whether a file is the controlling terminal of the current process's session, however it was opened.
+/// The `tty_struct` behind a file; 0 where it is no terminal.
 #[inline(always)]
-fn is_own_terminal(file: u64) -> bool {
-    const S_IFCHR: u16 = 0o020_000;
+fn tty(file: u64) -> u64 {
     let inode: u64 = kernel::read(file, offset!(file_inode));
-    let mode: u16 = kernel::read(inode, offset!(inode_mode));
-    if mode & S_IFMT != S_IFCHR {
-        return false;
+    if kernel::file_kind(inode) != S_IFCHR {
+        return 0;
     }
-    let signal: u64 = kernel::read(kernel::current(), offset!(task_signal));
-    let own: u64 = kernel::read(signal, offset!(signal_tty));
     // The device number's upper bits are its major: pseudo-terminals, terminals and consoles have these, and only of
     // their files is the private part what it is taken for.
     let major = kernel::read::<u32>(inode, offset!(inode_rdev)) >> 20;
-    if own == 0 || !(major == 4 || major == 5 || (136..=143).contains(&major)) {
-        return false;
+    if !(major == 4 || major == 5 || (136..=143).contains(&major)) {
+        return 0;
     }
     let private: u64 = kernel::read(file, offset!(file_private));
-    kernel::read::<u64>(private, offset!(tty_private_tty)) == own
+    kernel::read(private, offset!(tty_private_tty))
 }
 
-/// Whether a file is a directory.
+/// The terminal of the recording: what the command has for standard input, or else its controlling terminal.
 #[inline(always)]
-pub fn is_directory(file: u64) -> bool {
-    const S_IFDIR: u16 = 0o040_000;
-    let inode: u64 = kernel::read(file, offset!(file_inode));
-    kernel::read::<u16>(inode, offset!(inode_mode)) & S_IFMT == S_IFDIR
+fn terminal() -> u64 {
+    // SAFETY: only read, at once.
+    unsafe { WATCHED.get(TERMINAL) }.map_or(0, |terminal| terminal.inode)
 }
 
-/// Watches a file that was opened, where it is the terminal.
+/// Whether a file is that terminal, however it was opened.
 #[inline(always)]
-pub fn opened(file: u64) {
-    if file != 0 && is_own_terminal(file) {
+fn is_own_terminal(file: u64) -> bool {
+    let tty = tty(file);
+    tty != 0 && tty == terminal()
+}
+
+/// Learns which terminal that is, when the command's program was executed.
+#[inline(always)]
+pub fn adopt_terminal(task: u64) {
+    let mut found = tty(kernel::file(task, 0));
+    if found == 0 {
+        let signal: u64 = kernel::read(task, offset!(task_signal));
+        found = kernel::read(signal, offset!(signal_tty));
+    }
+    if found != 0 {
+        let _ = WATCHED.insert(TERMINAL, Watched { inode: found, stream: 0, terminal: 0 }, 0);
+    }
+}
+
+/// A signal is about to be delivered.
+#[inline(always)]
+pub fn signalled(signal: i32) -> Option<()> {
+    const SIGWINCH: i32 = 28;
+    if signal != SIGWINCH {
+        return None;
+    }
+    let (pid, tid, process) = followed()?;
+    let tty = terminal();
+    if tty == 0 {
+        return None;
+    }
+    // struct winsize: rows, columns (TIOCSWINSZ(2const)).
+    let rows: u16 = kernel::read(tty, offset!(tty_winsize));
+    let flags: u16 = kernel::read(tty, offset!(tty_winsize) + 2);
+    let (ts, number) = (now(), u32::from(rows));
+    let mut record = Record::new::<Head>()?;
+    *record.fixed() =
+        Head { kind: kind::RESIZE, flags, tid, pid, number, ts, epoch: process.epoch };
+    record.emit(false);
+    Some(())
+}
+
+/// Watches a file that was opened, where it is the terminal, or an output that is a pipe (`/dev/stdout`).
+#[inline(always)]
+pub fn opened(file: u64, inode: u64, kind: u16) {
+    if kind == S_IFIFO {
+        // SAFETY: only read, at once.
+        if let Some(output) = unsafe { WATCHED.get(inode) } {
+            watch(file, output.stream, 0);
+        }
+    } else if kind == S_IFCHR && is_own_terminal(file) {
         watch(file, 0, 1);
     }
 }
@@ -150,6 +203,9 @@ pub fn adopt(task: u64, fd: i32, outputs: u32) {
     let terminal = u32::from(is_own_terminal(file));
     if stream != 0 || terminal != 0 {
         watch(file, stream, terminal);
+        // Also where it is, under which whoever opens it anew finds it.
+        let inode: u64 = kernel::read(file, offset!(file_inode));
+        let _ = WATCHED.insert(inode, Watched { inode, stream, terminal: 0 }, 0);
     }
 }
 

@@ -9,9 +9,12 @@
 
 #![no_std]
 
+#[macro_use]
 mod abi;
+mod offsets;
 
 pub use abi::Plain;
+pub use offsets::Offsets;
 
 /// Longest text that is copied, with its NUL: a path (PATH_MAX).
 pub const TEXT: usize = 4096;
@@ -22,7 +25,7 @@ pub const CHUNK: usize = 16 * 1024;
 /// Chunks of the arguments and of the environment of one exec, each.
 pub const CHUNKS: usize = 16;
 /// Chunks of one write to an output.
-pub const OUTPUT_CHUNKS: usize = 64;
+pub const OUTPUT_CHUNKS: usize = 1024;
 /// Arguments of an exec that failed.
 pub const MAX_LIST: u32 = 4096;
 /// Buffers of one call (UIO_MAXIOV).
@@ -60,10 +63,18 @@ pub mod kind {
     pub const EXIT: u16 = 7;
     /// A [`Part`](super::Part) of what was written to an output, or read from a terminal.
     pub const DATA: u16 = 8;
-    /// A [`Part`](super::Part) with a path of what comes next for this thread.
-    pub const PATH: u16 = 9;
+    /// A [`Part`](super::Part) with the names of a path, of what the next record of this thread speaks of.
+    pub const PLACE: u16 = 9;
+    /// A [`Part`](super::Part) of one of the messages of the call that comes next for this thread: its address or its
+    /// control data.
+    pub const MESSAGE: u16 = 10;
+    /// A [`Socket`](super::Socket), which the call that comes next for this thread speaks of.
+    pub const SOCKET: u16 = 11;
+    /// A [`Head`](super::Head): the thread is told that its terminal has another size, whose columns are its `flags` and whose
+    /// rows its `number`.
+    pub const RESIZE: u16 = 12;
     /// How many there are: one counter of losses each.
-    pub const COUNT: u32 = 10;
+    pub const COUNT: u32 = 13;
 }
 
 abi! {
@@ -185,18 +196,61 @@ abi! {
     }
 }
 
-/// In [`Part::what`] of [`kind::PATH`], whose bytes are the names from the last to the first, each with its NUL.
-pub mod path {
-    /// The working directory after the call.
-    pub const DIRECTORY: u32 = 0;
-    /// The executed file.
-    pub const PROGRAM: u32 = 1;
-    /// What the new descriptor names.
-    pub const DESCRIPTOR: u32 = 2;
+/// In [`Part::what`] of [`kind::PLACE`], whose names come with a NUL each, the last one first: no descriptor, but this.
+pub mod place {
+    /// The working directory.
+    pub const CWD: u32 = u32::MAX;
+    /// The root directory.
+    pub const ROOT: u32 = u32::MAX - 1;
+    /// The program.
+    pub const EXE: u32 = u32::MAX - 2;
 }
 
-/// Names of a path that is told; with more it is not.
-pub const MAX_NAMES: u32 = 512;
+/// In [`Part::what`] of [`kind::MESSAGE`]: it is control data, not an address.
+pub const CONTROL: u32 = 1;
+/// Longest control data that is copied: descriptors come first in what programs send.
+pub const MAX_CONTROL: u32 = 2048;
+/// Longest address that is copied (`struct sockaddr_storage`).
+pub const MAX_ADDRESS: u32 = 128;
+
+/// In [`Head::flags`] of [`kind::EXEC`]: a program of 32 bits, whose calls no tracepoint tells.
+pub const NARROW: u16 = 1;
+/// In [`Head::flags`] of [`kind::EXEC`]: named by a descriptor, of which the kernel made a name (execveat(2)).
+pub const BY_DESCRIPTOR: u16 = 2;
+
+abi! {
+    /// What a socket is, and who is at its ends.
+    pub struct Socket {
+        /// Who, and when.
+        pub head: Head,
+        /// The descriptor.
+        pub fd: i32,
+        /// As given to socket(2).
+        pub family: u32,
+        /// As given to socket(2), without flags.
+        pub kind: u32,
+        /// Whether it listens.
+        pub listens: u32,
+        /// Who listened at the other end of a unix connection, or connected; 0 where there is none.
+        pub peer_pid: u32,
+        /// Bytes of `local`.
+        pub local_len: u32,
+        /// Bytes of `peer`.
+        pub peer_len: u32,
+        /// 0.
+        pub reserved: u32,
+        /// A `struct sockaddr`.
+        pub local: [u64; ADDRESS_WORDS],
+        /// The same of the other end.
+        pub peer: [u64; ADDRESS_WORDS],
+    }
+}
+
+/// Room for the longest address, in words.
+pub const ADDRESS_WORDS: usize = 16;
+
+/// In [`Head::flags`] of [`kind::PLACE`]: it has no name any more.
+pub const DELETED: u16 = 1;
 
 /// In [`Head::flags`] of [`kind::DATA`]: it was read from a terminal, not written to an output.
 pub const INPUT: u16 = 1;
@@ -239,7 +293,7 @@ abi! {
 pub const ROOT: u32 = 1;
 
 abi! {
-    /// What is watched by a `struct file`.
+    /// What is watched by a `struct file`, or the inode of a pipe; by [`TERMINAL`] the terminal's `tty_struct`.
     pub struct Watched {
         /// Its inode: another file may come to lie where this one was.
         pub inode: u64,
@@ -259,19 +313,44 @@ abi! {
         pub when: u8,
         /// How many of the values count.
         pub values_used: u8,
-        /// With [`role::FAILURE`]: the argument that is an argument list. With [`role::OPEN`]: 1 where the call has no name.
+        /// With [`role::FAILURE`]: the argument that is an argument list.
         pub list: u8,
         /// It has one of these bits.
         pub bits: u32,
         /// Its low half is one of these.
         pub values: [u32; 6],
+        /// Bits of [`tells`].
+        pub tells: u16,
+        /// The argument with flags of recv(2): what is only looked at moves nothing. [`ANY`] for none.
+        pub peek: u16,
         /// What it points to, in the recorder's order.
         pub pieces: [Piece; PIECES],
     }
 }
 
+/// Key of [`Watched`], which is no address: its inode is the `tty_struct` of the command's terminal.
+pub const TERMINAL: u64 = 1;
+
 /// In [`Plan::when`]: all calls of this number.
 pub const ANY: u8 = u8::MAX;
+
+/// [`Plan::tells`]: what is told before the call, where it succeeded.
+pub mod tells {
+    /// The working directory.
+    pub const CWD: u16 = 1;
+    /// The root directory.
+    pub const ROOT: u16 = 2;
+    /// The path of the new descriptor, where that is a directory.
+    pub const DIRECTORY: u16 = 4;
+    /// The path of the new descriptor.
+    pub const OPENED: u16 = 8;
+    /// What goes beside the bytes of an array of messages.
+    pub const MESSAGES: u16 = 16;
+    /// The socket at the first argument.
+    pub const SOCKET: u16 = 32;
+    /// The socket at the new descriptor.
+    pub const ACCEPTED: u16 = 64;
+}
 
 /// [`Plan::role`].
 pub mod role {
@@ -283,16 +362,16 @@ pub mod role {
     pub const FAILURE: u8 = 3;
     /// All of the descriptors are let go, or many (close_range): a new epoch begins.
     pub const EPOCH: u8 = 4;
-    /// The working directory changes.
-    pub const DIRECTORY: u8 = 5;
-    /// The bytes of the result were read through the first argument. This and what follows are transfers.
-    pub const READ: u8 = 6;
+    /// The bytes of the result were read through the first argument.
+    pub const READ: u8 = 5;
     /// They were written.
-    pub const WRITE: u8 = 7;
+    pub const WRITE: u8 = 6;
     /// The same as [`READ`], into an array of `struct iovec`.
-    pub const READ_VECTOR: u8 = 8;
+    pub const READ_VECTOR: u8 = 7;
     /// The same as [`WRITE`], from an array of `struct iovec`.
-    pub const WRITE_VECTOR: u8 = 9;
+    pub const WRITE_VECTOR: u8 = 8;
+    /// The same, that stands in a `struct msghdr`.
+    pub const WRITE_MESSAGE: u8 = 9;
 }
 
 abi! {
@@ -337,101 +416,5 @@ abi! {
         pub outputs: u32,
         /// The descriptor whose transfers are not told, or -1.
         pub reserved_fd: i32,
-    }
-}
-
-abi! {
-    /// Where the fields of the running kernel's structures are, in bytes (its BTF says).
-    pub struct Offsets {
-        /// `task_struct`: pid.
-        pub task_pid: u32,
-        /// `task_struct`: tgid.
-        pub task_tgid: u32,
-        /// `task_struct`: group_leader.
-        pub task_group_leader: u32,
-        /// `task_struct`: exit_code.
-        pub task_exit_code: u32,
-        /// `task_struct`: signal.
-        pub task_signal: u32,
-        /// `task_struct`: mm.
-        pub task_mm: u32,
-        /// `task_struct`: files.
-        pub task_files: u32,
-        /// `task_struct`: utime.
-        pub task_utime: u32,
-        /// `task_struct`: stime.
-        pub task_stime: u32,
-        /// `task_struct`: run.
-        pub task_run: u32,
-        /// `signal_struct`: live.
-        pub signal_live: u32,
-        /// `signal_struct`: flags.
-        pub signal_flags: u32,
-        /// `signal_struct`: exit_code.
-        pub signal_exit_code: u32,
-        /// `signal_struct`: maxrss.
-        pub signal_maxrss: u32,
-        /// `signal_struct`: utime.
-        pub signal_utime: u32,
-        /// `signal_struct`: stime.
-        pub signal_stime: u32,
-        /// `signal_struct`: run.
-        pub signal_run: u32,
-        /// `signal_struct`: tty.
-        pub signal_tty: u32,
-        /// `mm_struct`: arg_start.
-        pub mm_arg_start: u32,
-        /// `mm_struct`: arg_end.
-        pub mm_arg_end: u32,
-        /// `mm_struct`: env_start.
-        pub mm_env_start: u32,
-        /// `mm_struct`: env_end.
-        pub mm_env_end: u32,
-        /// `linux_binprm`: filename.
-        pub bprm_filename: u32,
-        /// `files_struct`: fdt.
-        pub files_fdt: u32,
-        /// `fdtable`: max_fds.
-        pub fdt_max_fds: u32,
-        /// `fdtable`: fd.
-        pub fdt_fd: u32,
-        /// `file`: inode.
-        pub file_inode: u32,
-        /// `file`: mode.
-        pub file_mode: u32,
-        /// `file`: private.
-        pub file_private: u32,
-        /// `inode`: mode.
-        pub inode_mode: u32,
-        /// `inode`: rdev.
-        pub inode_rdev: u32,
-        /// `tty`: private_tty.
-        pub tty_private_tty: u32,
-        /// `tty`: lflag.
-        pub tty_lflag: u32,
-        /// `task_struct`: fs.
-        pub task_fs: u32,
-        /// `fs_struct`: pwd.
-        pub fs_pwd: u32,
-        /// `mm_struct`: exe_file.
-        pub mm_exe_file: u32,
-        /// `file`: f_path.
-        pub file_path: u32,
-        /// `path`: mnt.
-        pub path_mnt: u32,
-        /// `path`: dentry.
-        pub path_dentry: u32,
-        /// `vfsmount`: mnt_root.
-        pub mnt_root: u32,
-        /// `mount`: mnt.
-        pub mount_mnt: u32,
-        /// `mount`: mnt_parent.
-        pub mount_parent: u32,
-        /// `mount`: mnt_mountpoint.
-        pub mount_mountpoint: u32,
-        /// `dentry`: d_parent.
-        pub dentry_parent: u32,
-        /// `dentry`: d_name.name.
-        pub dentry_name: u32,
     }
 }

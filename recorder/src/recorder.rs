@@ -95,7 +95,8 @@ fn record(setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
         Engine::Ptrace => None,
         Engine::Ebpf => Some(Watcher::new(&config, inputs.clone()).map_err(|error| {
             session.discard();
-            failure(chain(&error))
+            let hint = "run as root, or leave out `--engine ebpf`: ptrace needs no privilege";
+            Error::Recorder { message: chain(&error), hint: Some(hint.into()) }
         })?),
     };
     session.begin(standard_fds)?;

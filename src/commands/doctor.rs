@@ -65,7 +65,7 @@ pub fn run(_: &Args, context: Context) -> Result<Exit> {
         attaching(),
         seccomp(),
         private_mounts(),
-        Check::new("ebpf", Verdict::Good, "not in this build: ptrace records everything"),
+        ebpf(),
         data_directory(&home),
         disk(&home),
         runtime_directory(),
@@ -122,6 +122,24 @@ fn kernel() -> Result<Check> {
     } else {
         Check::new("kernel", Verdict::Good, found)
     })
+}
+
+/// Loads the programs, and attaches none.
+fn ebpf() -> Check {
+    match agentrec_recorder::ebpf::try_to_load() {
+        Ok(()) => {
+            Check::new("ebpf", Verdict::Good, "the BPF programs load: `run --engine ebpf` works")
+        }
+        Err(error) => {
+            let found = format!("{:#}; ptrace records everything", anyhow::Error::from(error));
+            let check = Check::new("ebpf", Verdict::Good, found);
+            if nix::unistd::geteuid().is_root() {
+                check
+            } else {
+                check.advise("`--engine ebpf` needs root")
+            }
+        }
+    }
 }
 
 /// Records `true` into a directory of its own.

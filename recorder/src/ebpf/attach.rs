@@ -1,14 +1,16 @@
 //! The BPF programs on their way into the kernel.
 
+use std::io;
+use std::os::fd::RawFd;
+
 use aya::maps::{HashMap as BpfMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::{RawTracePoint, TracePoint};
+use aya::programs::{Program, ProgramError, RawTracePoint, TracePoint};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
 
 use agentrec_recorder_ebpf::{Plain, Plan, Settings};
 
 use super::{Error, object, offsets, plans, tracefs};
 use crate::calls::table::TABLE;
-use crate::source::Config;
 
 /// A value of the ABI, for aya's maps.
 #[derive(Clone, Copy, Debug)]
@@ -31,11 +33,10 @@ pub(super) struct Attached {
 /// Bytes of the ring buffer.
 const RING: u32 = 32 << 20;
 
-/// Loads the programs for one recording.
-pub(super) fn load(config: &Config) -> Result<Loaded, Error> {
+/// Makes the maps of one recording, for the programs that are loaded then: see [`Settings`].
+pub(super) fn load(outputs: u32, reserved_fd: Option<RawFd>) -> Result<Loaded, Error> {
     let offsets = Abi(offsets::of_this_kernel()?);
-    let outputs = config.outputs.iter().map(|&fd| 1_u32 << fd).sum();
-    let settings = Abi(Settings { outputs, reserved_fd: config.reserved_fd.unwrap_or(-1) });
+    let settings = Abi(Settings { outputs, reserved_fd: reserved_fd.unwrap_or(-1) });
     let cpus = aya::util::nr_cpus().map_err(|(_, source)| Error::Io("count the CPUs", source))?;
     let btf = Btf::from_sys_fs().ok();
     let ebpf = EbpfLoader::new()
@@ -83,18 +84,30 @@ impl Loaded {
         PerCpuArray::try_from(self.take(name)).map_err(|e| Error::Map(name, e))
     }
 
+    /// Has the kernel verify all programs.
+    pub(super) fn load_programs(&mut self) -> Result<(), Error> {
+        for (name, program) in self.ebpf.programs_mut() {
+            let loaded = match program {
+                Program::TracePoint(program) => program.load(),
+                Program::RawTracePoint(program) => program.load(),
+                _ => continue,
+            };
+            loaded.map_err(|error| refused(name, error))?;
+        }
+        Ok(())
+    }
+
     /// Attaches all programs. Calls that this kernel has no tracepoint for are left out: it does not have them.
     pub(super) fn attach(mut self) -> Result<Attached, Error> {
+        self.load_programs()?;
         tracefs::within(|| {
             for (program, tracepoint) in [
                 ("forked", "sched_process_fork"),
                 ("executed", "sched_process_exec"),
                 ("exiting", "sched_process_exit"),
+                ("signalled", "signal_deliver"),
             ] {
-                self.raw(program, tracepoint).map_err(|e| Error::Program(program.into(), e))?;
-            }
-            for program in ["call_over", "closing", "replacing", "transfer_over"] {
-                self.program(program).load().map_err(|e| Error::Program(program.into(), e))?;
+                self.raw(program, tracepoint).map_err(|error| refused(program, error))?;
             }
             for row in TABLE {
                 let Some((_, hooks)) = plans::plan(row) else { continue };
@@ -111,7 +124,7 @@ impl Loaded {
                         Err(error) if !is_known(&tracepoint) => {
                             tracing::info!(%error, "this kernel has no {tracepoint}");
                         }
-                        Err(error) => return Err(Error::Program(tracepoint, error)),
+                        Err(error) => return Err(refused(&tracepoint, error)),
                     }
                 }
             }
@@ -120,10 +133,9 @@ impl Loaded {
         .map_err(Error::Tracefs)?
     }
 
-    fn raw(&mut self, program: &str, tracepoint: &str) -> Result<(), aya::programs::ProgramError> {
+    fn raw(&mut self, program: &str, tracepoint: &str) -> Result<(), ProgramError> {
         let program = self.ebpf.program_mut(program).expect("the object has it");
         let program: &mut RawTracePoint = program.try_into()?;
-        program.load()?;
         program.attach(tracepoint).map(drop)
     }
 
@@ -131,6 +143,18 @@ impl Loaded {
         let program = self.ebpf.program_mut(name).expect("the object has it");
         program.try_into().expect("it is for tracepoints")
     }
+}
+
+/// Why the kernel refused a program. What its verifier says of it, thousands of lines, is for those who change it.
+fn refused(program: &str, error: ProgramError) -> Error {
+    let source = match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            tracing::debug!(%verifier_log, "the kernel refused {program}");
+            io_error
+        }
+        error => io::Error::other(error),
+    };
+    Error::Program(program.to_owned(), source)
 }
 
 /// Some tracepoints are named after the kernel's function instead of the call.

@@ -1,6 +1,9 @@
 //! What records mean to the model.
 
-use agentrec_recorder_ebpf::{Call as CallRecord, Exit, Fork, INPUT, MODE_CREATED, Part};
+use agentrec_recorder_ebpf::{
+    BY_DESCRIPTOR, CONTROL, Call as CallRecord, Exec, Exit, Fork, INPUT, MODE_CREATED, Part,
+    UNREADABLE,
+};
 
 use super::Watcher;
 use super::records::Captured;
@@ -46,7 +49,9 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
                 }
             }
             Shape::OpenHandle { flags } => {
-                let path = self.kernel.opened(tid);
+                let path = result.ok().and_then(|fd| {
+                    crate::model::Kernel::descriptor(&mut self.kernel, tid, fd as i32)
+                });
                 let at = At::Known(path.as_deref().unwrap_or_default());
                 let flags = args[usize::from(flags)] as u32;
                 let created = false;
@@ -77,7 +82,8 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
                     self.observe(tid, ts, Call::Receive { fds: &fds, cloexec, peeked }, result);
                 }
             }
-            Shape::Messages { .. } => {
+            Shape::Messages { write } => {
+                self.beside(tid, ts, args, write, result);
                 // The length that each of them had stands behind its header, at 56.
                 let messages = pieces.bytes(0).unwrap_or_default().chunks_exact(64);
                 let len = |message: &[u8]| {
@@ -88,7 +94,28 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
                     self.observe(tid, ts, call, Ok(bytes));
                 }
             }
-            Shape::Move { to, .. } => {
+            Shape::Ioctl if args[1] as u32 as libc::Ioctl == libc::TIOCSWINSZ => {
+                if let (Ok(&[a, b, c, d, ..]), Ok(_)) = (pieces.bytes(0), result) {
+                    let [rows, cols] = [[a, b], [c, d]].map(u16::from_ne_bytes);
+                    self.kernel.resized(tid, cols, rows);
+                    self.observe(tid, ts, Call::Resize { fd: Some(fd) }, result);
+                }
+            }
+            Shape::Tee => {
+                let output = self.model.output(tid, args[1] as i32);
+                if output.is_some() && result.is_ok_and(|bytes| bytes > 0) {
+                    self.observe(tid, ts, Call::Lost { loss: Loss::MovedOutput }, Ok(0));
+                }
+                if let Some(call) = entry.call(result) {
+                    self.observe(tid, ts, call, result);
+                }
+            }
+            Shape::Move { from, to, .. } => {
+                if result.is_ok_and(|bytes| bytes > 0)
+                    && self.model.terminal(tid, args[usize::from(from)] as i32)
+                {
+                    self.observe(tid, ts, Call::Lost { loss: Loss::MovedInput }, Ok(0));
+                }
                 let stream = self.model.output(tid, args[usize::from(to)] as i32);
                 if stream.is_some() && result.is_ok_and(|bytes| bytes > 0) {
                     self.observe(tid, ts, Call::Lost { loss: Loss::MovedOutput }, Ok(0));
@@ -101,13 +128,44 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
                 if let Some(call) = entry.call(result) {
                     self.observe(tid, ts, call, result);
                 }
-                if let (Some(path), Ok(fd)) = (self.kernel.opened(tid), result) {
-                    self.model.set_base(tid, fd as i32, path);
-                }
             }
         }
-        self.kernel.forget(tid);
         self.entry = entry;
+        // Names relative to it will be asked for when it may have moved.
+        if let (Shape::Open { .. } | Shape::OpenHow { .. }, Ok(fd)) = (row.shape, result)
+            && let Some(path) = self.kernel.told(tid, fd as u32)
+        {
+            self.model.set_directory(tid, fd as i32, path);
+        }
+    }
+
+    /// What went beside the bytes of several messages.
+    fn beside(
+        &mut self,
+        tid: Tid,
+        ts: u64,
+        args: &[u64; 6],
+        write: bool,
+        result: Result<u64, i32>,
+    ) {
+        let fd = args[0] as i32;
+        for (_, what, data) in
+            self.messages.extract_if(.., |told| told.0 == tid).collect::<Vec<_>>()
+        {
+            let wanted = self.model.messages(tid, fd);
+            let fds = if what == CONTROL { descriptors(&data, 8) } else { Vec::new() };
+            let call = match write {
+                true if what != CONTROL && wanted.addressed => Call::SendTo { fd, address: &data },
+                true if wanted.descriptors && !fds.is_empty() => Call::Pass { fds: &fds },
+                false if wanted.descriptors && !fds.is_empty() => {
+                    let has = |flag: i32| args[3] as i32 & flag != 0;
+                    let (cloexec, peeked) = (has(libc::MSG_CMSG_CLOEXEC), has(libc::MSG_PEEK));
+                    Call::Receive { fds: &fds, cloexec, peeked }
+                }
+                _ => continue,
+            };
+            self.observe(tid, ts, call, result);
+        }
     }
 
     /// What went beside the bytes of a message.
@@ -132,22 +190,72 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             }
         }
     }
+}
 
-    /// Output, or what was typed.
+/// Largest piece of output that is told at once, as with ptrace.
+const MAX_PIECE: usize = 1 << 20;
+
+/// What one call wrote to an output, or read from the terminal, as far as it has come.
+#[derive(Debug)]
+pub(super) struct Content {
+    ts: u64,
+    source: ContentSource,
+    data: Vec<u8>,
+    /// How much of it is to come.
+    left: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum ContentSource {
+    Output(i32),
+    Input { hides: bool },
+}
+
+impl ContentSource {
+    fn new(part: &Part) -> Self {
+        if part.head.flags & INPUT == 0 {
+            return Self::Output(part.what as i32);
+        }
+        // As `proc::terminal` has it: a program that reads lines and wants none shown reads a password.
+        Self::Input { hides: part.what & libc::ICANON != 0 && part.what & libc::ECHO == 0 }
+    }
+
+    fn call(self, data: &[u8]) -> Call<'_> {
+        match self {
+            Self::Output(stream) => Call::Output { stream, data },
+            Self::Input { hides: true } => Call::Input { data: &[], hidden: data.len() as u64 },
+            Self::Input { hides: false } => Call::Input { data, hidden: 0 },
+        }
+    }
+}
+
+impl<I: From<Report> + Send + 'static> Watcher<I> {
+    /// Output, or what was typed: told at once, however many buffers the call had.
     pub(super) fn data(&mut self, part: &Part, data: &[u8]) {
         let (tid, ts) = (part.head.tid as Tid, part.head.ts);
-        let call = if part.head.flags & INPUT == 0 {
-            Call::Output { stream: part.what as i32, data }
-        } else {
-            // As `proc::terminal` has it: a program that reads lines and wants none shown reads a password.
-            let hides = part.what & libc::ICANON != 0 && part.what & libc::ECHO == 0;
-            match hides {
-                true => Call::Input { data: &[], hidden: data.len() as u64 },
-                false => Call::Input { data, hidden: 0 },
-            }
-        };
-        self.observe(tid, ts, call, Ok(0));
-        if (data.len() as u64) < part.total && part.len as usize != data.len() {
+        if self.contents.get(&tid).is_some_and(|content| content.ts != ts) {
+            self.tell_content(tid);
+        }
+        let source = ContentSource::new(part);
+        let new = || Content { ts, source, data: Vec::new(), left: part.total };
+        let content = self.contents.entry(tid).or_insert_with(new);
+        content.data.extend_from_slice(data);
+        content.left = content.left.saturating_sub(data.len() as u64);
+        if content.left == 0 || part.len == UNREADABLE {
+            self.tell_content(tid);
+        } else if content.data.len() >= MAX_PIECE {
+            let data = std::mem::take(&mut content.data);
+            self.observe(tid, ts, source.call(&data), Ok(0));
+        }
+    }
+
+    /// Tells what there is of what a thread moved: the rest of it does not come.
+    pub(super) fn tell_content(&mut self, tid: Tid) {
+        let Some(Content { ts, source, data, left }) = self.contents.remove(&tid) else { return };
+        if !data.is_empty() {
+            self.observe(tid, ts, source.call(&data), Ok(0));
+        }
+        if left > 0 {
             self.observe(tid, ts, Call::Lost { loss: Loss::Memory }, Ok(0));
         }
     }
@@ -162,6 +270,15 @@ pub(super) fn argument_list(mut bytes: Vec<u8>, total: u64) -> ArgList {
     }
     let cut = (total > bytes.len() as u64).then_some(total);
     ArgList { bytes, cut }
+}
+
+/// What was executed: the kernel makes a name of a descriptor.
+pub(super) fn executed_at<'a>(exec: &Exec, name: &'a [u8]) -> At<'a> {
+    let descriptor = name.strip_prefix(b"/dev/fd/").and_then(|fd| str::from_utf8(fd).ok());
+    match descriptor.and_then(|fd| fd.parse().ok()) {
+        Some(fd) if exec.head.flags & BY_DESCRIPTOR != 0 => At::Descriptor(fd),
+        _ => At::Path { dir: None, path: name },
+    }
 }
 
 /// The flags of the call that made a child, as [`Call::Fork`] has them.

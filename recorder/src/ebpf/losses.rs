@@ -59,6 +59,11 @@ fn reason(kind: u16) -> &'static str {
         kind::EXEC => "the ring buffer was full: executed programs are missing",
         kind::EXIT => "the ring buffer was full: ends of processes are missing",
         kind::DATA => "the ring buffer was full: output is missing",
+        kind::PLACE | kind::SOCKET => {
+            "the ring buffer was full: paths or addresses were asked for late, and may be wrong"
+        }
+        kind::RESIZE => "the ring buffer was full: sizes of the terminal are missing",
+        kind::MESSAGE => "the ring buffer was full: what went beside messages is missing",
         _ => "the table of descriptors was full: bytes read and written are missing",
     }
 }

@@ -7,12 +7,12 @@
 
 mod attach;
 mod decode;
-mod facts;
 mod losses;
 pub mod object;
 mod offsets;
 mod plans;
 mod records;
+mod told;
 pub mod tracefs;
 
 use std::collections::HashSet;
@@ -22,21 +22,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentrec_recorder_ebpf::{Descriptor, Process, ROOT, Sum};
+use agentrec_recorder_ebpf::{Descriptor, NARROW, Process, ROOT, Sum, Watched, place};
 use aya::maps::{HashMap as BpfMap, MapData, RingBuf};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::calls::decode::Entry;
 use crate::mailbox::Outbox;
-use crate::model::Model;
-use crate::observation::{Call, Direction, Observation, Tid};
+use crate::model::{Interest, Model};
+use crate::observation::{Call, Direction, Loss, Observation, Tid};
 use crate::proc;
 use crate::source::{Captured, Config, Control, Report, Request};
 use attach::{Abi, Attached};
-use facts::Facts;
 use losses::Losses;
 use records::Record;
+use told::Told;
 
 /// This machine can't be watched by BPF programs.
 #[derive(Debug, thiserror::Error)]
@@ -50,9 +50,9 @@ pub enum Error {
     /// The kernel refused the programs or their maps.
     #[error("cannot load the BPF programs")]
     Load(#[source] aya::EbpfError),
-    /// The same of one program.
-    #[error("cannot load the BPF program {0}")]
-    Program(String, #[source] aya::programs::ProgramError),
+    /// The same of one program, or of the tracepoint that it is for.
+    #[error("cannot load the BPF program for {0}")]
+    Program(String, #[source] io::Error),
     /// The same of one map.
     #[error("cannot use the BPF map {0}")]
     Map(&'static str, #[source] aya::maps::MapError),
@@ -64,6 +64,14 @@ pub enum Error {
     Io(&'static str, #[source] io::Error),
 }
 
+/// Loads the programs and lets them go: whether [`Watcher::new`] would find that they load.
+///
+/// # Errors
+/// Where the kernel refuses, see [`Error`].
+pub fn try_to_load() -> Result<(), Error> {
+    attach::load(0, None)?.load_programs()
+}
+
 /// How long nobody looks into the ring buffer: at first, and at most where nothing comes.
 const LOOK: Duration = Duration::from_millis(2);
 const MAX_LOOK: Duration = Duration::from_millis(16);
@@ -72,7 +80,7 @@ const MAX_LOOK: Duration = Duration::from_millis(16);
 pub struct Watcher<I> {
     root: Tid,
     model: Model,
-    kernel: Facts,
+    kernel: Told,
     reports: Outbox<I>,
     control: Control,
     bell: Arc<EventFd>,
@@ -81,6 +89,7 @@ pub struct Watcher<I> {
     ring: Option<RingBuf<MapData>>,
     processes: BpfMap<MapData, u32, Abi<Process>>,
     sums: BpfMap<MapData, Abi<Descriptor>, Abi<Sum>>,
+    watched: BpfMap<MapData, u64, Abi<Watched>>,
     losses: Losses,
     /// Programs stay attached as long as this lives.
     attached: Option<Attached>,
@@ -91,6 +100,10 @@ pub struct Watcher<I> {
     ended: bool,
     /// Arguments and environment of execs that are being told.
     parts: std::collections::HashMap<Tid, [Vec<u8>; 2]>,
+    /// Output and input of which more comes.
+    contents: std::collections::HashMap<Tid, decode::Content>,
+    /// Addresses and control data of messages that are being told.
+    messages: Vec<(Tid, u32, Vec<u8>)>,
     entry: Entry,
     captured: Vec<Captured>,
 }
@@ -101,8 +114,9 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
     /// # Errors
     /// Where the kernel refuses, see [`Error`].
     pub fn new(config: &Config, reports: Outbox<I>) -> Result<(Self, Control), Error> {
+        let outputs = config.outputs.iter().map(|&fd| 1_u32 << fd).sum();
         let failed = |what| move |errno: nix::Error| Error::Io(what, errno.into());
-        let mut loaded = attach::load(config)?;
+        let mut loaded = attach::load(outputs, config.reserved_fd)?;
         let ring = loaded.ring()?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed("make an epoll"))?;
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
@@ -113,12 +127,10 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
         let rung = EpollEvent::new(EpollFlags::EPOLLIN, 1);
         epoll.add(bell.as_fd(), rung).map_err(failed("watch an eventfd"))?;
         let control = Control::default();
-        let ring_bell = Arc::clone(&bell);
-        control.answer_with(Some(Box::new(move || ring_bell.write(1).map_or((), |_| ()))));
         let watcher = Self {
             root: 0,
             model: Model::new(0, config),
-            kernel: Facts::default(),
+            kernel: Told::default(),
             reports,
             control: control.clone(),
             bell,
@@ -126,6 +138,7 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             ring: Some(ring),
             processes: loaded.map("PROCESSES")?,
             sums: loaded.map("SUMS")?,
+            watched: loaded.map("WATCHED")?,
             losses: Losses::new(&mut loaded)?,
             attached: Some(loaded.attach()?),
             live: HashSet::new(),
@@ -133,20 +146,35 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             killing: false,
             ended: false,
             parts: std::collections::HashMap::new(),
+            contents: std::collections::HashMap::new(),
+            messages: Vec::new(),
             entry: Entry::default(),
             captured: Vec::new(),
         };
         Ok((watcher, control))
     }
 
-    /// Follows `pid`, which is about to execute the command, and all that it starts.
+    /// Follows `pid`, which is about to execute the command, and all that it starts; after one tree also a next one,
+    /// whose outputs and reserved descriptor have the same numbers.
     ///
     /// # Errors
     /// Where the kernel refuses.
     pub fn follow(&mut self, pid: Tid, config: &Config) -> Result<(), Error> {
         self.root = pid;
         self.model = Model::new(pid, config);
-        self.live.insert(pid);
+        self.kernel = Told::default();
+        (self.silent, self.killing, self.ended) = (false, false, false);
+        self.live = HashSet::from([pid]);
+        self.parts.clear();
+        self.messages.clear();
+        self.contents.clear();
+        self.kernel.starting(pid);
+        let before: Vec<u64> = self.watched.keys().flatten().collect();
+        for file in before {
+            self.watched.remove(&file).map_err(|e| Error::Map("WATCHED", e))?;
+        }
+        let ring_bell = Arc::clone(&self.bell);
+        self.control.answer_with(Some(Box::new(move || ring_bell.write(1).map_or((), |_| ()))));
         let process = Abi(Process { epoch: 1, flags: ROOT, reserved: 0 });
         self.processes.insert(pid as u32, process, 0).map_err(|e| Error::Map("PROCESSES", e))
     }
@@ -156,6 +184,17 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
     /// # Errors
     /// Where the kernel does not let us wait.
     pub fn run(mut self) -> Result<(), Error> {
+        self.watch()?;
+        // Takes seconds: nobody waits for it.
+        drop(self.attached.take());
+        Ok(())
+    }
+
+    /// The same, and the programs stay attached: [`follow`](Self::follow) can be told of another tree.
+    ///
+    /// # Errors
+    /// Where the kernel does not let us wait.
+    pub fn watch(&mut self) -> Result<(), Error> {
         let mut pause = LOOK;
         loop {
             let seen = self.drain();
@@ -175,8 +214,6 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
         }
         self.control.answer_with(None);
         self.report(Report::TreeEnded);
-        // Takes seconds: nobody waits for it.
-        drop(self.attached.take());
         Ok(())
     }
 
@@ -195,7 +232,21 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
 
     fn handle(&mut self, bytes: &[u8]) {
         match Record::parse(bytes) {
-            Some(Record::Call(call, pieces)) => self.called(&call, &pieces),
+            Some(Record::Call(call, pieces)) => {
+                self.called(&call, &pieces);
+                self.kernel.forget(call.head.tid as Tid);
+            }
+            Some(Record::Message(part, data)) => {
+                self.messages.push((part.head.tid as Tid, part.what, data.to_vec()));
+            }
+            Some(Record::Resize(head)) => {
+                let tid = head.tid as Tid;
+                self.kernel.resized(tid, head.flags, head.number as u16);
+                self.observe(tid, head.ts, Call::Resize { fd: None }, Ok(0));
+                self.kernel.forget(tid);
+            }
+            Some(Record::Socket(socket)) => self.kernel.socket_told(&socket),
+            Some(Record::Place(part, names)) => self.kernel.place(&part, names),
             Some(Record::Close(close)) => {
                 let (tid, ts) = (close.head.tid as Tid, close.head.ts);
                 self.moved(tid, ts, close.fd, close.sum);
@@ -216,12 +267,12 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             }
             Some(Record::Arguments(part, data)) => self.part(part.head.tid, 0, data),
             Some(Record::Environment(part, data)) => self.part(part.head.tid, 1, data),
-            Some(Record::Exec(exec, name)) => self.executed(&exec, name),
+            Some(Record::Exec(exec, name)) => {
+                self.executed(&exec, name);
+                self.kernel.forget(exec.head.tid as Tid);
+            }
             Some(Record::Exit(exit)) => self.exited(&exit),
             Some(Record::Data(part, data)) => self.data(&part, data),
-            Some(Record::Path(part, names)) => {
-                self.kernel.tell(part.head.tid as Tid, part.what, names);
-            }
             None => tracing::error!("a record that no program writes"),
         }
     }
@@ -236,18 +287,23 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
         self.settle(former, exec.head.pid, exec.before, ts);
         let [arguments, env] = self.parts.remove(&tid).unwrap_or_default();
         let argv = decode::argument_list(arguments, exec.arguments);
-        let exe = self.kernel.program(tid).or_else(|| proc::program(tid));
-        let at = crate::observation::At::Path { dir: None, path: name };
+        let exe = self.kernel.told(tid, place::EXE).or_else(|| proc::program(tid));
+        let at = decode::executed_at(exec, name);
         let call = Call::Exec { former, at, argv: &argv, env: &env, exe: exe.as_deref() };
         self.observe(tid, ts, call, Ok(0));
+        if exec.head.flags & NARROW != 0 {
+            self.observe(tid, ts, Call::Lost { loss: Loss::ForeignArch }, Ok(0));
+        }
     }
 
     fn exited(&mut self, exit: &agentrec_recorder_ebpf::Exit) {
         let (tid, pid, ts) = (exit.head.tid as Tid, exit.head.pid as Tid, exit.head.ts);
+        self.tell_content(tid);
         if exit.last != 0 {
             self.settle(tid, exit.head.pid, exit.head.epoch, ts);
         }
         self.observe(tid, ts, Call::ThreadExit, Ok(0));
+        self.kernel.ended(tid);
         if exit.last == 0 {
             return;
         }
@@ -280,6 +336,10 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
     }
 
     fn moved(&mut self, tid: Tid, ts: u64, fd: i32, sum: Sum) {
+        // As with ptrace: of what nobody saw being opened, nothing is said.
+        if self.model.interest(tid, fd) == Interest::None {
+            return;
+        }
         for (direction, bytes) in [(Direction::Read, sum.read), (Direction::Write, sum.written)] {
             if bytes > 0 {
                 self.observe(tid, ts, Call::Transfer { fd, direction }, Ok(bytes));

@@ -40,6 +40,9 @@ fn parse(data: &[u8]) -> Result<Offsets, &'static str> {
     };
     let task = |member| field("task_struct", member);
     let signal = |member| field("signal_struct", member);
+    let sk = |member| {
+        Ok::<_, &'static str>(field("sock", "__sk_common")? + field("sock_common", member)?)
+    };
     let mm = |member| field("mm_struct", member);
     Ok(Offsets {
         task_pid: task("pid")?,
@@ -65,6 +68,8 @@ fn parse(data: &[u8]) -> Result<Offsets, &'static str> {
         mm_env_start: mm("env_start")?,
         mm_env_end: mm("env_end")?,
         bprm_filename: field("linux_binprm", "filename")?,
+        bprm_buf: field("linux_binprm", "buf")?,
+        bprm_fdpath: field("linux_binprm", "fdpath")?,
         files_fdt: field("files_struct", "fdt")?,
         fdt_max_fds: field("fdtable", "max_fds")?,
         fdt_fd: field("fdtable", "fd")?,
@@ -75,18 +80,38 @@ fn parse(data: &[u8]) -> Result<Offsets, &'static str> {
         inode_rdev: field("inode", "i_rdev")?,
         tty_private_tty: field("tty_file_private", "tty")?,
         tty_lflag: field("tty_struct", "termios")? + field("ktermios", "c_lflag")?,
+        tty_winsize: field("tty_struct", "winsize")?,
         task_fs: task("fs")?,
         fs_pwd: field("fs_struct", "pwd")?,
+        fs_root: field("fs_struct", "root")?,
         mm_exe_file: mm("exe_file")?,
         file_path: field("file", "f_path")?,
         path_mnt: field("path", "mnt")?,
         path_dentry: field("path", "dentry")?,
-        mnt_root: field("vfsmount", "mnt_root")?,
+        dentry_parent: field("dentry", "d_parent")?,
+        dentry_name: field("dentry", "d_name")? + field("qstr", "name")?,
+        dentry_pprev: field("dentry", "d_hash")? + field("hlist_bl_node", "pprev")?,
+        vfsmount_root: field("vfsmount", "mnt_root")?,
         mount_mnt: field("mount", "mnt")?,
         mount_parent: field("mount", "mnt_parent")?,
         mount_mountpoint: field("mount", "mnt_mountpoint")?,
-        dentry_parent: field("dentry", "d_parent")?,
-        dentry_name: field("dentry", "d_name")? + field("qstr", "name")?,
+        socket_sk: field("socket", "sk")?,
+        socket_type: field("socket", "type")?,
+        sk_family: sk("skc_family")?,
+        sk_state: sk("skc_state")?,
+        sk_num: sk("skc_num")?,
+        sk_dport: sk("skc_dport")?,
+        sk_saddr: sk("skc_rcv_saddr")?,
+        sk_daddr: sk("skc_daddr")?,
+        sk_v6_saddr: sk("skc_v6_rcv_saddr").unwrap_or_default(),
+        sk_v6_daddr: sk("skc_v6_daddr").unwrap_or_default(),
+        sk_peer_pid: field("sock", "sk_peer_pid")?,
+        pid_number: field("pid", "numbers")? + field("upid", "nr")?,
+        // Unix sockets may be a module, whose types are its own.
+        unix_addr: field("unix_sock", "addr").unwrap_or_default(),
+        unix_peer: field("unix_sock", "peer").unwrap_or_default(),
+        unix_address_len: field("unix_address", "len").unwrap_or_default(),
+        unix_address_name: field("unix_address", "name").unwrap_or_default(),
     })
 }
 

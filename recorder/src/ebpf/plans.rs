@@ -1,6 +1,8 @@
 //! What the programs do with each covered call: made from the one table of calls.
 
-use agentrec_recorder_ebpf::{ANY, Piece, Plan, TEXT, piece, role};
+use agentrec_recorder_ebpf::{
+    ANY, MAX_ADDRESS, MAX_CONTROL, Piece, Plan, TEXT, piece, role, tells,
+};
 
 use crate::calls::memory::Word;
 use crate::calls::shape::{Arg, Buffers, Shape, Times};
@@ -19,34 +21,25 @@ pub(super) struct Hooks {
     pub(super) transfer: bool,
 }
 
-/// Longest `struct sockaddr` (`struct sockaddr_storage`).
-const ADDRESS: u32 = 128;
 /// `sizeof(struct mmsghdr)`.
 const MMSGHDR: u32 = 64;
 
 /// The plan of a row; None for what this engine has no need to see: it takes no part in what the process does, so that
-/// neither tracing, nor filters, nor sets of CPUs are its business.
+/// neither tracing nor sets of CPUs are its business.
 pub(super) fn plan(row: &Row) -> Option<(Plan, Hooks)> {
     let over = Hooks { over: true, ..Hooks::default() };
     let transfer = Hooks { transfer: true, ..Hooks::default() };
     let mut list = 0;
     let (role, hooks) = match row.shape {
-        Shape::Affinity
-        | Shape::Ptrace
-        | Shape::Seccomp
-        | Shape::Prctl
-        | Shape::Clone
-        | Shape::Clone3 => return None,
+        Shape::Affinity | Shape::Ptrace | Shape::Clone | Shape::Clone3 => return None,
         Shape::Close => (role::TELL, Hooks { closes: true, ..Hooks::default() }),
         // Both: what went through the one that is replaced is told before, what becomes of it after.
         Shape::Dup2 | Shape::Dup3 => (role::TELL, Hooks { replaces: true, ..over }),
         Shape::CloseRange => (role::EPOCH, over),
-        Shape::Chdir { .. } => (role::DIRECTORY, over),
-        Shape::OpenHandle { .. } => {
-            list = 1;
-            (role::OPEN, over)
-        }
-        Shape::Open { .. } | Shape::Creat { .. } | Shape::OpenHow { .. } => (role::OPEN, over),
+        Shape::Open { .. }
+        | Shape::Creat { .. }
+        | Shape::OpenHow { .. }
+        | Shape::OpenHandle { .. } => (role::OPEN, over),
         Shape::Exec { argv, .. } => {
             list = argv;
             (role::FAILURE, over)
@@ -54,16 +47,40 @@ pub(super) fn plan(row: &Row) -> Option<(Plan, Hooks)> {
         Shape::Read { buffers: Buffers::Vector(..) } => (role::READ_VECTOR, transfer),
         Shape::Read { .. } => (role::READ, transfer),
         Shape::Write { buffers: Buffers::Vector(..) } => (role::WRITE_VECTOR, transfer),
+        Shape::SpliceMemory => (role::WRITE_VECTOR, transfer),
         Shape::Receive { message, .. } => {
             (role::READ, Hooks { over: message.is_some(), ..transfer })
         }
         Shape::Write { buffers } => {
             let beside = matches!(buffers, Buffers::To { .. } | Buffers::Message(_));
-            (role::WRITE, Hooks { over: beside, ..transfer })
+            let is_message = matches!(buffers, Buffers::Message(_));
+            let role = if is_message { role::WRITE_MESSAGE } else { role::WRITE };
+            (role, Hooks { over: beside, ..transfer })
         }
         _ => (role::TELL, over),
     };
-    let mut plan = Plan { role, list, when: ANY, pieces: pieces(row), ..Plan::default() };
+    let tells = match row.shape {
+        Shape::Chdir { .. } => tells::CWD,
+        Shape::Chroot { .. }
+        | Shape::PivotRoot
+        | Shape::SetNs
+        | Shape::Unshare
+        | Shape::Mount
+        | Shape::Umount { .. }
+        | Shape::MoveMount { .. } => tells::CWD | tells::ROOT,
+        Shape::Open { .. } | Shape::OpenHow { .. } => tells::DIRECTORY,
+        Shape::OpenHandle { .. } => tells::OPENED,
+        Shape::Messages { .. } => tells::MESSAGES,
+        Shape::Connect | Shape::Bind | Shape::Listen => tells::SOCKET,
+        Shape::Accept { .. } => tells::ACCEPTED,
+        _ => 0,
+    };
+    let peek = match row.shape {
+        Shape::Receive { flags, .. } => flags,
+        _ => ANY,
+    };
+    let (pieces, peek) = (pieces(row), peek.into());
+    let mut plan = Plan { role, list, when: ANY, tells, peek, pieces, ..Plan::default() };
     match row.when {
         When::Always | When::NotReserved(_) => {}
         When::Is(arg, values) => {
@@ -86,9 +103,11 @@ fn pieces(row: &Row) -> [Piece; 3] {
     let block = match row.shape {
         Shape::OpenHow { how, size, .. } => sized(how, size, 24),
         Shape::Ioctl => fixed(2, 8),
-        Shape::Connect | Shape::Bind => sized(1, 2, ADDRESS),
-        Shape::Write { buffers: Buffers::To { address, len, .. } } => sized(address, len, ADDRESS),
-        Shape::Accept { .. } => Some(of(piece::AT, 1, 2, ADDRESS)),
+        Shape::Connect | Shape::Bind => sized(1, 2, MAX_ADDRESS),
+        Shape::Write { buffers: Buffers::To { address, len, .. } } => {
+            sized(address, len, MAX_ADDRESS)
+        }
+        Shape::Accept { .. } => Some(of(piece::AT, 1, 2, MAX_ADDRESS)),
         Shape::SocketPair => fixed(3, 8),
         Shape::Utime { times, form, .. } => {
             let words = if form == Times::Seconds { 2 } else { 4 };
@@ -99,18 +118,15 @@ fn pieces(row: &Row) -> [Piece; 3] {
         Shape::Messages { .. } => Some(of(piece::COUNTED, 1, 0, MMSGHDR)),
         Shape::Write { buffers: Buffers::Message(header) } => {
             // Name and control data (recvmsg(2), struct msghdr).
-            return [via(header, 0, ADDRESS), via(header, 32, CONTROL), Piece::default()];
+            return [via(header, 0, MAX_ADDRESS), via(header, 32, MAX_CONTROL), Piece::default()];
         }
-        Shape::Receive { message: Some(header), .. } => Some(via(header, 32, CONTROL)),
+        Shape::Receive { message: Some(header), .. } => Some(via(header, 32, MAX_CONTROL)),
         _ => None,
     };
     let texts = row.shape.names().into_iter().flatten().map(text);
     let mut all = texts.chain(block);
     [(); 3].map(|()| all.next().unwrap_or_default())
 }
-
-/// Longest control data: descriptors come first in what programs send.
-const CONTROL: u32 = 2048;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! Records as they come out of the ring buffer, taken apart.
 
 use agentrec_recorder_ebpf::{
-    ABSENT, Call, Close, Exec, Exit, Fork, Head, PIECES, Part, Plain, UNREADABLE, kind,
+    ABSENT, Call, Close, Exec, Exit, Fork, Head, PIECES, Part, Plain, Socket, UNREADABLE, kind,
 };
 
 use crate::calls::memory::{Found, Memory, Piece, Unreadable};
@@ -17,7 +17,10 @@ pub(super) enum Record<'a> {
     Exec(Exec, &'a [u8]),
     Exit(Exit),
     Data(Part, &'a [u8]),
-    Path(Part, &'a [u8]),
+    Place(Part, &'a [u8]),
+    Message(Part, &'a [u8]),
+    Socket(Socket),
+    Resize(Head),
 }
 
 impl<'a> Record<'a> {
@@ -52,9 +55,15 @@ impl<'a> Record<'a> {
                 let (part, data) = part(bytes)?;
                 Self::Data(part, data)
             }
-            kind::PATH => {
+            kind::MESSAGE => {
                 let (part, data) = part(bytes)?;
-                Self::Path(part, data)
+                Self::Message(part, data)
+            }
+            kind::RESIZE => Self::Resize(head),
+            kind::SOCKET => Self::Socket(split(bytes)?.0),
+            kind::PLACE => {
+                let (part, names) = part(bytes)?;
+                Self::Place(part, names)
             }
             _ => return None,
         })

@@ -51,11 +51,11 @@ impl Model {
         files.map_or_else(Vec::new, |files| files.iter().map(|(fd, _)| fd).collect())
     }
 
-    /// Tells what names relative to a descriptor begin with: the physical path of its directory.
-    pub fn set_base(&mut self, tid: Tid, fd: RawFd, path: Vec<u8>) {
-        let task = self.tasks.get(&tid);
-        if let Some(id) = task.and_then(|task| self.files.get(task.files).get(fd)) {
-            self.descriptions.get_mut(id).base = Some(path);
+    /// Says what names relative to a descriptor start with, which else the kernel is asked for when there is one.
+    pub fn set_directory(&mut self, tid: Tid, fd: RawFd, path: Vec<u8>) {
+        let Some(task) = self.tasks.get(&tid) else { return };
+        if let Some(description) = self.files.get(task.files).get(fd) {
+            self.descriptions.get_mut(description).base = Some(path);
         }
     }
 

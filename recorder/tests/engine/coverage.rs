@@ -7,7 +7,7 @@ use std::path::Path;
 use agentrec_recorder::calls::covered;
 
 /// Which tracee provokes which covered calls. Its test compares all that comes of them.
-const TRACEES: &[(&str, &[&str])] = &[
+pub const TRACEES: &[(&str, &[&str])] = &[
     ("open", &["creat", "open", "openat", "openat2"]),
     (
         "transfer",

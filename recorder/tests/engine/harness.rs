@@ -1,4 +1,4 @@
-//! Runs a program under the tracer alone, without a session, and gathers what it reports.
+//! Runs a program under an engine alone, without a session, and gathers what it reports.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -9,11 +9,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::sync_channel;
-use std::sync::{LazyLock, Mutex};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use agentrec_recorder::mailbox::{Inbox, mailbox};
-use agentrec_recorder::ptrace::{Error, Filter, Tracer};
+use agentrec_recorder::ebpf::Watcher;
+use agentrec_recorder::mailbox::{Inbox, Outbox, mailbox};
+use agentrec_recorder::ptrace::{Filter, Tracer};
 use agentrec_recorder::source::{Captured, Config, Control, ExitStatus, Report};
 use agentrec_trace::Data;
 use tempfile::TempDir;
@@ -41,6 +42,14 @@ impl User {
         let root = unsafe { libc::geteuid() } == 0;
         if root { vec![Self::Same, Self::Nobody] } else { vec![Self::Same] }
     }
+}
+
+/// What records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    Ptrace,
+    /// Needs root.
+    Ebpf,
 }
 
 /// What a tracee is compiled for.
@@ -102,6 +111,7 @@ pub struct Recording {
     tracee: Option<(String, Abi)>,
     args: Vec<OsString>,
     user: User,
+    engine: Engine,
     socket: Option<PathBuf>,
     stdin: Option<OwnedFd>,
     stdout: Option<PathBuf>,
@@ -139,7 +149,7 @@ pub struct Running {
     seen: Vec<Report>,
     control: Control,
     command: JoinHandle<io::Result<(Vec<u8>, Vec<u8>)>>,
-    tracer: JoinHandle<Result<(), Error>>,
+    tracer: JoinHandle<Result<(), String>>,
     /// The command's process.
     pub pid: i32,
 }
@@ -163,6 +173,7 @@ impl Recording {
             tracee: None,
             args: Vec::new(),
             user: User::Same,
+            engine: Engine::Ptrace,
             socket: None,
             stdin: None,
             stdout: None,
@@ -191,6 +202,11 @@ impl Recording {
 
     pub fn user(mut self, user: User) -> Self {
         self.user = user;
+        self
+    }
+
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
         self
     }
 
@@ -251,7 +267,8 @@ impl Recording {
         if let Some(path) = &self.stdout {
             command.stdout(File::create_new(path).unwrap());
         }
-        hold_back(&mut command, Filter::new(&config), uid, pid_to, go_from);
+        let filter = (self.engine == Engine::Ptrace).then(|| Filter::new(&config));
+        hold_back(&mut command, filter, uid, pid_to, go_from);
         // `spawn` returns only after the exec, which waits for the tracer.
         let command = thread::spawn(move || command.spawn().and_then(output));
         let mut pid = [0; 4];
@@ -259,21 +276,27 @@ impl Recording {
         let pid = i32::from_ne_bytes(pid);
         let (send, reports) = mailbox();
         let (control_to, control_from) = sync_channel(1);
-        let tracer = thread::spawn(move || {
-            // Who becomes another user makes the whole process undumpable for a moment, and with it what another thread forks
-            // then, which an ordinary user may not trace (ptrace(2), PTRACE_MODE_ATTACH).
-            static SEIZING: Mutex<()> = Mutex::new(());
-            let one_at_a_time = SEIZING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            if let Some(uid) = uid {
-                become_user(uid).unwrap();
-            }
-            let (tracer, control) = Tracer::<Report>::seize(pid, &config, send)?;
-            drop(one_at_a_time);
+        let mut go = move |control| {
             control_to.send(control).unwrap();
             go_to.write_all(b"!").unwrap();
-            drop(go_to);
-            tracer.run()
-        });
+        };
+        let tracer = match self.engine {
+            Engine::Ptrace => thread::spawn(move || {
+                // Who becomes another user makes the whole process undumpable for a moment, and with it what another thread
+                // forks then, which an ordinary user may not trace (ptrace(2), PTRACE_MODE_ATTACH).
+                static SEIZING: Mutex<()> = Mutex::new(());
+                let one_at_a_time = SEIZING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                if let Some(uid) = uid {
+                    become_user(uid).unwrap();
+                }
+                let seized = Tracer::<Report>::seize(pid, &config, send);
+                drop(one_at_a_time);
+                let (tracer, control) = seized.map_err(|error| error.to_string())?;
+                go(control);
+                tracer.run().map_err(|error| error.to_string())
+            }),
+            Engine::Ebpf => thread::spawn(move || watch(pid, &config, &send, go)),
+        };
         let control = control_from.recv().expect("the tracer started");
         Running { dir: self.dir, reports, seen: Vec::new(), control, command, tracer, pid }
     }
@@ -282,6 +305,37 @@ impl Recording {
     pub fn run(self) -> Recorded {
         self.start().finish()
     }
+}
+
+/// Watches a tree by the one watcher that all tests share: the kernel takes seconds to let its programs go.
+fn watch(
+    pid: i32,
+    config: &Config,
+    reports: &Outbox<Report>,
+    go: impl FnOnce(Control),
+) -> Result<(), String> {
+    type Shared = (Watcher<Report>, Control, Inbox<Report>);
+    static SHARED: Mutex<Option<Shared>> = Mutex::new(None);
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if shared.is_none() {
+        let (send, reports) = mailbox();
+        let (watcher, control) = Watcher::new(config, send).map_err(|error| error.to_string())?;
+        *shared = Some((watcher, control, reports));
+    }
+    let (watcher, control, seen) = shared.as_mut().expect("it was just made");
+    watcher.follow(pid, config).map_err(|error| error.to_string())?;
+    go(control.clone());
+    thread::scope(|scope| {
+        let watching = scope.spawn(|| watcher.watch().map_err(|error| error.to_string()));
+        for report in seen.iter() {
+            let ended = report == Report::TreeEnded;
+            reports.send(report).unwrap();
+            if ended {
+                break;
+            }
+        }
+        watching.join().unwrap()
+    })
 }
 
 /// Puts the program that `tests/tracees/NAME.c` becomes where it can be executed.
@@ -347,7 +401,7 @@ fn output(mut child: Child) -> io::Result<(Vec<u8>, Vec<u8>)> {
 /// The child says who it is, waits to be traced, and becomes what it is to be.
 fn hold_back(
     command: &mut Command,
-    filter: Filter,
+    filter: Option<Filter>,
     uid: Option<u32>,
     pid_to: PipeWriter,
     go_from: PipeReader,
@@ -361,8 +415,10 @@ fn hold_back(
         // Whatever the test runner left open.
         // SAFETY: marks descriptors, which the exec then closes.
         unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-        let no_new_privs = filter.install()?;
-        assert_eq!(no_new_privs.0, uid.is_some());
+        if let Some(filter) = &filter {
+            let no_new_privs = filter.install()?;
+            assert_eq!(no_new_privs.0, uid.is_some());
+        }
         Ok(())
     };
     // SAFETY: between fork and exec only system calls are made; nothing is allocated.

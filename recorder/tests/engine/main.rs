@@ -5,6 +5,7 @@
 mod abis;
 mod coverage;
 mod descriptors;
+mod engines;
 mod events;
 mod files;
 mod handover;
