@@ -75,8 +75,11 @@ sys.exit(child.wait())"#;
     assert!(seen.stdout.contains("signal 10 code 0 errno 0 from the sender"), "{seen:#?}");
 }
 
+/// Hangs now and then, beside other tests above all, and did before: the command runs, the front too, and who started them
+/// never hears of a stop. Until the front's part in it is found it does not run with the others.
 #[test]
-fn stops_and_continuations_from_outside() {
+#[ignore = "hangs now and then: cargo xtask test --long"]
+fn long_stops_and_continuations_from_outside() {
     // The command says its process id; whoever started it hears of what is sent to that.
     let sender = r#"
 import os, signal, subprocess, sys
