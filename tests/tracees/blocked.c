@@ -1,5 +1,6 @@
 /* Threads that wait in calls which end with EINTR when their thread is stopped, though no handler runs. Says `ready` when all
-   wait, has them go on after a line of input, and prints what each call gave: `1` or the error. Time limits are never reached. */
+   wait, has them go on after a line of input, and prints what each call gave: `1` or the error. Their time limits are an hour:
+   none is reached, however slow the machine. */
 #include "tracee.h"
 
 #include <pthread.h>
@@ -7,7 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/sem.h>
 
-#define MINUTE_MS 60000
+#define HOUR 3600
 #define WAITERS (sizeof(waiters) / sizeof(*waiters))
 
 /* Ends of socket pairs: the waiter's and ours. Each waiter has its own; those that write begin with a full one. */
@@ -15,7 +16,7 @@ static int pairs[16][2];
 static int semaphore;
 
 /* The call's own struct timespec: that of the C library may be another for 32-bit programs. */
-static struct { long seconds, nanoseconds; } minute = {60, 0};
+static struct { long seconds, nanoseconds; } hour = {HOUR, 0};
 
 static char byte;
 static struct iovec vector = {&byte, 1};
@@ -46,12 +47,12 @@ static long do_accept4(int fd) { return syscall(SYS_accept4, fd, NULL, NULL, 0) 
 static long do_epoll_wait(int fd)
 {
 	struct epoll_event event;
-	return syscall(SYS_epoll_wait, fd, &event, 1, MINUTE_MS);
+	return syscall(SYS_epoll_wait, fd, &event, 1, HOUR * 1000);
 }
 static long do_epoll_pwait(int fd)
 {
 	struct epoll_event event;
-	return syscall(SYS_epoll_pwait, fd, &event, 1, MINUTE_MS, NULL, 8);
+	return syscall(SYS_epoll_pwait, fd, &event, 1, HOUR * 1000, NULL, 8);
 }
 static long do_rt_sigtimedwait(int fd)
 {
@@ -59,7 +60,7 @@ static long do_rt_sigtimedwait(int fd)
 	(void)fd;
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
-	return syscall(SYS_rt_sigtimedwait, &set, NULL, &minute, 8) == SIGUSR1;
+	return syscall(SYS_rt_sigtimedwait, &set, NULL, &hour, 8) == SIGUSR1;
 }
 static long do_semop(int fd)
 {
@@ -118,7 +119,7 @@ static int sleeps(struct waiter *waiter)
 
 int main(void)
 {
-	struct timeval limit = {.tv_sec = 60};
+	struct timeval limit = {.tv_sec = HOUR};
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	socklen_t length = sizeof(address);
 	pthread_t threads[WAITERS];
