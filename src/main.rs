@@ -9,6 +9,7 @@ mod digest;
 mod error;
 mod exit;
 mod filter;
+mod identity;
 mod live;
 mod output;
 mod recording;
@@ -34,7 +35,8 @@ fn main() -> ExitCode {
     };
     let context = session::Context { preferences: cli.global.preferences() };
     let trouble = cli.command.trouble();
-    match cli.command.run(context) {
+    let done = cli.command.settle_rights().and_then(|()| cli.command.run(context));
+    match done {
         Ok(exit) => exit.into(),
         Err(error) if output::is_reader_gone(&error) => Exit::OK.into(),
         Err(error) => {

@@ -1,7 +1,6 @@
 //! What `run` and `resume` share: their options, and what they say when the agent is done.
 
 use std::cell::RefCell;
-use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -45,7 +44,7 @@ pub struct RecordingArgs {
     #[arg(long, value_enum, default_value_t = Failure::Continue, value_name = "WHAT")]
     on_error: Failure,
     /// How to watch the processes
-    #[arg(long, value_enum, default_value_t = Engine::Auto, value_name = "ENGINE")]
+    #[arg(long, value_enum, default_value_t = Engine::Auto, value_name = "ENGINE", env = "AGENTREC_ENGINE")]
     engine: Engine,
     /// Say nothing but errors
     #[arg(long, short)]
@@ -85,9 +84,9 @@ enum Failure {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Engine {
-    /// The best that works here: ptrace in this version
+    /// eBPF where its programs load, ptrace elsewhere
     Auto,
-    /// BPF programs in the kernel, which stop nobody: needs root
+    /// BPF programs in the kernel, which stop nobody: needs root, or `agentrec setup`
     Ebpf,
     /// ptrace: needs no privilege
     Ptrace,
@@ -108,8 +107,9 @@ impl RecordingArgs {
     /// What the recorder is asked for.
     pub fn options(self, plan: Plan, home: Home) -> Result<Options> {
         let engine = match self.engine {
-            Engine::Auto | Engine::Ptrace => agentrec_recorder::Engine::Ptrace,
-            Engine::Ebpf => agentrec_recorder::Engine::Ebpf,
+            Engine::Auto => None,
+            Engine::Ptrace => Some(agentrec_recorder::Engine::Ptrace),
+            Engine::Ebpf => Some(agentrec_recorder::Engine::Ebpf),
         };
         let mut roots = Vec::new();
         for root in &self.root {
@@ -137,6 +137,7 @@ impl RecordingArgs {
             },
             runtime_dir: live::runtime_dir(),
             progress: Some(show_progress),
+            fell_back: (!self.quiet).then_some(say_fallback),
             ..Options::new(plan, home)
         })
     }
@@ -162,9 +163,9 @@ fn show_progress(progress: Option<agentrec_recorder::Progress>) {
     });
 }
 
-/// The present environment.
-pub fn environment() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
-    env::vars_os().collect()
+/// BPF programs should have watched, and don't.
+fn say_fallback(reason: &str) {
+    eprintln!("agentrec: recording by ptrace: {reason}");
 }
 
 /// Characters of the seal that the closing line shows: 128 bits can be kept elsewhere and compared.

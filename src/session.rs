@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crate::address::{Address, Place, SessionRef};
 use crate::digest::Digest;
 use crate::error::{WithHint, with_hint};
+use crate::identity;
 use crate::output::{Preferences, Progress};
 
 /// What every command is given.
@@ -33,9 +34,8 @@ pub struct Opened {
 
 /// The data directory.
 pub fn home() -> Result<Home> {
-    let variables = ["AGENTREC_HOME", "XDG_DATA_HOME", "HOME"].map(env::var_os);
-    let [agentrec_home, xdg_data_home, home] = variables;
-    Home::from_variables(agentrec_home, xdg_data_home, home)
+    let [agentrec_home, xdg_data_home] = ["AGENTREC_HOME", "XDG_DATA_HOME"].map(env::var_os);
+    Home::from_variables(agentrec_home, xdg_data_home, identity::home())
         .ok_or_else(|| anyhow!("cannot tell where to keep data: HOME is not set"))
         .hint("set HOME, or AGENTREC_HOME to an absolute path")
 }

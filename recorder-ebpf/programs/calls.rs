@@ -9,7 +9,7 @@ use agentrec_recorder_ebpf::{
 };
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs,
+    bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs,
 };
 
 use crate::kernel::{self, offset};
@@ -32,9 +32,7 @@ pub fn at<T: Copy>(ctx: *mut c_void, offset: usize) -> T {
 /// The current process and thread, where the process is followed.
 #[inline(always)]
 pub fn followed() -> Option<(u32, u32, &'static mut Process)> {
-    // SAFETY: gives a number.
-    let ids = unsafe { bpf_get_current_pid_tgid() };
-    let (pid, tid) = ((ids >> 32) as u32, ids as u32);
+    let (pid, tid) = kernel::current_ids()?;
     let process = PROCESSES.get_ptr_mut(pid)?;
     // SAFETY: the map keeps it; threads of the process that change it write the same things.
     Some((pid, tid, unsafe { &mut *process }))

@@ -3,7 +3,8 @@
 use core::ffi::c_void;
 
 use agentrec_recorder_ebpf::{
-    BY_DESCRIPTOR, CHUNKS, Exec, Exit, Fork, Head, NARROW, Process, ROOT, TEXT, kind, place,
+    ARGUMENT_CHUNKS, BY_DESCRIPTOR, ENVIRONMENT_CHUNKS, Exec, Exit, Fork, Head, NARROW, Process,
+    ROOT, TEXT, kind, place,
 };
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::{
@@ -22,8 +23,7 @@ const SYS_CLONE3: u32 = 435;
 #[inline(always)]
 pub fn forked(child: u64) -> Option<()> {
     let (pid, tid, process) = followed()?;
-    let child_tid: u32 = kernel::read(child, offset!(task_pid));
-    let child_pid: u32 = kernel::read(child, offset!(task_tgid));
+    let (child_pid, child_tid) = kernel::ids(child)?;
     let ts = now();
     if child_pid != pid {
         let follow = Process { epoch: ts, flags: 0, reserved: 0 };
@@ -56,6 +56,8 @@ const ELFCLASS32: u8 = 1;
 #[inline(always)]
 pub fn executed(task: u64, former: u64, bprm: u64) -> Option<()> {
     let (pid, tid, process) = followed()?;
+    // Who called has taken the leader's number; this one, its own, is of the initial namespace.
+    let former = if kernel::is_initial() { former as u32 } else { 0 };
     let ts = now();
     let before = process.epoch;
     process.epoch = ts;
@@ -65,9 +67,15 @@ pub fn executed(task: u64, former: u64, bprm: u64) -> Option<()> {
     let env_start: u64 = kernel::read(mm, offset!(mm_env_start));
     let env_end: u64 = kernel::read(mm, offset!(mm_env_end));
     let head = Head { kind: kind::ARGUMENTS, flags: 0, tid, pid, number: 0, ts, epoch: ts };
-    emit_chunks(&head, 0, arg_start, arg_end.wrapping_sub(arg_start), CHUNKS as u32);
+    emit_chunks(&head, 0, arg_start, arg_end.wrapping_sub(arg_start), ARGUMENT_CHUNKS as u32);
     let environment = Head { kind: kind::ENVIRONMENT, ..head };
-    emit_chunks(&environment, 0, env_start, env_end.wrapping_sub(env_start), CHUNKS as u32);
+    emit_chunks(
+        &environment,
+        0,
+        env_start,
+        env_end.wrapping_sub(env_start),
+        ENVIRONMENT_CHUNKS as u32,
+    );
     if process.flags & ROOT != 0 {
         process.flags &= !ROOT;
         // SAFETY: a static that nobody writes.
@@ -89,7 +97,7 @@ pub fn executed(task: u64, former: u64, bprm: u64) -> Option<()> {
     let name = record.kernel_text(name, TEXT as u32);
     *record.fixed() = Exec {
         head: Head { kind: kind::EXEC, flags, ..head },
-        former: former as u32,
+        former,
         name,
         before,
         arguments: arg_end.wrapping_sub(arg_start),

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 use agentrec_recorder_ebpf::{
     CHUNK, CONTROL, Head, MAX_ADDRESS, MAX_CONTROL, MAX_LIST, MAX_VECTOR, OUTPUT_CHUNKS, Part,
-    UNREADABLE,
+    UNREADABLE, kind,
 };
 use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_loop, bpf_probe_read_kernel_str,
@@ -33,6 +33,9 @@ const HURRY: u64 = 1 << 20;
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
 const BPF_RB_AVAIL_DATA: u64 = 0;
+const BPF_RB_RING_SIZE: u64 = 1;
+/// Bytes of the ring buffer that are kept for what tells who lives: without it nobody would know when the tree has ended.
+const RESERVED: u64 = 2 << 20;
 
 /// A record of which `len` bytes are there.
 pub struct Record {
@@ -117,14 +120,24 @@ impl Record {
     /// Puts it into the ring buffer, or counts it as lost. `now` wakes the recorder.
     #[inline(always)]
     pub fn emit(self, now: bool) {
-        // SAFETY: a query of a number.
-        let waiting = unsafe { bpf_ringbuf_query(ring(), BPF_RB_AVAIL_DATA) };
+        // SAFETY: every record begins with one.
+        let kind = unsafe { &*self.base.cast::<Head>() }.kind;
+        // SAFETY: queries of numbers.
+        let (waiting, size) = unsafe {
+            (
+                bpf_ringbuf_query(ring(), BPF_RB_AVAIL_DATA),
+                bpf_ringbuf_query(ring(), BPF_RB_RING_SIZE),
+            )
+        };
+        let vital = matches!(kind, kind::FORK | kind::EXEC | kind::EXIT);
+        if !vital && waiting + RESERVED > size {
+            return lose(kind);
+        }
         let flags = if now || waiting > HURRY { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
         let len = self.len & (2 * HALF as u64 - 1);
         // SAFETY: so many bytes of the scratch are set: by this record, or an earlier one.
         if unsafe { bpf_ringbuf_output(ring(), self.base.cast(), len, flags) } != 0 {
-            // SAFETY: every record begins with one.
-            lose(unsafe { &*self.base.cast::<Head>() }.kind);
+            lose(kind);
         }
     }
 }
@@ -294,36 +307,50 @@ fn emit_beside(what: u32, address: u64, len: u64, most: u32) {
     record.emit(false);
 }
 
-/// Puts the strings of an argument list into the ring buffer, a part each.
+/// Puts the strings of an argument list into the ring buffer, a part for each chunk of each, until there are more bytes than
+/// anybody keeps.
 #[inline(always)]
 pub fn emit_list(head: &Head, at: u64) {
     if let Some(scratch) = scratch() {
         copy_head(core::ptr::from_ref(head).cast(), scratch.chunks.head.as_mut_ptr());
+        (scratch.chunks.address, scratch.chunks.total) = (0, 0);
         scratch.vector = Vector { at, count: 0, left: 0 };
         // SAFETY: as above.
         unsafe { bpf_loop(MAX_LIST, emit_string as *mut c_void, core::ptr::null_mut(), 0) };
     }
 }
 
+/// The next chunk: of the string at `chunks.address`, or where that is 0, of the next one in the list.
 #[inline(never)]
 unsafe extern "C" fn emit_string(_round: u64, _context: *mut c_void) -> u64 {
     let Some(scratch) = scratch() else { return 1 };
-    let mut string = 0_u64;
-    // SAFETY: writes a pointer, or zeros.
-    unsafe {
-        bpf_probe_read_user((&raw mut string).cast(), 8, scratch.vector.at as *const c_void);
-    }
+    let mut string = scratch.chunks.address;
     if string == 0 {
+        // SAFETY: writes a pointer, or zeros.
+        unsafe {
+            bpf_probe_read_user((&raw mut string).cast(), 8, scratch.vector.at as *const c_void);
+        }
+        scratch.vector.at += 8;
+    }
+    if string == 0 || scratch.chunks.total > u64::from(MAX_LIST) {
         return 1;
     }
-    scratch.vector.at += 8;
     let Some(mut record) = Record::new::<Part>() else { return 1 };
-    let len = record.user_text(string, CHUNK as u32);
+    let mut len = record.user_text(string, CHUNK as u32);
+    scratch.chunks.address = 0;
+    // The NUL behind a chunk that is full is the helper's own.
+    if len == CHUNK as u32 {
+        len -= 1;
+        scratch.chunks.address = string + u64::from(len);
+    }
     let part: &mut Part = record.fixed();
     copy_head(scratch.chunks.head.as_ptr(), (&raw mut part.head).cast());
     part.what = 1;
     part.len = len;
     part.total = u64::from(len);
+    if len != UNREADABLE {
+        scratch.chunks.total += u64::from(len);
+    }
     record.emit(false);
     0
 }

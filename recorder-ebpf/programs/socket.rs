@@ -39,7 +39,7 @@ pub fn tell(head: &Head, fd: i32) {
         AF_UNIX => {
             let pid: u64 = kernel::read(sk, offset!(sk_peer_pid));
             if pid != 0 {
-                told.peer_pid = kernel::read(pid, offset!(pid_number));
+                told.peer_pid = kernel::number(pid).unwrap_or(0);
             }
             if offset!(unix_addr) != 0 {
                 told.local_len = unix(sk, &mut told.local);

@@ -3,7 +3,7 @@
 
 use core::ffi::c_void;
 
-use agentrec_recorder_ebpf::{DELETED, Head, Part, kind, place};
+use agentrec_recorder_ebpf::{CHUNK, DELETED, Head, Part, kind, place};
 use aya_ebpf::helpers::generated::bpf_loop;
 
 use crate::kernel::{self, offset};
@@ -15,10 +15,14 @@ pub struct Walk {
     dentry: u64,
     mnt: u64,
     len: u64,
+    /// 1 once the root was reached: what ends before is no path.
+    whole: u64,
 }
 
-/// Names and mounts that are looked at, at most: PATH_MAX holds 2,048 names, sensible paths hold far less.
-const STEPS: u32 = 512;
+/// Names and mounts that are looked at, at most.
+const STEPS: u32 = 4096;
+/// Bytes of a path, at most: PATH_MAX limits what a call is given, not how deep a tree is.
+const LONGEST: u64 = CHUNK as u64;
 
 /// Tells the working directory or the root directory of the current task.
 #[inline(always)]
@@ -36,15 +40,19 @@ pub fn tell_file(head: &Head, what: u32, file: u64) {
     }
 }
 
-/// Tells the path at `path`, a `struct path`.
+/// Tells the path at `path`, a `struct path`. One that is too long is not told: /proc is asked for it, and has no room for it
+/// either.
 #[inline(always)]
 fn tell(head: &Head, what: u32, path: u64) {
     let dentry: u64 = kernel::read(path, offset!(path_dentry));
     let mnt: u64 = kernel::read(path, offset!(path_mnt));
     let Some(scratch) = scratch() else { return };
-    scratch.walk = Walk { dentry, mnt, len: size_of::<Part>() as u64 };
+    scratch.walk = Walk { dentry, mnt, len: size_of::<Part>() as u64, whole: 0 };
     // SAFETY: the callback uses nothing that it is given.
     unsafe { bpf_loop(STEPS, step as *mut c_void, core::ptr::null_mut(), 0) };
+    if scratch.walk.whole == 0 {
+        return;
+    }
     let len = scratch.walk.len;
     let Some(mut record) = Record::new::<Part>() else { return };
     record.resume(len);
@@ -71,6 +79,7 @@ unsafe extern "C" fn step(_round: u64, _context: *mut c_void) -> u64 {
         let mount = mnt - u64::from(offset!(mount_mnt));
         let parent: u64 = kernel::read(mount, offset!(mount_parent));
         if parent == mount || parent == 0 {
+            scratch.walk.whole = 1;
             return 1;
         }
         scratch.walk.dentry = kernel::read(mount, offset!(mount_mountpoint));
@@ -85,5 +94,9 @@ unsafe extern "C" fn step(_round: u64, _context: *mut c_void) -> u64 {
     let parent: u64 = kernel::read(dentry, offset!(dentry_parent));
     scratch.walk.dentry = parent;
     // What hangs nowhere has a name of its own (memfd_create(2)).
-    u64::from(parent == dentry || parent == 0 || scratch.walk.len > 8192)
+    if parent == dentry || parent == 0 {
+        scratch.walk.whole = 1;
+        return 1;
+    }
+    u64::from(scratch.walk.len > LONGEST)
 }

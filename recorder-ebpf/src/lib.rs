@@ -1,8 +1,8 @@
 //! What the BPF programs and the recorder say to each other: records in the ring buffer, plans and settings in maps.
 //!
 //! Records are a [`Head`], the fields of their kind, and then bytes whose lengths stand in those fields. All numbers are
-//! the machine's own. BPF's "pid" is `tid` here and its "tgid" is `pid`, both of the initial namespace: they are converted
-//! nowhere else.
+//! the machine's own. BPF's "pid" is `tid` here and its "tgid" is `pid`, both as the recorder's PID namespace has them: they
+//! are converted nowhere else.
 //!
 //! Everything is made by [`abi!`], which refuses to compile a struct with padding: the verifier would refuse it as well, since
 //! padding on a BPF stack is memory that was never written, and the recorder would read what nobody meant to send.
@@ -22,12 +22,14 @@ pub const TEXT: usize = 4096;
 pub const BLOCK: usize = 4096;
 /// Bytes of a chunk of output, arguments or environment.
 pub const CHUNK: usize = 16 * 1024;
-/// Chunks of the arguments and of the environment of one exec, each.
-pub const CHUNKS: usize = 16;
+/// Chunks of the arguments of one exec: more than anybody keeps of them.
+pub const ARGUMENT_CHUNKS: usize = 8;
+/// Chunks of the environment of one exec: more than a process can have (fs/exec.c, bprm_stack_limits: three quarters of 8 MiB).
+pub const ENVIRONMENT_CHUNKS: usize = 384;
 /// Chunks of one write to an output.
 pub const OUTPUT_CHUNKS: usize = 1024;
-/// Arguments of an exec that failed.
-pub const MAX_LIST: u32 = 4096;
+/// Bytes of the arguments of an exec that failed, and so their number: more than anybody keeps of them.
+pub const MAX_LIST: u32 = 80 * 1024;
 /// Buffers of one call (UIO_MAXIOV).
 pub const MAX_VECTOR: u32 = 1024;
 /// What a call points to, at most.
@@ -149,7 +151,7 @@ abi! {
     pub struct Exec {
         /// Who, and when.
         pub head: Head,
-        /// The id that the calling thread had before.
+        /// The id that the calling thread had before; 0 where nobody knows (in a PID namespace).
         pub former: u32,
         /// Bytes of the name as it was given, which follows.
         pub name: u32,
@@ -416,5 +418,9 @@ abi! {
         pub outputs: u32,
         /// The descriptor whose transfers are not told, or -1.
         pub reserved_fd: i32,
+        /// The inode number of the recorder's PID namespace (namespaces(7)), or 0 for the initial one.
+        pub pid_namespace: u32,
+        /// 0.
+        pub reserved: u32,
     }
 }

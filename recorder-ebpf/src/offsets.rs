@@ -125,8 +125,18 @@ abi! {
         pub sk_v6_daddr: u32,
         /// `sock`: sk_peer_pid.
         pub sk_peer_pid: u32,
-        /// `pid`: the number in the initial namespace.
-        pub pid_number: u32,
+        /// `task_struct`: thread_pid.
+        pub task_thread_pid: u32,
+        /// `pid`: level.
+        pub pid_level: u32,
+        /// `pid`: numbers, a `struct upid` for each namespace, the initial one's first.
+        pub pid_numbers: u32,
+        /// `upid`: nr.
+        pub upid_nr: u32,
+        /// `upid`: ns.
+        pub upid_ns: u32,
+        /// `pid_namespace`: the inode number of its `struct ns_common`.
+        pub pid_namespace_inum: u32,
         /// `unix_sock`: addr; 0 where the kernel does not tell.
         pub unix_addr: u32,
         /// `unix_sock`: peer.

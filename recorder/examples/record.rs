@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     let mut plan = Plan { env: std::env::vars_os().collect(), ..Plan::default() };
     plan.cwd = std::env::current_dir().expect("there is a working directory");
     let mut options = Options::new(plan, home.expect("there is a home directory"));
+    options.engine = Some(Engine::Ptrace);
     options.runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let mut attached = None;
     while let Some(arg) = args.next() {
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
             "--name" => options.name = value().into_string().ok(),
             "--root" => options.roots.push(value().into()),
             "--exclude" => options.excludes.extend(value().into_string()),
-            "--ebpf" => options.engine = Engine::Ebpf,
+            "--ebpf" => options.engine = Some(Engine::Ebpf),
             "--wait-tree" => options.wait_tree = true,
             "--stop-on-error" => options.on_error = OnError::Stop,
             "--inline-max" => options.inline_max = text(value()).parse().expect("a number"),

@@ -16,6 +16,7 @@ pub mod model;
 mod nested;
 pub mod observation;
 mod options;
+pub mod privileges;
 mod proc;
 pub mod ptrace;
 mod recorder;

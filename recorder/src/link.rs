@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::options::{Attached, Progress, Recording};
+use crate::options::{Attached, Engine, Progress, Recording};
 use crate::source::ExitStatus;
 
 /// From the recorder to the front.
@@ -15,8 +15,10 @@ use crate::source::ExitStatus;
 pub(crate) enum FromRecorder {
     /// The tree is being read.
     Progress(Progress),
-    /// The trace is open, the first snapshot taken: the command may start.
-    Ready,
+    /// The trace is open, the first snapshot taken: the command may start, watched in this way.
+    Ready(Engine),
+    /// Why the BPF programs did not load, that should have; comes before `Ready`.
+    FellBack(String),
     /// The recorder gave up. Before `Ready` nothing was started; after it, the tree is killed.
     Failed { message: String, hint: Option<String> },
     /// What runs already is attached to.

@@ -26,8 +26,8 @@ pub struct Options {
     pub roots: Vec<PathBuf>,
     /// What snapshots leave out, in the syntax of .gitignore.
     pub excludes: Vec<String>,
-    /// How processes are watched.
-    pub engine: Engine,
+    /// How processes are watched; `None` for the best that works here.
+    pub engine: Option<Engine>,
     /// Wait for the last descendant instead of the command.
     pub wait_tree: bool,
     /// What to do when the trace can't be written any more.
@@ -49,6 +49,8 @@ pub struct Options {
     /// Called up to ten times a second while the tree is read, before the command starts and after it ended; with `None`
     /// when the terminal becomes the command's.
     pub progress: Option<fn(Option<Progress>)>,
+    /// Called where BPF programs should have loaded and did not, with the reason: ptrace took their place.
+    pub fell_back: Option<fn(&str)>,
     /// Called once a running process is attached to.
     pub attached: Option<fn(Attached)>,
 }
@@ -74,7 +76,7 @@ impl Options {
             name: None,
             roots: Vec::new(),
             excludes: Vec::new(),
-            engine: Engine::default(),
+            engine: None,
             wait_tree: false,
             on_error: OnError::Continue,
             inline_max: Self::INLINE_MAX,
@@ -85,16 +87,16 @@ impl Options {
             home,
             runtime_dir: None,
             progress: None,
+            fell_back: None,
             attached: None,
         }
     }
 }
 
 /// How processes are watched.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Engine {
     /// By stopping them: needs no privilege.
-    #[default]
     Ptrace,
     /// By programs in the kernel, which stop nobody.
     Ebpf,

@@ -20,6 +20,7 @@ use crate::gate::RecorderGate;
 use crate::link::{FromFront, FromRecorder, Link};
 use crate::mailbox::{Outbox, mailbox};
 use crate::options::{Attached, Engine, Progress};
+use crate::privileges;
 use crate::ptrace::{self, Tracer};
 use crate::runtime::failure;
 use crate::session::{Announcement, End, Input, Session};
@@ -63,7 +64,7 @@ pub(crate) fn main(setup: Setup, link: FrontLink, begin: Begin) -> ! {
     front::exit(125)
 }
 
-fn record(setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
+fn record(mut setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
     // Ctrl-C, Ctrl-Z and the hang-up of a terminal go to process groups.
     setpgid(Pid::from_raw(0), Pid::from_raw(0))
         .map_err(|e| Error::io("make a process group", e))?;
@@ -78,11 +79,12 @@ fn record(setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
     // When it is full, whoever sends waits: the tracer, and with it the tracee; or the socket, and with it the kernel's
     // buffers of its clients, who then drop and count.
     let (inputs, receiver) = mailbox();
+    let watcher = choose_engine(&mut setup, link, &inputs)?;
+    let engine = setup.engine;
     let listener = Listener::bind(&setup.socket)?;
     let unfinished = Arc::new(Mutex::new(Some(vec![setup.socket.clone()])));
     watch_front(link, inputs.clone(), Arc::clone(&unfinished))?;
     let config = setup.source.clone();
-    let engine = setup.options.engine;
     let target = setup.target.as_ref().map(|target| target.pid);
     let mut session = {
         // Whoever would remove the files waits until they are known.
@@ -91,18 +93,10 @@ fn record(setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
         files.get_or_insert_default().extend(session.files());
         session
     };
-    let watcher = match engine {
-        Engine::Ptrace => None,
-        Engine::Ebpf => Some(Watcher::new(&config, inputs.clone()).map_err(|error| {
-            session.discard();
-            let hint = "run as root, or leave out `--engine ebpf`: ptrace needs no privilege";
-            Error::Recorder { message: chain(&error), hint: Some(hint.into()) }
-        })?),
-    };
     session.begin(standard_fds)?;
     let socket = listener.serve(inputs.clone())?;
     unfinished.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if link.send(&FromRecorder::Ready).is_err() {
+    if link.send(&FromRecorder::Ready(engine)).is_err() {
         session.discard();
         return Ok(());
     }
@@ -152,6 +146,46 @@ fn record(setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
     }
     Ok(())
 }
+
+/// Settles how the command is watched: as was asked for, or by BPF programs where they load.
+fn choose_engine(
+    setup: &mut Setup,
+    link: &FrontLink,
+    inputs: &Outbox<Input>,
+) -> Result<Option<(Watcher<Input>, Control)>> {
+    let wanted = setup.options.engine;
+    let dropped = |e| Error::io("give up privileges", e);
+    let possible =
+        setup.target.is_none() && (wanted == Some(Engine::Ebpf) || privileges::may_load());
+    if wanted == Some(Engine::Ptrace) || !possible {
+        if wanted.is_some() && setup.target.is_none() {
+            setup.engine_reason = ASKED.into();
+        }
+        privileges::drop_all().map_err(dropped)?;
+        return Ok(None);
+    }
+    match privileges::with_rights(|| Watcher::new(&setup.source, inputs.clone())) {
+        Ok(watcher) => {
+            setup.engine = Engine::Ebpf;
+            setup.engine_reason = if wanted.is_some() { ASKED } else { "its programs load" }.into();
+            privileges::keep_for_maps().map_err(dropped)?;
+            Ok(Some(watcher))
+        }
+        Err(error) if wanted.is_none() => {
+            setup.engine_reason = format!("the BPF programs don't load: {}", chain(&error));
+            link.send(&FromRecorder::FellBack(chain(&error))).ok();
+            privileges::drop_all().map_err(dropped)?;
+            Ok(None)
+        }
+        Err(error) => {
+            let hint = "run as root, or after `sudo agentrec setup`; ptrace needs neither";
+            Err(Error::Recorder { message: chain(&error), hint: Some(hint.into()) })
+        }
+    }
+}
+
+/// Why an engine was taken.
+const ASKED: &str = "it was asked for";
 
 /// Tells the front, up to ten times a second, how far the reading of a tree has come.
 fn show_progress(link: &FrontLink) -> Result<ProgressFn> {

@@ -8,7 +8,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Pid, getpid};
 
 use crate::error::{Error, Result, chain};
-use crate::options::Options;
+use crate::options::{Engine, Options};
 use crate::target::Target;
 use crate::{runtime, source};
 
@@ -33,6 +33,10 @@ pub(crate) struct Setup {
     pub(crate) resume_file: Option<PathBuf>,
     /// The front.
     pub(crate) front: Pid,
+    /// How processes are watched: settled by the recorder, which finds out what works.
+    pub(crate) engine: Engine,
+    /// Why in that way.
+    pub(crate) engine_reason: String,
     /// What the source is told.
     pub(crate) source: source::Config,
     /// What runs already and is attached to.
@@ -62,7 +66,17 @@ impl Setup {
             socket: Some(socket.clone()),
             outputs: vec![1, 2],
         };
-        Ok(Self { options, session, socket, resume_file, front: getpid(), source, target: None })
+        Ok(Self {
+            engine: Engine::Ptrace,
+            engine_reason: "it needs no privileges".into(),
+            options,
+            session,
+            socket,
+            resume_file,
+            front: getpid(),
+            source,
+            target: None,
+        })
     }
 
     /// To record what runs already. It has no line to us: it was started without one.
@@ -77,8 +91,18 @@ impl Setup {
             socket: Some(socket.clone()),
             outputs: vec![1, 2],
         };
-        let target = Some(target);
-        Ok(Self { options, session, socket, resume_file: None, front: getpid(), source, target })
+        Ok(Self {
+            engine: Engine::Ptrace,
+            engine_reason:
+                "attached to a running process: without a filter, every system call stops".into(),
+            options,
+            session,
+            socket,
+            resume_file: None,
+            front: getpid(),
+            source,
+            target: Some(target),
+        })
     }
 }
 

@@ -127,16 +127,24 @@ fn kernel() -> Result<Check> {
 /// Loads the programs, and attaches none.
 fn ebpf() -> Check {
     match agentrec_recorder::ebpf::try_to_load() {
-        Ok(()) => {
-            Check::new("ebpf", Verdict::Good, "the BPF programs load: `run --engine ebpf` works")
+        Ok(hooks) => {
+            let missing = match &hooks.missing[..] {
+                [] => String::new(),
+                missing => format!("; this kernel lacks {}", missing.join(", ")),
+            };
+            let found = hooks.found;
+            let found = format!(
+                "the BPF programs load, for {found} tracepoints: `run` takes them{missing}"
+            );
+            Check::new("ebpf", Verdict::Good, found)
         }
         Err(error) => {
             let found = format!("{:#}; ptrace records everything", anyhow::Error::from(error));
             let check = Check::new("ebpf", Verdict::Good, found);
-            if nix::unistd::geteuid().is_root() {
+            if agentrec_recorder::privileges::may_load() {
                 check
             } else {
-                check.advise("`--engine ebpf` needs root")
+                check.advise("sudo agentrec setup, or run agentrec as root")
             }
         }
     }

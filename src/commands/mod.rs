@@ -17,6 +17,7 @@ mod restore;
 mod resume;
 mod rm;
 mod run;
+mod setup;
 mod show;
 mod snapshot;
 mod status;
@@ -24,10 +25,11 @@ mod stop;
 mod verify;
 mod why;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Subcommand;
 
 use crate::exit::Exit;
+use crate::identity;
 use crate::session::Context;
 
 /// What `agentrec` can do.
@@ -69,6 +71,8 @@ pub enum Command {
     Apply(apply::Args),
     /// Tell what this machine allows, and what to do about what it doesn't
     Doctor(doctor::Args),
+    /// Let everybody use the eBPF engine without sudo
+    Setup(setup::Args),
     /// Record a first session, step by step; needs no key and no network
     Quickstart(quickstart::Args),
     /// Remove sessions
@@ -103,12 +107,23 @@ impl Command {
             Self::Resume(args) => resume::run(args, context),
             Self::Apply(args) => apply::run(&args, context),
             Self::Doctor(args) => doctor::run(&args, context),
+            Self::Setup(args) => setup::run(&args, context),
             Self::Quickstart(args) => quickstart::run(&args, context),
             Self::Rm(args) => rm::run(&args, context),
             Self::Prune(args) => prune::run(&args, context),
             Self::Completions(args) => completions::run(&args, context),
             Self::Man(args) => man::run(&args, context),
         }
+    }
+
+    /// Sees to it that the command is carried out with the rights of the user, and no others.
+    pub fn settle_rights(&self) -> Result<()> {
+        match self {
+            // About the program, and about other users' processes.
+            Self::Setup(_) | Self::Attach(_) => {}
+            _ => identity::become_caller()?,
+        }
+        agentrec_recorder::privileges::settle().context("cannot put privileges aside")
     }
 
     /// The exit code when it fails.

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::address::Address;
 use crate::exit::Exit;
+use crate::identity;
 use crate::output::{home_relative, of_files, printable_line};
 use crate::recording::{self, RecordingArgs, SdkArgs};
 use crate::session::{self, Context};
@@ -54,7 +55,7 @@ pub fn run(args: Args, context: Context) -> Result<Exit> {
     let home = session::home()?;
     let store = Store::open(&home)?;
     let id = new_session_id().context("cannot make a session id")?;
-    let environment = recording::environment();
+    let environment = identity::environment();
     let place = Place { home: &home, session: &id, dir: args.dir.as_deref(), env: &environment };
     let planned = resume_plan(
         &opened.reader,

@@ -51,6 +51,7 @@ impl Sandbox {
             .env("LANG", "C.UTF-8")
             .env("HOME", self.path("home"))
             .env("AGENTREC_HOME", self.path("home/data"))
+            .env("AGENTREC_ENGINE", "ptrace")
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("PYTHONHASHSEED", "0");
         command

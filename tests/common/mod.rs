@@ -87,6 +87,8 @@ impl TestEnv {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.dir.path().join("user"))
             .env("AGENTREC_HOME", self.home())
+            // Else it would depend on who runs the tests.
+            .env("AGENTREC_ENGINE", "ptrace")
             .env("LC_ALL", "C.UTF-8")
             .env("TZ", "UTC")
             .current_dir(self.work())

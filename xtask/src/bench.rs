@@ -65,7 +65,8 @@ pub fn run(bench: &Bench) -> Result<bool> {
 /// Runs the same bench in a release build.
 fn release(bench: &Bench) -> Result<ExitStatus> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace::root());
+    // What is measured says so where it means the other one.
+    cargo.current_dir(workspace::root()).env("AGENTREC_ENGINE", "ptrace");
     cargo.args(["run", "--quiet", "--release", "--package", "agentrec-xtask", "--", "bench"]);
     match bench {
         Bench::Trace => cargo.arg("trace"),

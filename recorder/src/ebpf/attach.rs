@@ -1,7 +1,8 @@
 //! The BPF programs on their way into the kernel.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 
 use aya::maps::{HashMap as BpfMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Program, ProgramError, RawTracePoint, TracePoint};
@@ -9,7 +10,7 @@ use aya::{Btf, Ebpf, EbpfLoader, Pod};
 
 use agentrec_recorder_ebpf::{Plain, Plan, Settings};
 
-use super::{Error, object, offsets, plans, tracefs};
+use super::{Error, Hooks, object, offsets, plans, tracefs};
 use crate::calls::table::TABLE;
 
 /// A value of the ABI, for aya's maps.
@@ -27,7 +28,27 @@ pub(super) struct Loaded {
 
 /// Programs that run. Letting them go takes the kernel some 50 ms for each tracepoint.
 pub(super) struct Attached {
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
+}
+
+impl Attached {
+    /// How often one of them was not run, because another BPF program was at work on that CPU: the kernel nests none
+    /// (kernel/trace/bpf_trace.c, trace_call_bpf).
+    pub(super) fn missed(&self) -> u64 {
+        self.ebpf.programs().filter_map(|(_, program)| missed(program)).sum()
+    }
+}
+
+fn missed(program: &Program) -> Option<u64> {
+    let fd = match program {
+        Program::TracePoint(program) => program.fd(),
+        Program::RawTracePoint(program) => program.fd(),
+        _ => return None,
+    };
+    // Since Linux 5.12 (kernel/bpf/syscall.c, bpf_prog_show_fdinfo).
+    let info = format!("/proc/self/fdinfo/{}", fd.ok()?.as_fd().as_raw_fd());
+    let info = std::fs::read_to_string(info).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
 }
 
 /// Bytes of the ring buffer.
@@ -36,7 +57,12 @@ const RING: u32 = 32 << 20;
 /// Makes the maps of one recording, for the programs that are loaded then: see [`Settings`].
 pub(super) fn load(outputs: u32, reserved_fd: Option<RawFd>) -> Result<Loaded, Error> {
     let offsets = Abi(offsets::of_this_kernel()?);
-    let settings = Abi(Settings { outputs, reserved_fd: reserved_fd.unwrap_or(-1) });
+    let settings = Abi(Settings {
+        outputs,
+        reserved_fd: reserved_fd.unwrap_or(-1),
+        pid_namespace: pid_namespace().map_err(|e| Error::Io("tell the PID namespace", e))?,
+        reserved: 0,
+    });
     let cpus = aya::util::nr_cpus().map_err(|(_, source)| Error::Io("count the CPUs", source))?;
     let btf = Btf::from_sys_fs().ok();
     let ebpf = EbpfLoader::new()
@@ -59,6 +85,14 @@ pub(super) fn load(outputs: u32, reserved_fd: Option<RawFd>) -> Result<Loaded, E
         }
     }
     Ok(loaded)
+}
+
+/// The inode number of this process's PID namespace, or 0 for the initial one.
+fn pid_namespace() -> io::Result<u32> {
+    /// PROC_PID_INIT_INO in include/linux/proc_ns.h.
+    const INITIAL: u64 = 0xefff_fffc;
+    let number = std::fs::metadata("/proc/self/ns/pid")?.ino();
+    Ok(if number == INITIAL { 0 } else { number as u32 })
 }
 
 impl Loaded {
@@ -111,14 +145,7 @@ impl Loaded {
             }
             for row in TABLE {
                 let Some((_, hooks)) = plans::plan(row) else { continue };
-                let hooks = [
-                    (hooks.closes, "closing", "sys_enter_"),
-                    (hooks.replaces, "replacing", "sys_enter_"),
-                    (hooks.over, "call_over", "sys_exit_"),
-                    (hooks.transfer, "transfer_over", "sys_exit_"),
-                ];
-                for (_, program, when) in hooks.into_iter().filter(|(wanted, ..)| *wanted) {
-                    let tracepoint = format!("{when}{}", tracepoint_name(row.name));
+                for (program, tracepoint) in tracepoints(row.name, hooks) {
                     match self.program(program).attach("syscalls", &tracepoint) {
                         Ok(_) => {}
                         Err(error) if !is_known(&tracepoint) => {
@@ -128,7 +155,7 @@ impl Loaded {
                     }
                 }
             }
-            Ok(Attached { _ebpf: self.ebpf })
+            Ok(Attached { ebpf: self.ebpf })
         })
         .map_err(Error::Tracefs)?
     }
@@ -155,6 +182,33 @@ fn refused(program: &str, error: ProgramError) -> Error {
         error => io::Error::other(error),
     };
     Error::Program(program.to_owned(), source)
+}
+
+/// The programs for a call, with their tracepoints.
+fn tracepoints(call: &str, hooks: plans::Hooks) -> impl Iterator<Item = (&'static str, String)> {
+    [
+        (hooks.closes, "closing", "sys_enter_"),
+        (hooks.replaces, "replacing", "sys_enter_"),
+        (hooks.over, "call_over", "sys_exit_"),
+        (hooks.transfer, "transfer_over", "sys_exit_"),
+    ]
+    .into_iter()
+    .filter(|(wanted, ..)| *wanted)
+    .map(move |(_, program, when)| (program, format!("{when}{}", tracepoint_name(call))))
+}
+
+/// Which of the calls' tracepoints this kernel has.
+pub(super) fn hooks() -> Result<Hooks, Error> {
+    let planned = TABLE.iter().filter_map(|row| Some((row.name, plans::plan(row)?.1)));
+    let wanted: Vec<String> = planned
+        .flat_map(|(call, hooks)| tracepoints(call, hooks).map(|(_, tracepoint)| tracepoint))
+        .collect();
+    tracefs::within(|| {
+        let (found, missing): (Vec<_>, Vec<_>) =
+            wanted.into_iter().partition(|name| is_known(name));
+        Hooks { found: found.len(), missing }
+    })
+    .map_err(Error::Tracefs)
 }
 
 /// Some tracepoints are named after the kernel's function instead of the call.

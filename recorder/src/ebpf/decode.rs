@@ -264,10 +264,8 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
 /// The arguments of an exec, `total` bytes of them where that is known to be more.
 pub(super) fn argument_list(mut bytes: Vec<u8>, total: u64) -> ArgList {
     let total = total.max(bytes.len() as u64);
-    // As many as with ptrace, and whole ones.
-    if bytes.len() > proc::MAX_ARGS {
-        bytes.truncate(proc::MAX_ARGS);
-    }
+    // As many as with ptrace.
+    bytes.truncate(proc::MAX_ARGS);
     let cut = (total > bytes.len() as u64).then_some(total);
     ArgList { bytes, cut }
 }

@@ -1,4 +1,4 @@
-//! Records that found no room: counted in the kernel for each CPU and kind, told where that is noticed.
+//! What the programs could not tell: counted in the kernel, told where that is noticed.
 
 use agentrec_recorder_ebpf::kind;
 use agentrec_trace::event::{Data, Lost};
@@ -8,22 +8,23 @@ use aya::maps::{MapData, PerCpuArray};
 use super::Error;
 use super::attach::Loaded;
 use crate::mailbox::Outbox;
-use crate::model::Model;
 use crate::source::{Captured, Report};
 
 /// The counters.
 pub(super) struct Losses {
     counters: PerCpuArray<MapData, u64>,
     told: [u64; kind::COUNT as usize],
+    missed: u64,
 }
 
 impl Losses {
     pub(super) fn new(loaded: &mut Loaded) -> Result<Self, Error> {
-        Ok(Self { counters: loaded.counters("LOST")?, told: [0; kind::COUNT as usize] })
+        Ok(Self { counters: loaded.counters("LOST")?, told: [0; kind::COUNT as usize], missed: 0 })
     }
 
-    /// Tells what was lost since the last time.
-    pub(super) fn tell<I: From<Report>>(&mut self, _model: &mut Model, reports: &Outbox<I>) {
+    /// Tells what was lost since the last time; whether the ends of processes may be among it.
+    pub(super) fn tell<I: From<Report>>(&mut self, reports: &Outbox<I>) -> bool {
+        let mut ends = false;
         for (kind, told) in self.told.iter_mut().enumerate() {
             let Ok(values) = self.counters.get(&(kind as u32), 0) else { continue };
             let lost: u64 = values.iter().sum();
@@ -32,16 +33,35 @@ impl Losses {
                 continue;
             }
             *told = lost;
-            let data = Data::Lost(Lost {
-                count: Some(new),
-                place: "ebpf".into(),
-                reason: reason(kind as u16).into(),
-                peer_pid: None,
-            });
-            let event = Event::new(crate::session::boottime(), Source::Kernel, data);
-            let _ = reports.defer(Report::Event(Captured { event, opens: None }));
+            ends |= matches!(kind as u16, kind::FORK | kind::EXIT);
+            report(new, reason(kind as u16), reports);
+        }
+        ends
+    }
+
+    /// Tells how often programs were not run since the last time, of `missed` in all.
+    pub(super) fn tell_missed<I: From<Report>>(&mut self, missed: u64, reports: &Outbox<I>) {
+        let new = missed.saturating_sub(self.missed);
+        self.missed = missed;
+        if new > 0 {
+            report(
+                new,
+                "other BPF programs were at work on that CPU: anything may be missing",
+                reports,
+            );
         }
     }
+}
+
+fn report<I: From<Report>>(count: u64, reason: &'static str, reports: &Outbox<I>) {
+    let data = Data::Lost(Lost {
+        count: Some(count),
+        place: "ebpf".into(),
+        reason: reason.into(),
+        peer_pid: None,
+    });
+    let event = Event::new(crate::session::boottime(), Source::Kernel, data);
+    let _ = reports.defer(Report::Event(Captured { event, opens: None }));
 }
 
 fn reason(kind: u16) -> &'static str {

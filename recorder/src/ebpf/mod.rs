@@ -17,13 +17,15 @@ pub mod tracefs;
 
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agentrec_recorder_ebpf::{Descriptor, NARROW, Process, ROOT, Sum, Watched, place};
-use aya::maps::{HashMap as BpfMap, MapData, RingBuf};
+use aya::maps::{HashMap as BpfMap, MapData, MapError, RingBuf};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -31,8 +33,8 @@ use crate::calls::decode::Entry;
 use crate::mailbox::Outbox;
 use crate::model::{Interest, Model};
 use crate::observation::{Call, Direction, Loss, Observation, Tid};
-use crate::proc;
 use crate::source::{Captured, Config, Control, Report, Request};
+use crate::{privileges, proc};
 use attach::{Abi, Attached};
 use losses::Losses;
 use records::Record;
@@ -62,19 +64,36 @@ pub enum Error {
     /// Something else that the kernel refused.
     #[error("cannot {0}")]
     Io(&'static str, #[source] io::Error),
+    /// The ring buffer was full to its last byte just then.
+    #[error("the end of the command was lost")]
+    EndLost,
 }
 
-/// Loads the programs and lets them go: whether [`Watcher::new`] would find that they load.
+/// Where the programs would be hooked in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// How many tracepoints this kernel has of those that are wanted.
+    pub found: usize,
+    /// Those that it has not: it lacks their system calls.
+    pub missing: Vec<String>,
+}
+
+/// Loads the programs and lets them go: whether [`Watcher::new`] would find that they load, and where they would be hooked in.
 ///
 /// # Errors
 /// Where the kernel refuses, see [`Error`].
-pub fn try_to_load() -> Result<(), Error> {
-    attach::load(0, None)?.load_programs()
+pub fn try_to_load() -> Result<Hooks, Error> {
+    privileges::with_rights(|| {
+        attach::load(0, None)?.load_programs()?;
+        attach::hooks()
+    })
 }
 
 /// How long nobody looks into the ring buffer: at first, and at most where nothing comes.
 const LOOK: Duration = Duration::from_millis(2);
 const MAX_LOOK: Duration = Duration::from_millis(16);
+/// How often the kernel is asked whether programs were not run.
+const ASK: Duration = Duration::from_secs(1);
 
 /// A watcher of one tree.
 pub struct Watcher<I> {
@@ -95,9 +114,12 @@ pub struct Watcher<I> {
     attached: Option<Attached>,
     /// Processes of the tree that have not ended.
     live: HashSet<Tid>,
+    /// Ready once the command has ended.
+    pidfd: Option<OwnedFd>,
     silent: bool,
     killing: bool,
-    ended: bool,
+    /// Whether ends of processes may have been lost.
+    uncertain: bool,
     /// Arguments and environment of execs that are being told.
     parts: std::collections::HashMap<Tid, [Vec<u8>; 2]>,
     /// Output and input of which more comes.
@@ -142,9 +164,10 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             losses: Losses::new(&mut loaded)?,
             attached: Some(loaded.attach()?),
             live: HashSet::new(),
+            pidfd: None,
             silent: false,
             killing: false,
-            ended: false,
+            uncertain: false,
             parts: std::collections::HashMap::new(),
             contents: std::collections::HashMap::new(),
             messages: Vec::new(),
@@ -163,8 +186,9 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
         self.root = pid;
         self.model = Model::new(pid, config);
         self.kernel = Told::default();
-        (self.silent, self.killing, self.ended) = (false, false, false);
+        (self.silent, self.killing, self.uncertain) = (false, false, false);
         self.live = HashSet::from([pid]);
+        self.pidfd = proc::pidfd(pid);
         self.parts.clear();
         self.messages.clear();
         self.contents.clear();
@@ -196,12 +220,22 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
     /// Where the kernel does not let us wait.
     pub fn watch(&mut self) -> Result<(), Error> {
         let mut pause = LOOK;
+        let mut asked = Instant::now();
         loop {
             let seen = self.drain();
-            self.losses.tell(&mut self.model, &self.reports);
+            self.uncertain |= self.losses.tell(&self.reports);
+            if self.uncertain && seen == 0 {
+                self.forget_lost()?;
+            }
+            if asked.elapsed() > ASK {
+                asked = Instant::now();
+                self.tell_missed();
+            }
             self.reports.flush();
             self.answer_requests();
-            if self.ended || (self.silent && !self.killing) {
+            // Of descendants nobody wants to know any more; the command's end is waited for.
+            let unwatched = self.silent && !self.killing && !self.live.contains(&self.root);
+            if self.live.is_empty() || unwatched {
                 break;
             }
             pause = if seen > 0 { LOOK } else { (2 * pause).min(MAX_LOOK) };
@@ -212,9 +246,16 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             }
             let _ = self.bell.read();
         }
+        self.tell_missed();
         self.control.answer_with(None);
         self.report(Report::TreeEnded);
         Ok(())
+    }
+
+    fn tell_missed(&mut self) {
+        if let Some(attached) = &self.attached {
+            self.losses.tell_missed(attached.missed(), &self.reports);
+        }
     }
 
     /// Handles all that lies in the ring buffer; how much it was.
@@ -283,7 +324,11 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
 
     fn executed(&mut self, exec: &agentrec_recorder_ebpf::Exec, name: &[u8]) {
         let (tid, ts) = (exec.head.tid as Tid, exec.head.ts);
-        let former = exec.former as Tid;
+        // All others had to end before.
+        let former = match exec.former {
+            0 => self.model.only_thread_of(exec.head.pid as Tid).unwrap_or(tid),
+            former => former as Tid,
+        };
         self.settle(former, exec.head.pid, exec.before, ts);
         let [arguments, env] = self.parts.remove(&tid).unwrap_or_default();
         let argv = decode::argument_list(arguments, exec.arguments);
@@ -311,17 +356,45 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
         let status = decode::status(exit.status);
         self.observe(pid, ts, Call::Exit { status, usage: decode::usage(exit) }, Ok(0));
         if pid == self.root {
-            self.wait_until_told(pid);
+            self.wait_until_told();
             self.report(Report::CommandExited(status));
         }
-        self.ended = self.live.is_empty();
     }
 
-    /// Until the parent of a process that ends can hear of it: the programs tell of the end a little before.
-    fn wait_until_told(&self, pid: Tid) {
-        while proc::may_stop(pid) {
-            std::thread::sleep(Duration::from_micros(100));
+    /// Until the parent of the command can hear of its end, of which the programs tell a little before.
+    fn wait_until_told(&self) {
+        /// A thread that hangs in the kernel keeps its process from ending.
+        const PATIENCE: u16 = 1000;
+        let Some(pidfd) = &self.pidfd else { return };
+        let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        while poll(&mut ended, PollTimeout::from(PATIENCE)) == Err(Errno::EINTR) {}
+    }
+
+    /// Waits no longer for the ends of processes that were lost: who is in no map any more, and of whose end nothing lies
+    /// in the ring buffer.
+    fn forget_lost(&mut self) -> Result<(), Error> {
+        let gone = |watcher: &Self, pid: Tid| match watcher.processes.get(&(pid as u32), 0) {
+            Err(MapError::KeyNotFound) => Ok(true),
+            Err(error) => Err(Error::Map("PROCESSES", error)),
+            Ok(_) => Ok(false),
+        };
+        let mut lost = Vec::new();
+        for &pid in &self.live {
+            if gone(self, pid)? {
+                lost.push(pid);
+            }
         }
+        self.drain();
+        for pid in lost {
+            // Its number may be another's by now.
+            if self.live.contains(&pid) && gone(self, pid)? {
+                self.live.remove(&pid);
+                if pid == self.root {
+                    return Err(Error::EndLost);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What went through descriptors that are let go all at once.

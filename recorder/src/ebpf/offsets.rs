@@ -106,7 +106,12 @@ fn parse(data: &[u8]) -> Result<Offsets, &'static str> {
         sk_v6_saddr: sk("skc_v6_rcv_saddr").unwrap_or_default(),
         sk_v6_daddr: sk("skc_v6_daddr").unwrap_or_default(),
         sk_peer_pid: field("sock", "sk_peer_pid")?,
-        pid_number: field("pid", "numbers")? + field("upid", "nr")?,
+        task_thread_pid: task("thread_pid")?,
+        pid_level: field("pid", "level")?,
+        pid_numbers: field("pid", "numbers")?,
+        upid_nr: field("upid", "nr")?,
+        upid_ns: field("upid", "ns")?,
+        pid_namespace_inum: field("pid_namespace", "ns")? + field("ns_common", "inum")?,
         // Unix sockets may be a module, whose types are its own.
         unix_addr: field("unix_sock", "addr").unwrap_or_default(),
         unix_peer: field("unix_sock", "peer").unwrap_or_default(),

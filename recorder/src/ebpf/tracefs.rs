@@ -14,7 +14,7 @@ const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 /// Where nobody mounted it (containers, small images) it is mounted for `work` alone, which then runs on a thread with a
 /// mount namespace of its own. aya looks for tracefs once per process: nothing may attach outside of this.
 pub fn within<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
-    if PLACES.iter().any(|place| Path::new(place).join("events").exists()) {
+    if is_mounted() {
         return Ok(work());
     }
     let on_its_own = || -> io::Result<T> {
@@ -25,6 +25,11 @@ pub fn within<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
         Ok(done) => done,
         Err(panicked) => panic::resume_unwind(panicked),
     })
+}
+
+/// Whether it can be seen as it is.
+pub(crate) fn is_mounted() -> bool {
+    PLACES.iter().any(|place| Path::new(place).join("events").exists())
 }
 
 fn mount_for_this_thread() -> nix::Result<()> {

@@ -21,11 +21,11 @@ use crate::error::{Error, Result};
 use crate::gate;
 use crate::link::{FromFront, FromRecorder, Link};
 use crate::options::{Attached, Engine, Options, Outcome, Progress, Recording};
-use crate::ptrace;
 use crate::recorder::Begin;
 use crate::setup::Setup;
 use crate::source::ExitStatus;
 use crate::target::Target;
+use crate::{privileges, ptrace};
 
 pub(crate) use descriptors::{detach, exit, standard_fds};
 
@@ -44,16 +44,17 @@ pub fn run(options: Options) -> Result<Outcome> {
     only_thread()?;
     let setup = Setup::new(options)?;
     let prepared = setup.options.plan.prepare()?;
-    let filter = match setup.options.engine {
-        Engine::Ptrace => Some(ptrace::Filter::new(&setup.source)),
-        Engine::Ebpf => None,
-    };
+    let filter = ptrace::Filter::new(&setup.source);
+    let refused = |e| Error::io("give up privileges", e);
+    if setup.options.engine == Some(Engine::Ptrace) {
+        privileges::drop_all().map_err(refused)?;
+    }
     let signals = Signals::block()?;
 
     let socket_pair = || UnixStream::pair().map_err(|e| Error::io("make a socket pair", e));
     let (front_end, recorder_end) = socket_pair()?;
     let (child_gate, recorder_gate) = gate::pair()?;
-    let (progress, engine) = (setup.options.progress, setup.options.engine);
+    let callbacks = Callbacks::new(&setup.options);
     // SAFETY: this process has no other thread (checked above), so the child may go on like any process.
     let recorder = match unsafe { fork() }.map_err(|e| Error::io("start the recorder", e))? {
         ForkResult::Child => {
@@ -64,25 +65,19 @@ pub fn run(options: Options) -> Result<Outcome> {
         ForkResult::Parent { child } => child,
     };
     drop((recorder_end, recorder_gate));
+    privileges::drop_all().map_err(refused)?;
 
     let link = Link::new(front_end);
-    let mut front = Front {
-        engine,
-        recorder,
-        link,
-        progress,
-        attached: None,
-        state: State::default(),
-        signals: &signals,
-    };
+    let mut front = Front { recorder, link, callbacks, state: State::default(), signals: &signals };
     if let Some(ended) = front.begin()? {
         return Ok(ended);
     }
+    let by_ptrace = front.state.ready == Some(Engine::Ptrace);
     let hook = || {
         signals.restore();
         ptrace::permit_tracer(recorder.as_raw() as u32);
         child_gate.pass()?;
-        filter.as_ref().map_or(Ok(()), install)
+        if by_ptrace { install(&filter) } else { Ok(()) }
     };
     // SAFETY: this process has no other thread, so the hook may do what it likes.
     let child = unsafe { prepared.spawn_with(hook) }?;
@@ -100,7 +95,7 @@ pub fn run(options: Options) -> Result<Outcome> {
 /// [`Error::Recorder`] where it could not be recorded.
 pub fn attach(options: Options, target: Target) -> Result<Outcome> {
     only_thread()?;
-    if options.engine == Engine::Ebpf {
+    if options.engine == Some(Engine::Ebpf) {
         return Err(Error::Recorder {
             message: "the eBPF engine can't attach to what runs already in this version".into(),
             hint: Some("leave out --engine ebpf: ptrace can".into()),
@@ -110,7 +105,7 @@ pub fn attach(options: Options, target: Target) -> Result<Outcome> {
     let signals = Signals::block()?;
     let pair = UnixStream::pair().map_err(|e| Error::io("make a socket pair", e));
     let (front_end, recorder_end) = pair?;
-    let (progress, attached) = (setup.options.progress, setup.options.attached);
+    let callbacks = Callbacks::new(&setup.options);
     // SAFETY: this process has no other thread (checked above), so the child may go on like any process.
     let recorder = match unsafe { fork() }.map_err(|e| Error::io("start the recorder", e))? {
         ForkResult::Child => {
@@ -122,15 +117,7 @@ pub fn attach(options: Options, target: Target) -> Result<Outcome> {
     };
     drop(recorder_end);
     let link = Link::new(front_end);
-    let mut front = Front {
-        engine: Engine::Ptrace,
-        recorder,
-        link,
-        progress,
-        attached,
-        state: State::default(),
-        signals: &signals,
-    };
+    let mut front = Front { recorder, link, callbacks, state: State::default(), signals: &signals };
     match front.begin()? {
         Some(ended) => Ok(ended),
         None => front.wait_for_detaching(),
@@ -151,12 +138,25 @@ fn only_thread() -> Result<()> {
     if tasks.count() == 1 { Ok(()) } else { Err(Error::Threads) }
 }
 
+/// Who is told of what the recorder says meanwhile.
+#[derive(Clone, Copy)]
+struct Callbacks {
+    progress: Option<fn(Option<Progress>)>,
+    fell_back: Option<fn(&str)>,
+    attached: Option<fn(Attached)>,
+}
+
+impl Callbacks {
+    fn new(options: &Options) -> Self {
+        let Options { progress, fell_back, attached, .. } = *options;
+        Self { progress, fell_back, attached }
+    }
+}
+
 struct Front<'a> {
-    engine: Engine,
     recorder: Pid,
     link: Link<FromFront, FromRecorder>,
-    progress: Option<fn(Option<Progress>)>,
-    attached: Option<fn(Attached)>,
+    callbacks: Callbacks,
     signals: &'a Signals,
     state: State,
 }
@@ -169,7 +169,8 @@ struct State {
     agent_stopped: bool,
     /// The wait status of the recorder process.
     recorder_status: Option<ExitStatus>,
-    ready: bool,
+    /// How the command is watched, once it may start.
+    ready: Option<Engine>,
     failed: Option<Error>,
     recording: Option<Recording>,
     /// The recorder hung up: nothing more will come.
@@ -181,7 +182,7 @@ impl Front<'_> {
     /// Until the recorder is ready; what there is to return where it ends before that.
     fn begin(&mut self) -> Result<Option<Outcome>> {
         let waited = self.wait_for_recorder();
-        if let Some(show) = self.progress {
+        if let Some(show) = self.callbacks.progress {
             show(None);
         }
         let killed = |signal| ExitStatus::Signal { signal, core: false };
@@ -191,7 +192,7 @@ impl Front<'_> {
 
     /// Until the trace is open. A signal before that ends it all: its number.
     fn wait_for_recorder(&mut self) -> Result<Option<i32>> {
-        while !self.state.ready {
+        while self.state.ready.is_none() {
             let (signals, link, _) = self.poll(None)?;
             if link {
                 self.receive();
@@ -241,7 +242,7 @@ impl Front<'_> {
                 && let Some(status) = self.state.agent_status
             {
                 // A recorder that has nobody to stay behind for is about to end; but its BPF programs take seconds to go.
-                let quick = self.engine == Engine::Ptrace;
+                let quick = self.state.ready == Some(Engine::Ptrace);
                 if quick && self.state.recording.as_ref().is_some_and(|r| r.left_running == 0) {
                     signals::wait_for(self.recorder);
                 }
@@ -339,16 +340,21 @@ impl Front<'_> {
         for message in messages {
             match message {
                 FromRecorder::Progress(progress) => {
-                    if let Some(show) = self.progress {
+                    if let Some(show) = self.callbacks.progress {
                         show(Some(progress));
                     }
                 }
-                FromRecorder::Ready => self.state.ready = true,
+                FromRecorder::Ready(engine) => self.state.ready = Some(engine),
+                FromRecorder::FellBack(reason) => {
+                    if let Some(show) = self.callbacks.fell_back {
+                        show(&reason);
+                    }
+                }
                 FromRecorder::Failed { message, hint } => {
                     self.state.failed = Some(Error::Recorder { message, hint });
                 }
                 FromRecorder::Attached(found) => {
-                    if let Some(show) = self.attached {
+                    if let Some(show) = self.callbacks.attached {
                         show(found);
                     }
                 }

@@ -45,6 +45,13 @@ impl Model {
         }
     }
 
+    /// The one thread that a process has left, where it is only one.
+    pub fn only_thread_of(&self, pid: Tid) -> Option<Tid> {
+        let mut threads = self.tasks.iter().filter(|(_, task)| task.process == pid);
+        let (&only, _) = threads.next()?;
+        threads.next().is_none().then_some(only)
+    }
+
     /// The descriptors of a thread that are followed.
     pub fn descriptors_of(&self, tid: Tid) -> Vec<RawFd> {
         let files = self.tasks.get(&tid).map(|task| self.files.get(task.files));

@@ -18,6 +18,8 @@ use nix::sys::stat::Mode;
 use crate::model::{Kernel, SocketFacts, TerminalState};
 use crate::observation::{ArgList, At, Tid, Usage};
 
+pub(crate) use sockets::pidfd;
+
 /// Longest argument list that is kept whole, in bytes.
 pub(crate) const MAX_ARGS: usize = 64 * 1024;
 /// Longest environment that is read, in bytes: more than the kernel lets an exec have (6 MiB, execve(2)).

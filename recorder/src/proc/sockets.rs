@@ -21,6 +21,11 @@ pub(crate) fn copy(tid: Tid, fd: RawFd) -> Option<OwnedFd> {
     call(libc::SYS_pidfd_getfd, [pidfd.as_raw_fd(), fd, 0])
 }
 
+/// A descriptor for a process, which is ready to be read once its parent can wait for it.
+pub(crate) fn pidfd(pid: Tid) -> Option<OwnedFd> {
+    call(libc::SYS_pidfd_open, [pid, 0, 0])
+}
+
 /// A call whose result is a new descriptor.
 fn call(number: c_long, args: [c_int; 3]) -> Option<OwnedFd> {
     // SAFETY: the calls above take numbers alone.

@@ -21,7 +21,6 @@ use super::terminal::Terminal;
 use super::writing::Output;
 use super::{Command, Session, Started, boottime, redaction, wall_clock};
 use crate::error::{Error, Result, chain};
-use crate::options::Engine;
 use crate::redact::{Redactor, load_or_create_key};
 use crate::runtime::{failure, recorder_error};
 use crate::setup::{OUR_VARIABLES, Setup};
@@ -146,15 +145,8 @@ impl Session {
             host: host.into(),
             kernel: kernel.into(),
             arch: arch.into(),
-            engine: options.engine.name().into(),
-            engine_reason: match self.setup.target {
-                None if options.engine == Engine::Ebpf => "it was asked for".into(),
-                None => "it needs no privileges".into(),
-                Some(_) => {
-                    "attached to a running process: without a filter, every system call stops"
-                        .into()
-                }
-            },
+            engine: self.setup.engine.name().into(),
+            engine_reason: self.setup.engine_reason.clone().into(),
             version: env!("CARGO_PKG_VERSION").into(),
             uid: self.setup.target.as_ref().map_or_else(|| geteuid().as_raw(), |target| target.uid),
             git_dirty: git.dirty(),
