@@ -82,9 +82,18 @@ fn admits(plan: &Plan, args: &[u64; 6]) -> bool {
     false
 }
 
-/// Appends what one piece of a plan says: its length.
+/// Appends what one piece of a plan says, and notes its length.
 #[inline(always)]
-fn copy(record: &mut Record, piece: &Piece, args: &[u64; 6], result: i64) -> u32 {
+fn copy(record: &mut Record, index: usize, plan: &Plan, args: &[u64; 6], result: i64) {
+    let len = append(record, &plan.pieces[index], args, result);
+    let call: &mut Call = record.fixed();
+    // SAFETY: a field of it. Volatile, so that it comes from the record when it is looked at: a value that the verifier has seen
+    // would have it follow all that comes then once more.
+    unsafe { (&raw mut call.pieces[index]).write_volatile(len) };
+}
+
+#[inline(always)]
+fn append(record: &mut Record, piece: &Piece, args: &[u64; 6], result: i64) -> u32 {
     let mut address = match piece.kind {
         piece::NONE => 0,
         _ => argument(args, piece.arg),
@@ -165,19 +174,18 @@ pub fn over(ctx: *mut c_void) -> Option<()> {
         besides(plan.tells, &head, &args, result, file);
     }
     let mut record = Record::new::<Call>()?;
-    let lens = [
-        copy(&mut record, &plan.pieces[0], &args, result),
-        copy(&mut record, &plan.pieces[1], &args, result),
-        copy(&mut record, &plan.pieces[2], &args, result),
-    ];
+    copy(&mut record, 0, plan, &args, result);
+    copy(&mut record, 1, plan, &args, result);
+    copy(&mut record, 2, plan, &args, result);
+    let call: &mut Call = record.fixed();
     // Of a transfer only what goes beside its bytes is told here.
-    if plan.role >= role::READ && lens == [ABSENT; PIECES] {
+    if plan.role >= role::READ && call.pieces == [ABSENT; PIECES] {
         return None;
     }
     if plan.role == role::EPOCH && result >= 0 {
         process.epoch = ts;
     }
-    *record.fixed() = Call { head, args, result, pieces: lens, mode };
+    (call.head, call.args, call.result, call.mode) = (head, args, result, mode);
     record.emit(false);
     Some(())
 }

@@ -23,6 +23,9 @@ const MASK: u64 = HALF as u64 - 1;
 #[repr(C, align(8))]
 pub struct Scratch {
     record: [u8; 2 * HALF],
+    /// How many bytes of the record are there. Not on the stack: of that the verifier knows every value, and would follow each
+    /// length that a piece can have by itself.
+    len: u64,
     chunks: Chunks,
     vector: Vector,
     pub walk: Walk,
@@ -37,43 +40,50 @@ const BPF_RB_RING_SIZE: u64 = 1;
 /// Bytes of the ring buffer that are kept for what tells who lives: without it nobody would know when the tree has ended.
 const RESERVED: u64 = 2 << 20;
 
-/// A record of which `len` bytes are there.
+/// The record in the making.
 pub struct Record {
-    base: *mut u8,
-    len: u64,
+    scratch: *mut Scratch,
 }
 
 impl Record {
     /// One with room for its fixed part, which has to be set.
     #[inline(always)]
     pub fn new<T>() -> Option<Self> {
-        let base = scratch()?.record.as_mut_ptr();
-        Some(Self { base, len: size_of::<T>() as u64 })
+        let mut record = Self { scratch: core::ptr::from_mut(scratch()?) };
+        record.resume(size_of::<T>() as u64);
+        Some(record)
     }
 
     /// Goes on with one of which so many bytes are there.
     #[inline(always)]
     pub fn resume(&mut self, len: u64) {
-        self.len = len;
+        // SAFETY: nobody else's, see `fixed`.
+        unsafe { (&raw mut (*self.scratch).len).write_volatile(len) };
     }
 
     /// How many bytes are there.
     #[inline(always)]
     pub fn len(&self) -> u64 {
-        self.len
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.scratch).len).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn base(&self) -> *mut u8 {
+        self.scratch.cast()
     }
 
     /// Its fixed part. Programs of ours don't interrupt each other on a CPU, so that it is nobody else's.
     #[inline(always)]
     pub fn fixed<T>(&mut self) -> &mut T {
         // SAFETY: the scratch is larger than any `T` here, aligned, and any bytes are a `T`.
-        unsafe { &mut *self.base.cast::<T>() }
+        unsafe { &mut *self.base().cast::<T>() }
     }
 
     #[inline(always)]
     fn end(&self) -> *mut c_void {
         // SAFETY: the mask keeps it in the scratch, with room for a piece behind it.
-        unsafe { self.base.add((self.len & MASK) as usize).cast() }
+        unsafe { self.base().add((self.len() & MASK) as usize).cast() }
     }
 
     /// Appends a text of user space with its NUL: its length, or that it can't be read.
@@ -97,7 +107,7 @@ impl Record {
         if len < 0 {
             return UNREADABLE;
         }
-        self.len += len as u64 & MASK;
+        self.resume(self.len() + (len as u64 & MASK));
         len as u32
     }
 
@@ -113,7 +123,7 @@ impl Record {
         if done != 0 {
             return UNREADABLE;
         }
-        self.len += len;
+        self.resume(self.len() + len);
         len as u32
     }
 
@@ -121,7 +131,7 @@ impl Record {
     #[inline(always)]
     pub fn emit(self, now: bool) {
         // SAFETY: every record begins with one.
-        let kind = unsafe { &*self.base.cast::<Head>() }.kind;
+        let kind = unsafe { &*self.base().cast::<Head>() }.kind;
         // SAFETY: queries of numbers.
         let (waiting, size) = unsafe {
             (
@@ -134,9 +144,9 @@ impl Record {
             return lose(kind);
         }
         let flags = if now || waiting > HURRY { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-        let len = self.len & (2 * HALF as u64 - 1);
+        let len = self.len() & (2 * HALF as u64 - 1);
         // SAFETY: so many bytes of the scratch are set: by this record, or an earlier one.
-        if unsafe { bpf_ringbuf_output(ring(), self.base.cast(), len, flags) } != 0 {
+        if unsafe { bpf_ringbuf_output(ring(), self.base().cast(), len, flags) } != 0 {
             lose(kind);
         }
     }
