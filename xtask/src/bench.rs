@@ -3,10 +3,13 @@
 //! Each bench owns one section of that file, between two comments that carry its name, and replaces no other.
 
 mod build;
+mod ebpf;
 mod memory;
+mod recorded;
 mod run;
 mod sdk;
 mod trace;
+mod workloads;
 
 use std::fmt::Write as _;
 use std::process::{Command, ExitStatus};
@@ -34,6 +37,15 @@ pub enum Bench {
         #[arg(default_value = "")]
         filter: String,
     },
+    /// What recording by the eBPF engine costs a command, and everybody else
+    Ebpf {
+        /// Rounds; the figures are kept with 7 or more
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+        /// Only what has this in its name
+        #[arg(default_value = "")]
+        filter: String,
+    },
     /// What the recorder holds
     Memory {
         /// Minutes of steady work after the first
@@ -57,6 +69,7 @@ pub fn run(bench: &Bench) -> Result<bool> {
         Bench::Trace => trace::run(),
         Bench::Sdk => sdk::run(),
         Bench::Run { rounds, filter } => run::run(*rounds, filter),
+        Bench::Ebpf { rounds, filter } => ebpf::run(*rounds, filter),
         Bench::Memory { minutes } => memory::run(*minutes),
         Bench::TraceTail { path } => trace::tail(path).map(|()| true),
     }
@@ -73,6 +86,9 @@ fn release(bench: &Bench) -> Result<ExitStatus> {
         Bench::Sdk => cargo.arg("sdk"),
         Bench::Run { rounds, filter } => {
             cargo.args(["run", "--rounds", &rounds.to_string(), filter])
+        }
+        Bench::Ebpf { rounds, filter } => {
+            cargo.args(["ebpf", "--rounds", &rounds.to_string(), filter])
         }
         Bench::Memory { minutes } => cargo.args(["memory", "--minutes", &minutes.to_string()]),
         Bench::TraceTail { path } => cargo.arg("trace-tail").arg(path),

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use agentrec_trace::Reader;
 use anyhow::{Context, Result, ensure};
 
-use super::{Bar, Section};
+use super::{Bar, Section, recorded};
 use crate::workspace;
 
 const FILES: usize = 50;
@@ -60,7 +60,7 @@ pub fn agentrec() -> Result<PathBuf> {
         .status()
         .context("cannot run cargo")?;
     ensure!(status.success(), "agentrec does not build");
-    Ok(workspace::target().join("release/agentrec"))
+    Ok(recorded::agentrec())
 }
 
 /// Runs `make` in `source` below the program of `recorder`.
