@@ -81,3 +81,45 @@ fn root_ebpf_a_stopped_recording_leaves_the_command_running() {
     live.tell("end");
     assert_eq!(live.finish().code, 7);
 }
+
+#[test]
+#[ignore = "needs root"]
+fn root_ebpf_signals_reach_the_command_once_and_its_stops_whoever_waits() {
+    let env = TestEnv::new();
+    let command = r#"
+import os, signal, sys
+def told(signal, frame): os.write(1, f"signal {signal}\n".encode())
+for number in signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP: signal.signal(number, told)
+os.write(1, b"ready\n")
+for line in sys.stdin: os.write(1, b"asked " + line.encode())
+"#;
+    // To the group, to the front alone, to the command alone; what was sent before a line is told before the answer to it.
+    let starter = r#"
+import os, signal, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0)
+def heard(): return child.stdout.readline().strip()
+assert heard() == "ready"
+command = int(open(f"/proc/{child.pid}/task/{child.pid}/children").read().split()[-1])
+for number in signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP:
+    for send, whom in (os.killpg, child.pid), (os.kill, child.pid), (os.kill, command):
+        send(whom, number)
+        print(heard())
+        child.stdin.write("on\n"); child.stdin.flush()
+        print(heard())
+for whom in command, child.pid:
+    os.kill(whom, signal.SIGTSTP)
+    assert os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1])
+    os.kill(whom, signal.SIGCONT)
+    assert os.WIFCONTINUED(os.waitpid(child.pid, os.WCONTINUED)[1])
+    child.stdin.write("on\n"); child.stdin.flush()
+    print(heard())
+child.stdin.close()
+sys.exit(child.wait())
+"#;
+    let run = ["run", "-q", "--engine", "ebpf", "--", "/usr/bin/python3", "-c", command];
+    let mut python = env.command("/usr/bin/python3");
+    let ran = common::ran(python.args(["-c", starter, common::AGENTREC]).args(run).output());
+    let each = |number: i32| format!("signal {number}\nasked on\n").repeat(3);
+    let expected = [15, 10, 1].map(each).concat() + &"asked on\n".repeat(2);
+    assert_eq!((ran.code, ran.stdout), (0, expected), "{}", ran.stderr);
+}

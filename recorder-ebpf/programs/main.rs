@@ -78,6 +78,13 @@ raw_tracepoint! {
     }
 }
 
+raw_tracepoint! {
+    /// `signal_generate`
+    pub fn signal_sent(context) {
+        let _ = process::signal_sent(context.arg::<u64>(0) as i32, context.arg(2));
+    }
+}
+
 /// Read by the kernel: helpers for tracing are for programs under a licence that is compatible with its own.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]

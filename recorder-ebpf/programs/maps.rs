@@ -49,7 +49,7 @@ pub static OFFSETS: Offsets = unsafe { core::mem::zeroed() };
 /// Set at load.
 #[unsafe(no_mangle)]
 pub static SETTINGS: Settings =
-    Settings { outputs: 0, reserved_fd: -1, pid_namespace: 0, reserved: 0 };
+    Settings { outputs: 0, reserved_fd: -1, pid_namespace: 0, front: 0 };
 
 /// Counts something that is lost.
 #[inline(always)]

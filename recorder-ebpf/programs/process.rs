@@ -3,18 +3,18 @@
 use core::ffi::c_void;
 
 use agentrec_recorder_ebpf::{
-    ARGUMENT_CHUNKS, BY_DESCRIPTOR, ENVIRONMENT_CHUNKS, Exec, Exit, Fork, Head, NARROW, Process,
-    ROOT, TEXT, kind, place,
+    ARGUMENT_CHUNKS, BY_DESCRIPTOR, COMMAND, ENVIRONMENT_CHUNKS, Exec, Exit, Fork, GROUP, Head,
+    NARROW, Process, ROOT, Signal, TEXT, kind, place,
 };
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs,
 };
 
-use crate::calls::followed;
+use crate::calls::{arguments, followed};
 use crate::kernel::{self, offset};
 use crate::maps::{PROCESSES, SETTINGS, lose};
-use crate::record::{Record, emit_chunks, now};
+use crate::record::{Record, emit_chunks, emit_from_stack, now};
 use crate::{transfer, walk};
 
 const SYS_CLONE3: u32 = 435;
@@ -31,11 +31,7 @@ pub fn forked(child: u64) -> Option<()> {
             lose(kind::FORK);
         }
     }
-    // SAFETY: the helpers give this thread's saved registers, which the verifier lets us read.
-    let (number, mut flags) = unsafe {
-        let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs;
-        ((*regs).orig_rax as u32, (*regs).rdi)
-    };
+    let ([mut flags, ..], number) = (arguments(), call_number());
     if number == SYS_CLONE3 {
         let address = flags as *const c_void;
         // SAFETY: writes eight bytes, or zeros.
@@ -46,6 +42,32 @@ pub fn forked(child: u64) -> Option<()> {
     *record.fixed() = Fork { head, child: child_tid, process: child_pid, flags };
     record.emit(false);
     Some(())
+}
+
+/// The number of the call that the current task is in.
+#[inline(always)]
+fn call_number() -> u32 {
+    // SAFETY: the helpers give this thread's saved registers, which the verifier lets us read.
+    unsafe {
+        let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs;
+        (*regs).orig_rax as u32
+    }
+}
+
+/// [`GROUP`] where the current call sends a signal to a whole group (kill(2), pidfd_send_signal(2)).
+#[inline(always)]
+fn to_group() -> u16 {
+    const KILL: u32 = 62;
+    const I386_KILL: u32 = 37;
+    const PIDFD_SEND_SIGNAL: u32 = 424;
+    const PIDFD_SIGNAL_PROCESS_GROUP: u64 = 4;
+    let [first, _, _, flags, ..] = arguments();
+    let group = match call_number() {
+        KILL | I386_KILL => first as i32 <= 0,
+        PIDFD_SEND_SIGNAL => flags & PIDFD_SIGNAL_PROCESS_GROUP != 0,
+        _ => false,
+    };
+    if group { GROUP } else { 0 }
 }
 
 /// Where an ELF file says how many bits it has, and that it has 32 (elf(5)).
@@ -143,5 +165,29 @@ pub fn exiting(task: u64) -> Option<()> {
     if last {
         let _ = PROCESSES.remove(pid);
     }
+    Some(())
+}
+
+/// A signal is sent to a process, and it may be the command. Interrupts send some, so that the scratch is not ours here.
+#[inline(always)]
+pub fn signal_sent(signal: i32, task: u64) -> Option<()> {
+    const SIGCHLD: i32 = 17;
+    if signal == SIGCHLD {
+        return None;
+    }
+    let (pid, tid) = kernel::ids(task)?;
+    // SAFETY: a static that nobody writes.
+    let front = unsafe { core::ptr::read_volatile(&raw const SETTINGS.front) };
+    if pid != front {
+        // SAFETY: the map keeps it.
+        let flags = unsafe { (*PROCESSES.get_ptr_mut(pid)?).flags };
+        if flags & COMMAND == 0 {
+            return None;
+        }
+    }
+    let sender = kernel::current_ids().map_or(0, |(pid, _)| pid);
+    let (number, ts) = (signal as u32, now());
+    let head = Head { kind: kind::SIGNAL, flags: to_group(), tid, pid, number, ts, epoch: 0 };
+    emit_from_stack(&Signal { head, sender, reserved: 0 }, kind::SIGNAL);
     Some(())
 }

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 use agentrec_recorder_ebpf::{
     CHUNK, CONTROL, Head, MAX_ADDRESS, MAX_CONTROL, MAX_LIST, MAX_VECTOR, OUTPUT_CHUNKS, Part,
-    UNREADABLE, kind,
+    Plain, UNREADABLE, kind,
 };
 use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_loop, bpf_probe_read_kernel_str,
@@ -149,6 +149,18 @@ impl Record {
         if unsafe { bpf_ringbuf_output(ring(), self.base().cast(), len, flags) } != 0 {
             lose(kind);
         }
+    }
+}
+
+/// Puts a whole record into the ring buffer that lies on the stack, and wakes the recorder.
+#[inline(always)]
+pub fn emit_from_stack<T: Plain>(record: &T, kind: u16) {
+    let data = core::ptr::from_ref(record).cast_mut().cast();
+    // SAFETY: a `Plain` is so many bytes, all of them set.
+    let done =
+        unsafe { bpf_ringbuf_output(ring(), data, size_of::<T>() as u64, BPF_RB_FORCE_WAKEUP) };
+    if done != 0 {
+        lose(kind);
     }
 }
 

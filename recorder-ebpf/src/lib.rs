@@ -75,8 +75,10 @@ pub mod kind {
     /// A [`Head`](super::Head): the thread is told that its terminal has another size, whose columns are its `flags` and whose
     /// rows its `number`.
     pub const RESIZE: u16 = 12;
+    /// A [`Signal`](super::Signal) is sent to the command, or to the front.
+    pub const SIGNAL: u16 = 13;
     /// How many there are: one counter of losses each.
-    pub const COUNT: u32 = 13;
+    pub const COUNT: u32 = 14;
 }
 
 abi! {
@@ -284,7 +286,7 @@ abi! {
     pub struct Process {
         /// See [`Head::epoch`].
         pub epoch: u64,
-        /// [`ROOT`].
+        /// [`ROOT`] and [`COMMAND`].
         pub flags: u32,
         /// 0.
         pub reserved: u32,
@@ -293,6 +295,23 @@ abi! {
 
 /// In [`Process::flags`]: its next exec is the command's own; its standard descriptors are the outputs.
 pub const ROOT: u32 = 1;
+/// In [`Process::flags`]: it is the command.
+pub const COMMAND: u32 = 2;
+
+/// In [`Head::flags`] of [`kind::SIGNAL`]: to all processes of a group.
+pub const GROUP: u16 = 1;
+
+abi! {
+    /// A signal on its way to the command, or to the front.
+    pub struct Signal {
+        /// To whom, and when; its `number` is the signal's.
+        pub head: Head,
+        /// The process that sends it, or 0.
+        pub sender: u32,
+        /// 0.
+        pub reserved: u32,
+    }
+}
 
 abi! {
     /// What is watched by a `struct file`, or the inode of a pipe; by [`TERMINAL`] the terminal's `tty_struct`.
@@ -420,7 +439,7 @@ abi! {
         pub reserved_fd: i32,
         /// The inode number of the recorder's PID namespace (namespaces(7)), or 0 for the initial one.
         pub pid_namespace: u32,
-        /// 0.
-        pub reserved: u32,
+        /// The process that hands signals on to the command; 0 for none.
+        pub front: u32,
     }
 }

@@ -3,8 +3,13 @@
 //! The front takes each with who sent it and sends it on as sigqueue(3) would, in that sender's name and with a mark
 //! (rt_sigqueueinfo(2)). The tracer, at the stop before its delivery, makes it again what it was: the command sees the
 //! signal as its sender sent it. Signals that are waited for (sigwaitinfo(2), signalfd(2)) stop nowhere, and keep both.
+//!
+//! With BPF programs nobody can change a signal. There the front asks whether the command was sent the same (`ebpf/signals.rs`),
+//! and hands it on where it was not: what kill(2) sent in its own name, all else in the sender's.
 
+use std::collections::VecDeque;
 use std::os::raw::c_int;
+use std::time::{Duration, Instant};
 
 /// In the upper half of `si_errno`, which says nothing otherwise; the lower half has the code.
 const MARK: c_int = 0x4167_0000;
@@ -53,6 +58,32 @@ impl SignalInfo {
     pub(crate) fn unmarked(self) -> Option<Self> {
         let code = c_int::from(self.errno as i16);
         (self.errno & !CODE == MARK).then_some(Self { errno: 0, code, ..self })
+    }
+}
+
+/// How long the front may take to hand on what reached the command itself. Not longer than need be: where both were one
+/// (a signal that waits is not queued again, signal(7)) nothing comes, and the next one must not be taken for it.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// More than this many at once are not told apart.
+const MOST: usize = 64;
+
+/// What processes sent to the command itself, of late: signal and sender.
+#[derive(Debug, Default)]
+pub(crate) struct Direct(VecDeque<(c_int, u32, Instant)>);
+
+impl Direct {
+    pub(crate) fn note(&mut self, signal: c_int, sender: u32) {
+        self.0.truncate(MOST - 1);
+        self.0.push_front((signal, sender, Instant::now()));
+    }
+
+    /// Whether the command has it already; only once for each.
+    pub(crate) fn take(&mut self, signal: c_int, sender: u32) -> bool {
+        self.0.retain(|(.., at)| at.elapsed() < PATIENCE);
+        let known = self.0.len();
+        self.0.retain(|sent| (sent.0, sent.1) != (signal, sender));
+        self.0.len() < known
     }
 }
 

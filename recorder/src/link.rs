@@ -23,6 +23,8 @@ pub(crate) enum FromRecorder {
     Failed { message: String, hint: Option<String> },
     /// What runs already is attached to.
     Attached(Attached),
+    /// The answer to the first question of the front that has none yet.
+    WasSent(bool),
     /// The trace is closed; how the command ended, if it did.
     Closed(Box<Recording>, Option<ExitStatus>),
 }
@@ -32,6 +34,8 @@ pub(crate) enum FromRecorder {
 pub(crate) enum FromFront {
     /// Don't wait for descendants any longer; where we only attached, not for anybody.
     Close,
+    /// The front was sent this signal: was the command as well?
+    Signalled { signal: i32, sender: u32 },
 }
 
 /// One end of the line; sends `S`, receives `R`.

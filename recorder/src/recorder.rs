@@ -83,7 +83,8 @@ fn record(mut setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
     let engine = setup.engine;
     let listener = Listener::bind(&setup.socket)?;
     let unfinished = Arc::new(Mutex::new(Some(vec![setup.socket.clone()])));
-    watch_front(link, inputs.clone(), Arc::clone(&unfinished))?;
+    let asked = watcher.as_ref().map(|(_, control)| control.clone());
+    watch_front(link, inputs.clone(), Arc::clone(&unfinished), asked)?;
     let config = setup.source.clone();
     let target = setup.target.as_ref().map(|target| target.pid);
     let mut session = {
@@ -265,14 +266,26 @@ fn trace_running(
     tracer.run().err().map(|error| Input::SourceFailed(chain(&error)))
 }
 
-/// Hands the front's messages to the session, and tells when it is gone.
-fn watch_front(link: &FrontLink, inputs: Outbox<Input>, unfinished: Unfinished) -> Result<()> {
+/// Hands the front's messages to the session, and tells when it is gone. What it asks about signals `source` knows.
+fn watch_front(
+    link: &FrontLink,
+    inputs: Outbox<Input>,
+    unfinished: Unfinished,
+    source: Option<Control>,
+) -> Result<()> {
     let failed = |e| Error::io("watch the front", e);
     let mut link = link.try_clone().map_err(failed)?;
     let watch = move || {
         while let Some(messages) = link.receive() {
-            for FromFront::Close in messages {
-                inputs.send(Input::CloseNow).ok();
+            for message in messages {
+                match message {
+                    FromFront::Close => inputs.send(Input::CloseNow).unwrap_or_default(),
+                    FromFront::Signalled { signal, sender } => {
+                        let sent = |source: &Control| source.was_sent(signal, sender);
+                        let sent = source.as_ref().is_some_and(sent);
+                        link.send(&FromRecorder::WasSent(sent)).ok();
+                    }
+                }
             }
         }
         if let Some(files) = &*unfinished.lock().unwrap_or_else(PoisonError::into_inner) {

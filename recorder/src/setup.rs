@@ -64,6 +64,7 @@ impl Setup {
             env: plan.env.clone(),
             reserved_fd: Some(reserved_fd),
             socket: Some(socket.clone()),
+            front: getpid().as_raw(),
             outputs: vec![1, 2],
         };
         Ok(Self {
@@ -89,6 +90,7 @@ impl Setup {
             env: options.plan.env.clone(),
             reserved_fd: None,
             socket: Some(socket.clone()),
+            front: getpid().as_raw(),
             outputs: vec![1, 2],
         };
         Ok(Self {

@@ -17,7 +17,8 @@
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::time::Duration;
 
 use agentrec_trace::Event;
 use serde::{Deserialize, Serialize};
@@ -82,16 +83,24 @@ pub struct Config {
     pub reserved_fd: Option<RawFd>,
     /// Path of that socket; anything else found at `reserved_fd` is reported as lost.
     pub socket: Option<PathBuf>,
+    /// The process that hands signals on to the command; 0 for none.
+    pub front: i32,
     /// Which of the command's descriptors 1 and 2 give `term.output`.
     pub outputs: Vec<RawFd>,
 }
 
 /// What the session asks of a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Request {
     Fence(u64),
     Kill,
     Silence,
+    /// Whether the command was sent this signal by this process, of late.
+    WasSent {
+        signal: i32,
+        sender: u32,
+        answer: mpsc::Sender<bool>,
+    },
 }
 
 /// Requests that a source has not taken yet, and how to wake it.
@@ -122,6 +131,14 @@ impl Control {
     /// `TreeEnded` and fences still come.
     pub fn silence(&self) {
         self.request(Request::Silence);
+    }
+
+    /// Whether the command was sent a signal by a process itself, of late: waits for the answer, and takes none for a no.
+    pub(crate) fn was_sent(&self, signal: i32, sender: u32) -> bool {
+        const PATIENCE: Duration = Duration::from_millis(500);
+        let (answer, answered) = mpsc::channel();
+        self.request(Request::WasSent { signal, sender, answer });
+        answered.recv_timeout(PATIENCE).unwrap_or(false)
     }
 
     fn request(&self, request: Request) {

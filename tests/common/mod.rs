@@ -88,7 +88,10 @@ impl TestEnv {
             .env("HOME", self.dir.path().join("user"))
             .env("AGENTREC_HOME", self.home())
             // Else it would depend on who runs the tests.
-            .env("AGENTREC_ENGINE", "ptrace")
+            .env(
+                "AGENTREC_ENGINE",
+                std::env::var("AGENTREC_TEST_ENGINE").unwrap_or("ptrace".into()),
+            )
             .env("LC_ALL", "C.UTF-8")
             .env("TZ", "UTC")
             .current_dir(self.work())

@@ -12,6 +12,7 @@ use agentrec_recorder_ebpf::{Plain, Plan, Settings};
 
 use super::{Error, Hooks, object, offsets, plans, tracefs};
 use crate::calls::table::TABLE;
+use crate::observation::Tid;
 
 /// A value of the ABI, for aya's maps.
 #[derive(Clone, Copy, Debug)]
@@ -55,13 +56,13 @@ fn missed(program: &Program) -> Option<u64> {
 const RING: u32 = 32 << 20;
 
 /// Makes the maps of one recording, for the programs that are loaded then: see [`Settings`].
-pub(super) fn load(outputs: u32, reserved_fd: Option<RawFd>) -> Result<Loaded, Error> {
+pub(super) fn load(outputs: u32, reserved_fd: Option<RawFd>, front: Tid) -> Result<Loaded, Error> {
     let offsets = Abi(offsets::of_this_kernel()?);
     let settings = Abi(Settings {
         outputs,
         reserved_fd: reserved_fd.unwrap_or(-1),
         pid_namespace: pid_namespace().map_err(|e| Error::Io("tell the PID namespace", e))?,
-        reserved: 0,
+        front: front as u32,
     });
     let cpus = aya::util::nr_cpus().map_err(|(_, source)| Error::Io("count the CPUs", source))?;
     let btf = Btf::from_sys_fs().ok();
@@ -140,6 +141,7 @@ impl Loaded {
                 ("executed", "sched_process_exec"),
                 ("exiting", "sched_process_exit"),
                 ("signalled", "signal_deliver"),
+                ("signal_sent", "signal_generate"),
             ] {
                 self.raw(program, tracepoint).map_err(|error| refused(program, error))?;
             }

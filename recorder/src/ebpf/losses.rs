@@ -83,6 +83,7 @@ fn reason(kind: u16) -> &'static str {
             "the ring buffer was full: paths or addresses were asked for late, and may be wrong"
         }
         kind::RESIZE => "the ring buffer was full: sizes of the terminal are missing",
+        kind::SIGNAL => "the ring buffer was full: a signal may have reached the command twice",
         kind::MESSAGE => "the ring buffer was full: what went beside messages is missing",
         _ => "the table of descriptors was full: bytes read and written are missing",
     }

@@ -12,6 +12,7 @@ pub mod object;
 mod offsets;
 mod plans;
 mod records;
+mod signals;
 mod told;
 pub mod tracefs;
 
@@ -22,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agentrec_recorder_ebpf::{Descriptor, NARROW, Process, ROOT, Sum, Watched, place};
+use agentrec_recorder_ebpf::{COMMAND, Descriptor, NARROW, Process, ROOT, Sum, Watched, place};
 use aya::maps::{HashMap as BpfMap, MapData, MapError, RingBuf};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -38,6 +39,7 @@ use crate::{privileges, proc};
 use attach::{Abi, Attached};
 use losses::Losses;
 use records::Record;
+use signals::Signals;
 use told::Told;
 
 /// This machine can't be watched by BPF programs.
@@ -84,7 +86,7 @@ pub struct Hooks {
 /// Where the kernel refuses, see [`Error`].
 pub fn try_to_load() -> Result<Hooks, Error> {
     privileges::with_rights(|| {
-        attach::load(0, None)?.load_programs()?;
+        attach::load(0, None, 0)?.load_programs()?;
         attach::hooks()
     })
 }
@@ -116,6 +118,8 @@ pub struct Watcher<I> {
     live: HashSet<Tid>,
     /// Ready once the command has ended.
     pidfd: Option<OwnedFd>,
+    /// What the command was sent by itself.
+    signals: Signals,
     silent: bool,
     killing: bool,
     /// Whether ends of processes may have been lost.
@@ -138,7 +142,7 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
     pub fn new(config: &Config, reports: Outbox<I>) -> Result<(Self, Control), Error> {
         let outputs = config.outputs.iter().map(|&fd| 1_u32 << fd).sum();
         let failed = |what| move |errno: nix::Error| Error::Io(what, errno.into());
-        let mut loaded = attach::load(outputs, config.reserved_fd)?;
+        let mut loaded = attach::load(outputs, config.reserved_fd, config.front)?;
         let ring = loaded.ring()?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed("make an epoll"))?;
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
@@ -165,6 +169,7 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             attached: Some(loaded.attach()?),
             live: HashSet::new(),
             pidfd: None,
+            signals: Signals::default(),
             silent: false,
             killing: false,
             uncertain: false,
@@ -199,7 +204,7 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
         }
         let ring_bell = Arc::clone(&self.bell);
         self.control.answer_with(Some(Box::new(move || ring_bell.write(1).map_or((), |_| ()))));
-        let process = Abi(Process { epoch: 1, flags: ROOT, reserved: 0 });
+        let process = Abi(Process { epoch: 1, flags: ROOT | COMMAND, reserved: 0 });
         self.processes.insert(pid as u32, process, 0).map_err(|e| Error::Map("PROCESSES", e))
     }
 
@@ -313,6 +318,12 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
                 self.kernel.forget(exec.head.tid as Tid);
             }
             Some(Record::Exit(exit)) => self.exited(&exit),
+            Some(Record::Signal(sent)) => {
+                if sent.head.number as i32 == libc::SIGCONT && sent.head.pid as Tid == self.root {
+                    self.report(Report::CommandContinued);
+                }
+                self.signals.note(&sent, self.root);
+            }
             Some(Record::Data(part, data)) => self.data(&part, data),
             None => tracing::error!("a record that no program writes"),
         }
@@ -433,6 +444,15 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
         self.captured = captured;
     }
 
+    /// Whether the command was sent a signal as well as the front, which asks when it has it. To a group it is sent one by one:
+    /// the command may come a little later.
+    fn was_sent(&mut self, signal: i32, sender: u32) -> bool {
+        const PATIENCE: Duration = Duration::from_millis(2);
+        std::thread::sleep(PATIENCE);
+        self.drain();
+        self.signals.both(signal, sender)
+    }
+
     fn report(&self, report: Report) {
         let _ = self.reports.send(report);
     }
@@ -445,6 +465,9 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
                     self.live.iter().copied().for_each(kill);
                 }
                 Request::Silence => self.silent = true,
+                Request::WasSent { signal, sender, answer } => {
+                    let _ = answer.send(self.was_sent(signal, sender));
+                }
                 Request::Fence(token) => {
                     self.drain();
                     self.report(Report::Fence(token));

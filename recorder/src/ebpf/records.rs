@@ -1,7 +1,8 @@
 //! Records as they come out of the ring buffer, taken apart.
 
 use agentrec_recorder_ebpf::{
-    ABSENT, Call, Close, Exec, Exit, Fork, Head, PIECES, Part, Plain, Socket, UNREADABLE, kind,
+    ABSENT, Call, Close, Exec, Exit, Fork, Head, PIECES, Part, Plain, Signal, Socket, UNREADABLE,
+    kind,
 };
 
 use crate::calls::memory::{Found, Memory, Piece, Unreadable};
@@ -21,6 +22,7 @@ pub(super) enum Record<'a> {
     Message(Part, &'a [u8]),
     Socket(Socket),
     Resize(Head),
+    Signal(Signal),
 }
 
 impl<'a> Record<'a> {
@@ -60,6 +62,7 @@ impl<'a> Record<'a> {
                 Self::Message(part, data)
             }
             kind::RESIZE => Self::Resize(head),
+            kind::SIGNAL => Self::Signal(split(bytes)?.0),
             kind::SOCKET => Self::Socket(split(bytes)?.0),
             kind::PLACE => {
                 let (part, names) = part(bytes)?;

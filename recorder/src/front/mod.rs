@@ -8,6 +8,7 @@
 mod descriptors;
 mod signals;
 
+use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
@@ -167,6 +168,8 @@ struct State {
     agent: Option<Pid>,
     agent_status: Option<ExitStatus>,
     agent_stopped: bool,
+    /// Signals for the command, of which the recorder was asked whether it has them already.
+    asked: VecDeque<signals::Info>,
     /// The wait status of the recorder process.
     recorder_status: Option<ExitStatus>,
     /// How the command is watched, once it may start.
@@ -335,6 +338,7 @@ impl Front<'_> {
     fn receive(&mut self) {
         let Some(messages) = self.link.receive() else {
             self.state.hung_up = true;
+            (0..self.state.asked.len()).for_each(|_| self.answered(false));
             return;
         };
         for message in messages {
@@ -358,6 +362,7 @@ impl Front<'_> {
                         show(found);
                     }
                 }
+                FromRecorder::WasSent(was_sent) => self.answered(was_sent),
                 FromRecorder::Closed(recording, status) => {
                     self.state.recording = Some(*recording);
                     // Of a command that is our child we know more: it may have ended after the recording.
@@ -378,17 +383,41 @@ impl Front<'_> {
                 (libc::SIGHUP | libc::SIGCONT, None)
                     if info.from_terminal && signals::leads_session() =>
                 {
-                    signals::forward(agent, &info);
+                    self.forward(agent, info);
                 }
                 // The terminal sent it to the whole foreground group: the agent has it already.
                 _ if info.from_terminal => {}
-                (_, None) => signals::forward(agent, &info),
+                (_, None) => self.forward(agent, info),
                 // Only descendants are left, and somebody is tired of waiting for them.
                 (libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT, Some(_)) => {
                     self.link.send(&FromFront::Close).ok();
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Hands a signal on to the command, which may have it already where it was sent to the whole group: a tracer holds back
+    /// the second one, and BPF programs tell that there was a first.
+    fn forward(&mut self, agent: Pid, info: signals::Info) {
+        if self.state.ready == Some(Engine::Ptrace) {
+            return signals::forward(agent, &info);
+        }
+        if let Some(sender) = info.sender_to_groups() {
+            let question = FromFront::Signalled { signal: info.signal, sender };
+            if !self.state.hung_up && self.link.send(&question).is_ok() {
+                return self.state.asked.push_back(info);
+            }
+        }
+        signals::hand_on(agent, &info);
+    }
+
+    /// The command was sent the first of the signals that the recorder was asked about, or was not.
+    fn answered(&mut self, was_sent: bool) {
+        let info = self.state.asked.pop_front();
+        let agent = self.state.agent.filter(|_| self.state.agent_status.is_none());
+        if let (Some(info), Some(agent), false) = (info, agent, was_sent) {
+            signals::hand_on(agent, &info);
         }
     }
 

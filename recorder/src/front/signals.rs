@@ -51,6 +51,13 @@ fn ours() -> impl Iterator<Item = i32> {
     (1..32).chain(libc::SIGRTMIN()..=libc::SIGRTMAX()).filter(|signal| !LEFT_ALONE.contains(signal))
 }
 
+impl Info {
+    /// The sender, where it may have sent the same to others: kill(2) alone sends to groups.
+    pub(super) fn sender_to_groups(&self) -> Option<u32> {
+        (self.sent.code == libc::SI_USER).then_some(self.sent.pid)
+    }
+}
+
 impl Signals {
     pub(super) fn block() -> Result<Self> {
         let failed = |errno: Errno| Error::io("set up signals", errno);
@@ -166,6 +173,14 @@ pub(super) fn forward(pid: Pid, info: &Info) {
     };
     if done != 0 {
         send(pid, info.signal);
+    }
+}
+
+/// Sends on what arrived here, where no tracer makes it again what it was: with its payload, where it has one.
+pub(super) fn hand_on(pid: Pid, info: &Info) {
+    match info.sent.code {
+        libc::SI_QUEUE => forward(pid, info),
+        _ => send(pid, info.signal),
     }
 }
 

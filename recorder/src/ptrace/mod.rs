@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use crate::calls::decode::Entry;
 use crate::calls::shape::Shape;
+use crate::handed_on::Direct;
 use crate::mailbox::Outbox;
 use crate::model::Model;
 use crate::observation::{At, Call, Loss, Observation, Tid, Usage};
@@ -39,7 +40,6 @@ use doorbell::Doorbell;
 pub use filter::{Filter, NoNewPrivs, permit_tracer};
 use lending::Desk;
 use pulse::Pulse;
-use signals::Direct;
 use sums::Sums;
 use threads::{Orphan, Thread, Threads, Undo};
 use tracee::{Ended, Follow, Stop, Stopped, Vanished, Waited};
@@ -478,6 +478,8 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                     self.silent = true;
                     self.desk.give_all_back();
                 }
+                // Only asked of who can't hold a signal back.
+                Request::WasSent { .. } => {}
                 Request::Kill => {
                     self.killing = true;
                     self.threads.processes().for_each(kill);
