@@ -81,7 +81,8 @@ raw_tracepoint! {
 raw_tracepoint! {
     /// `signal_generate`
     pub fn signal_sent(context) {
-        let _ = process::signal_sent(context.arg::<u64>(0) as i32, context.arg(2));
+        let (signal, result) = (context.arg::<u64>(0) as i32, context.arg::<u64>(4) as i32);
+        let _ = process::signal_sent(signal, context.arg(2), result);
     }
 }
 

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use agentrec_recorder_ebpf::{
     ARGUMENT_CHUNKS, BY_DESCRIPTOR, COMMAND, ENVIRONMENT_CHUNKS, Exec, Exit, Fork, GROUP, Head,
-    NARROW, Process, ROOT, Signal, TEXT, kind, place,
+    NARROW, Process, ROOT, Signal, TEXT, WAITING, kind, place,
 };
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::{
@@ -170,7 +170,9 @@ pub fn exiting(task: u64) -> Option<()> {
 
 /// A signal is sent to a process, and it may be the command. Interrupts send some, so that the scratch is not ours here.
 #[inline(always)]
-pub fn signal_sent(signal: i32, task: u64) -> Option<()> {
+pub fn signal_sent(signal: i32, task: u64, result: i32) -> Option<()> {
+    /// include/trace/events/signal.h.
+    const TRACE_SIGNAL_ALREADY_PENDING: i32 = 2;
     const SIGCHLD: i32 = 17;
     if signal == SIGCHLD {
         return None;
@@ -187,7 +189,9 @@ pub fn signal_sent(signal: i32, task: u64) -> Option<()> {
     }
     let sender = kernel::current_ids().map_or(0, |(pid, _)| pid);
     let (number, ts) = (signal as u32, now());
-    let head = Head { kind: kind::SIGNAL, flags: to_group(), tid, pid, number, ts, epoch: 0 };
+    let waiting = if result == TRACE_SIGNAL_ALREADY_PENDING { WAITING } else { 0 };
+    let head =
+        Head { kind: kind::SIGNAL, flags: to_group() | waiting, tid, pid, number, ts, epoch: 0 };
     emit_from_stack(&Signal { head, sender, reserved: 0 }, kind::SIGNAL);
     Some(())
 }

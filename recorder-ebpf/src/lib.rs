@@ -300,6 +300,8 @@ pub const COMMAND: u32 = 2;
 
 /// In [`Head::flags`] of [`kind::SIGNAL`]: to all processes of a group.
 pub const GROUP: u16 = 1;
+/// In [`Head::flags`] of [`kind::SIGNAL`]: the same waits already, and is not queued again (signal(7)).
+pub const WAITING: u16 = 2;
 
 abi! {
     /// A signal on its way to the command, or to the front.

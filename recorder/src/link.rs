@@ -35,7 +35,7 @@ pub(crate) enum FromFront {
     /// Don't wait for descendants any longer; where we only attached, not for anybody.
     Close,
     /// The front was sent this signal: was the command as well?
-    Signalled { signal: i32, sender: u32 },
+    Signalled(i32),
 }
 
 /// One end of the line; sends `S`, receives `R`.

@@ -280,9 +280,8 @@ fn watch_front(
             for message in messages {
                 match message {
                     FromFront::Close => inputs.send(Input::CloseNow).unwrap_or_default(),
-                    FromFront::Signalled { signal, sender } => {
-                        let sent = |source: &Control| source.was_sent(signal, sender);
-                        let sent = source.as_ref().is_some_and(sent);
+                    FromFront::Signalled(signal) => {
+                        let sent = source.as_ref().is_some_and(|source| source.was_sent(signal));
                         link.send(&FromRecorder::WasSent(sent)).ok();
                     }
                 }

@@ -95,10 +95,9 @@ pub(crate) enum Request {
     Fence(u64),
     Kill,
     Silence,
-    /// Whether the command was sent this signal by this process, of late.
+    /// Whether the command was sent this signal that the front has now.
     WasSent {
         signal: i32,
-        sender: u32,
         answer: mpsc::Sender<bool>,
     },
 }
@@ -133,11 +132,11 @@ impl Control {
         self.request(Request::Silence);
     }
 
-    /// Whether the command was sent a signal by a process itself, of late: waits for the answer, and takes none for a no.
-    pub(crate) fn was_sent(&self, signal: i32, sender: u32) -> bool {
+    /// Whether the command was sent this signal that the front has now: waits for the answer, and takes none for a no.
+    pub(crate) fn was_sent(&self, signal: i32) -> bool {
         const PATIENCE: Duration = Duration::from_millis(500);
         let (answer, answered) = mpsc::channel();
-        self.request(Request::WasSent { signal, sender, answer });
+        self.request(Request::WasSent { signal, answer });
         answered.recv_timeout(PATIENCE).unwrap_or(false)
     }
 

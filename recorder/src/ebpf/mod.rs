@@ -446,11 +446,11 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
 
     /// Whether the command was sent a signal as well as the front, which asks when it has it. To a group it is sent one by one:
     /// the command may come a little later.
-    fn was_sent(&mut self, signal: i32, sender: u32) -> bool {
+    fn was_sent(&mut self, signal: i32) -> bool {
         const PATIENCE: Duration = Duration::from_millis(2);
         std::thread::sleep(PATIENCE);
         self.drain();
-        self.signals.both(signal, sender)
+        self.signals.both(signal)
     }
 
     fn report(&self, report: Report) {
@@ -465,8 +465,8 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
                     self.live.iter().copied().for_each(kill);
                 }
                 Request::Silence => self.silent = true,
-                Request::WasSent { signal, sender, answer } => {
-                    let _ = answer.send(self.was_sent(signal, sender));
+                Request::WasSent { signal, answer } => {
+                    let _ = answer.send(self.was_sent(signal));
                 }
                 Request::Fence(token) => {
                     self.drain();

@@ -403,11 +403,9 @@ impl Front<'_> {
         if self.state.ready == Some(Engine::Ptrace) {
             return signals::forward(agent, &info);
         }
-        if let Some(sender) = info.sender_to_groups() {
-            let question = FromFront::Signalled { signal: info.signal, sender };
-            if !self.state.hung_up && self.link.send(&question).is_ok() {
-                return self.state.asked.push_back(info);
-            }
+        let question = FromFront::Signalled(info.signal);
+        if info.is_of_process() && !self.state.hung_up && self.link.send(&question).is_ok() {
+            return self.state.asked.push_back(info);
         }
         signals::hand_on(agent, &info);
     }

@@ -52,9 +52,9 @@ fn ours() -> impl Iterator<Item = i32> {
 }
 
 impl Info {
-    /// The sender, where it may have sent the same to others: kill(2) alone sends to groups.
-    pub(super) fn sender_to_groups(&self) -> Option<u32> {
-        (self.sent.code == libc::SI_USER).then_some(self.sent.pid)
+    /// Whether a process sent it, which may have sent it to the whole group.
+    pub(super) fn is_of_process(&self) -> bool {
+        self.sent.code != libc::SI_KERNEL
     }
 }
 
