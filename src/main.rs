@@ -12,6 +12,7 @@ mod filter;
 mod identity;
 mod live;
 mod output;
+mod quantity;
 mod recording;
 mod sdk;
 mod session;

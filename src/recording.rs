@@ -93,7 +93,7 @@ enum Engine {
 }
 
 /// A name must be usable as an address: it can't look like a file or a place.
-fn session_name(text: &str) -> Result<String> {
+pub fn session_name(text: &str) -> Result<String> {
     use crate::address::{Address, SessionRef};
     match text.parse() {
         Ok(Address { session: Some(SessionRef::Named(name)), place: None }) => Ok(name),
@@ -227,16 +227,23 @@ fn close(outcome: &Outcome, parent: Option<&str>, preferences: Preferences) -> i
     }
     let id = short_id(&recording.session);
     let files = recording.files;
+    let touched = match recording.watched {
+        // There is no tree.
+        true => format!("{} changed", plural(files.outside, "file")),
+        false => format!(
+            "in tree +{} ~{} -{} files  outside {}",
+            count(files.added),
+            count(files.changed),
+            count(files.deleted),
+            count(files.outside),
+        ),
+    };
     let mut line = format!(
-        "agentrec: {}{}  {}  {}  in tree +{} ~{} -{} files  outside {}",
+        "agentrec: {}{}  {}  {}  {touched}",
         paint.address(&id),
         parent.map(|parent| format!(" ({parent})")).unwrap_or_default(),
         how_it_ended(outcome, paint),
         duration(u64::try_from(recording.duration.as_nanos()).unwrap_or(u64::MAX)),
-        count(files.added),
-        count(files.changed),
-        count(files.deleted),
-        count(files.outside),
     );
     let lost_style = if recording.lost > 0 { Style::Warn } else { Style::Dim };
     line +=
@@ -254,7 +261,17 @@ fn close(outcome: &Outcome, parent: Option<&str>, preferences: Preferences) -> i
         None => line += &format!("  {}", paint.apply(Style::Bad, "not sealed")),
     }
     writeln!(stderr, "{line}")?;
-    if outcome.detached {
+    if recording.parts > 1 {
+        let parts = plural(recording.parts.into(), "file");
+        writeln!(
+            stderr,
+            "agentrec: {parts}, of which this is the last: {}",
+            recording.trace.display()
+        )?;
+    }
+    if recording.watched {
+        // Most of the machine goes on.
+    } else if outcome.detached {
         let left = plural(recording.left_running.into(), "process");
         writeln!(stderr, "agentrec: {left} left running, unrecorded")?;
     } else if recording.left_running > 0 {
@@ -273,6 +290,7 @@ fn close(outcome: &Outcome, parent: Option<&str>, preferences: Preferences) -> i
     }
     let next = match parent.and_then(|parent| parent.split('@').next()) {
         Some(parent) => format!("agentrec diff {parent} {id} | agentrec apply {id}"),
+        None if recording.watched => format!("agentrec audit {id} | agentrec show {id}"),
         None => "agentrec show | agentrec diff | agentrec info".to_owned(),
     };
     writeln!(stderr, "agentrec: {}  {next}", paint.dim("next"))
@@ -299,6 +317,9 @@ fn changed_lines(changed: &[ChangedRun]) -> impl Iterator<Item = String> {
 }
 
 fn how_it_ended(outcome: &Outcome, paint: Paint) -> String {
+    if outcome.recording.as_ref().is_some_and(|recording| recording.watched) {
+        return paint.dim("watched").to_string();
+    }
     if outcome.detached {
         return paint.dim("detached").to_string();
     }
@@ -354,6 +375,7 @@ fn to_json(outcome: &Outcome, recording: &Recording) -> serde_json::Value {
         })).collect::<Vec<_>>(),
         "seal": recording.seal,
         "left_running": recording.left_running,
+        "parts": recording.parts,
         "failure": recording.failure,
     })
 }

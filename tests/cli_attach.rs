@@ -68,6 +68,38 @@ fn attach_records_what_runs_and_leaves_it_running() {
 }
 
 #[test]
+#[ignore = "needs root"]
+fn root_attach_by_ebpf_stops_nobody() {
+    let env = TestEnv::new();
+    let mut shell = shell(&env);
+    let mut stdin = shell.stdin.take().expect("piped");
+    let mut stdout = BufReader::new(shell.stdout.take().expect("piped")).lines();
+    let mut next = || stdout.next().expect("it runs").expect("readable");
+    assert_eq!(next(), "up");
+    let pid = shell.id().to_string();
+    let args = ["attach", "--engine", "ebpf", "--name", "running", &pid];
+    let (mut agentrec, mut stderr, said) = attach(&mut env.agentrec(args));
+    assert!(said.contains("nobody is stopped") && said.contains("Ctrl-C detaches"), "{said}");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    assert!(status.contains("TracerPid:\t0\n"), "{status}");
+    writeln!(stdin, "during").expect("it reads");
+    assert_eq!(next(), "done");
+    assert!(env.ok(["stop", "running"]).contains("seal "));
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).expect("readable");
+    assert_eq!(agentrec.wait().expect("it ends").code(), Some(0));
+    assert!(said.contains("detached") && said.contains("1 process left running"), "{said}");
+    writeln!(stdin, "after").expect("it reads");
+    assert_eq!(next(), "done");
+    let shown = env.ok(["show", "running"]);
+    assert!(shown.contains("+ during") && !shown.contains("after"), "{shown}");
+    assert!(env.ok(["info", "running"]).contains("ebpf (it was asked for)"));
+    assert_eq!(env.run(["verify", "running"]).code, 0);
+    drop(stdin);
+    shell.wait().expect("it ends");
+}
+
+#[test]
 fn attach_says_why_it_cannot() {
     let env = TestEnv::new();
     let ran = env.run(["attach", "2147483647"]);

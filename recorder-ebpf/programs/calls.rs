@@ -4,8 +4,8 @@
 use core::ffi::c_void;
 
 use agentrec_recorder_ebpf::{
-    ABSENT, ANY, BLOCK, Call, Close, Descriptor, Head, PIECES, Piece, Plan, Process, Sum, TEXT,
-    kind, piece, place, role, tells,
+    ABSENT, ANY, BLOCK, Call, Close, Descriptor, FOUND, Head, PIECES, Piece, Plan, Process, Sum,
+    TEXT, kind, piece, place, role, tells,
 };
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::{
@@ -35,7 +35,12 @@ pub fn followed() -> Option<(u32, u32, &'static mut Process)> {
     let (pid, tid) = kernel::current_ids()?;
     let process = PROCESSES.get_ptr_mut(pid)?;
     // SAFETY: the map keeps it; threads of the process that change it write the same things.
-    Some((pid, tid, unsafe { &mut *process }))
+    let process = unsafe { &mut *process };
+    if process.flags & FOUND != 0 {
+        process.flags &= !FOUND;
+        transfer::adopt_outputs(process.outputs);
+    }
+    Some((pid, tid, process))
 }
 
 /// The arguments as they stood in the registers when the current call was made. The kernel changes none of these.

@@ -19,6 +19,7 @@ mod record;
 mod socket;
 mod transfer;
 mod walk;
+mod watch;
 
 use aya_ebpf::EbpfContext;
 

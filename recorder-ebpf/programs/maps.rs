@@ -3,7 +3,7 @@
 
 use agentrec_recorder_ebpf::{
     Descriptor, Offsets, PLANS, PROCESSES as MAX_PROCESSES, Plan, Process, SUMS as MAX_SUMS,
-    Settings, Sum, WATCHED as MAX_WATCHED, Watched, kind,
+    Settings, Sum, WATCHED as MAX_WATCHED, Watch, Watched, kind,
 };
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
@@ -19,6 +19,10 @@ pub static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 24, 0);
 #[map]
 pub static PROCESSES: HashMap<u32, Process> =
     HashMap::with_max_entries(MAX_PROCESSES, BPF_F_NO_PREALLOC);
+
+/// Who else is: one entry.
+#[map]
+pub static WATCH: Array<Watch> = Array::with_max_entries(1, 0);
 
 /// What to do with each system call.
 #[map]

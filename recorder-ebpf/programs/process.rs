@@ -15,18 +15,18 @@ use crate::calls::{arguments, followed};
 use crate::kernel::{self, offset};
 use crate::maps::{PROCESSES, SETTINGS, lose};
 use crate::record::{Record, emit_chunks, emit_from_stack, now};
-use crate::{transfer, walk};
+use crate::{transfer, walk, watch};
 
 const SYS_CLONE3: u32 = 435;
 
 /// A task was made, and does not run yet.
 #[inline(always)]
 pub fn forked(child: u64) -> Option<()> {
-    let (pid, tid, process) = followed()?;
+    let (pid, tid, process) = watch::followed_or_found(false)?;
     let (child_pid, child_tid) = kernel::ids(child)?;
     let ts = now();
     if child_pid != pid {
-        let follow = Process { epoch: ts, flags: 0, reserved: 0 };
+        let follow = Process { epoch: ts, flags: 0, outputs: 0 };
         if PROCESSES.insert(child_pid, follow, 0).is_err() {
             lose(kind::FORK);
         }
@@ -77,7 +77,7 @@ const ELFCLASS32: u8 = 1;
 /// A program was executed: its stack holds its arguments and environment, and nobody has run in it yet.
 #[inline(always)]
 pub fn executed(task: u64, former: u64, bprm: u64) -> Option<()> {
-    let (pid, tid, process) = followed()?;
+    let (pid, tid, process) = watch::followed_or_found(true)?;
     // Who called has taken the leader's number; this one, its own, is of the initial namespace.
     let former = if kernel::is_initial() { former as u32 } else { 0 };
     let ts = now();

@@ -77,8 +77,11 @@ pub mod kind {
     pub const RESIZE: u16 = 12;
     /// A [`Signal`](super::Signal) is sent to the command, or to the front.
     pub const SIGNAL: u16 = 13;
+    /// A [`Head`](super::Head): a process was found that is [looked for](super::Watch), and is followed from now on; its
+    /// directories came before.
+    pub const FOUND: u16 = 14;
     /// How many there are: one counter of losses each.
-    pub const COUNT: u32 = 14;
+    pub const COUNT: u32 = 15;
 }
 
 abi! {
@@ -286,15 +289,17 @@ abi! {
     pub struct Process {
         /// See [`Head::epoch`].
         pub epoch: u64,
-        /// [`ROOT`] and [`COMMAND`].
+        /// [`ROOT`], [`COMMAND`] and [`FOUND`].
         pub flags: u32,
-        /// 0.
-        pub reserved: u32,
+        /// With [`FOUND`]: a bit for each of its standard descriptors that is an output.
+        pub outputs: u32,
     }
 }
 
 /// In [`Process::flags`]: its next exec is the command's own; its standard descriptors are the outputs.
 pub const ROOT: u32 = 1;
+/// In [`Process::flags`]: it ran already. Its outputs are to be known by what they lead to, before it changes them.
+pub const FOUND: u32 = 4;
 /// In [`Process::flags`]: it is the command.
 pub const COMMAND: u32 = 2;
 
@@ -445,3 +450,37 @@ abi! {
         pub front: u32,
     }
 }
+
+abi! {
+    /// Who is followed though nobody who is followed started it; looked at when a process starts another one, or executes a
+    /// program.
+    pub struct Watch {
+        /// One of [`watch`].
+        pub who: u32,
+        /// With [`watch::USER`]: the user's id in the initial namespace.
+        pub user: u32,
+        /// With [`watch::GROUP`]: the control group's id.
+        pub group: u64,
+        /// With [`watch::NAME`]: the name as the kernel has it, padded with NULs.
+        pub name: [u64; 2],
+        /// Processes that are never found.
+        pub spared: [u32; 2],
+    }
+}
+
+/// [`Watch::who`].
+pub mod watch {
+    /// Nobody.
+    pub const NOBODY: u32 = 0;
+    /// Everybody.
+    pub const ALL: u32 = 1;
+    /// The processes of a user.
+    pub const USER: u32 = 2;
+    /// Those whose thread has a name (`comm` in proc(5)).
+    pub const NAME: u32 = 3;
+    /// Those of a control group and of the groups below it.
+    pub const GROUP: u32 = 4;
+}
+
+/// In [`Head::flags`] of [`kind::FOUND`]: it executes a program just now, of which the next [`kind::EXEC`] tells.
+pub const BY_EXEC: u16 = 1;

@@ -27,12 +27,14 @@ mod setup;
 mod socket;
 pub mod source;
 mod target;
+mod watch;
 
 pub use error::{Error, Result};
-pub use front::{attach, run};
+pub use front::{attach, run, watch};
 pub use options::{
     Attached, ChangedRun, Engine, FileCounts, Lack, Lineage, OnError, Options, Outcome, Progress,
     Recording,
 };
 pub use runtime::find_socket;
 pub use target::Target;
+pub use watch::{Rotation, Subject, Watch};

@@ -380,6 +380,8 @@ pub enum Loss {
     Orphan,
     /// A descendant of the process that was attached to could not be attached to.
     NotAttached,
+    /// A process ended while it was attached to, before it could be looked at.
+    Vanished,
 }
 
 impl Loss {
@@ -387,6 +389,7 @@ impl Loss {
     pub fn place(self) -> &'static str {
         match self {
             Self::Memory | Self::Hidden | Self::Orphan | Self::NotAttached | Self::Sum => "ptrace",
+            Self::Vanished => "ebpf",
             Self::MovedOutput => "output",
             Self::MovedInput => "input",
             Self::IoUring
@@ -430,6 +433,9 @@ impl Loss {
             Self::NotAttached => {
                 "a process that this one had started could not be attached to: the kernel does not permit it"
             }
+            Self::Vanished => {
+                "a process ended in the moment in which its recording began: what it did last is missing"
+            }
             Self::Sum => {
                 "the process was killed before it could be asked how much its last read or write moved; the sum of its file lacks it"
             }
@@ -464,6 +470,7 @@ impl Loss {
                 | Self::NameChanged
                 | Self::NameReplaced
                 | Self::NotAttached
+                | Self::Vanished
         )
     }
 }

@@ -183,6 +183,10 @@ pub struct Recording {
     pub seal: Option<String>,
     /// Descendants that outlived the command; the recorder stays behind until they end.
     pub left_running: u32,
+    /// It had no command: a watch.
+    pub watched: bool,
+    /// Files that the trace became; the last of them is `trace`.
+    pub parts: u32,
     /// Why the trace ends before the command did.
     pub failure: Option<String>,
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use agentrec_store::ProgressFn;
 use nix::unistd::{Pid, setpgid};
 
-use crate::ebpf::Watcher;
+use crate::ebpf::{self, Watcher};
 use crate::error::{Error, Result, chain};
 use crate::front;
 use crate::gate::RecorderGate;
@@ -28,6 +28,7 @@ use crate::setup::Setup;
 use crate::socket::Listener;
 use crate::source::{Config, Control};
 use crate::target::Target;
+use crate::watch::Subject;
 
 /// The recorder's end of the line.
 type FrontLink = Link<FromRecorder, FromFront>;
@@ -41,6 +42,8 @@ pub(crate) enum Begin {
     Command(RecorderGate),
     /// It runs: the setup's target.
     Attach,
+    /// The setup's watch looks for it.
+    Watch,
 }
 
 /// The life of the recorder process.
@@ -70,7 +73,9 @@ fn record(mut setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
         .map_err(|e| Error::io("make a process group", e))?;
     let (standard_fds, gate) = match &begin {
         Begin::Command(gate) => (front::standard_fds(), Some(gate.as_raw_fd())),
-        Begin::Attach => (setup.target.iter().flat_map(Target::standard_fds).collect(), None),
+        Begin::Attach | Begin::Watch => {
+            (setup.target.iter().flat_map(Target::standard_fds).collect(), None)
+        }
     };
     let mut keep = vec![link.as_raw_fd()];
     keep.extend(gate);
@@ -87,6 +92,8 @@ fn record(mut setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
     watch_front(link, inputs.clone(), Arc::clone(&unfinished), asked)?;
     let config = setup.source.clone();
     let target = setup.target.as_ref().map(|target| target.pid);
+    let (watch, front) = (setup.watch.clone(), setup.front);
+    let is_attached = setup.is_attached();
     let mut session = {
         // Whoever would remove the files waits until they are known.
         let mut files = unfinished.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,11 +117,24 @@ fn record(mut setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
                 None => trace_command(gate, &config, &inputs),
             })
         }),
+        (Begin::Watch, _) => {
+            let link = link.try_clone().map_err(failed)?;
+            let spared = [std::process::id(), front.as_raw() as u32];
+            let (watch, watcher) = watch.zip(watcher).expect("set up to watch, by BPF programs");
+            tracer.spawn(move || {
+                tracer_thread(&inputs, || {
+                    watch_many(&watch.subject, spared, link, &config, watcher, &inputs)
+                })
+            })
+        }
         (Begin::Attach, target) => {
             let (pid, link) =
                 (target.expect("set up to attach"), link.try_clone().map_err(failed)?);
             tracer.spawn(move || {
-                tracer_thread(&inputs, || trace_running(pid, link, &config, &inputs))
+                tracer_thread(&inputs, || match watcher {
+                    Some(watcher) => watch_running(pid, link, &config, watcher, &inputs),
+                    None => trace_running(pid, link, &config, &inputs),
+                })
             })
         }
     }
@@ -126,7 +146,7 @@ fn record(mut setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
             session.discard();
             return reason.clone().map_or(Ok(()), |message| Err(failure(message)));
         }
-        End::FrontGone if target.is_none() => session.kill(&receiver),
+        End::FrontGone if !is_attached => session.kill(&receiver),
         _ => {}
     }
     let failed = match &end {
@@ -156,8 +176,8 @@ fn choose_engine(
 ) -> Result<Option<(Watcher<Input>, Control)>> {
     let wanted = setup.options.engine;
     let dropped = |e| Error::io("give up privileges", e);
-    let possible =
-        setup.target.is_none() && (wanted == Some(Engine::Ebpf) || privileges::may_load());
+    let possible = wanted == Some(Engine::Ebpf)
+        || (setup.target.is_none() && wanted.is_none() && privileges::may_load());
     if wanted == Some(Engine::Ptrace) || !possible {
         if wanted.is_some() && setup.target.is_none() {
             setup.engine_reason = ASKED.into();
@@ -168,7 +188,10 @@ fn choose_engine(
     match privileges::with_rights(|| Watcher::new(&setup.source, inputs.clone())) {
         Ok(watcher) => {
             setup.engine = Engine::Ebpf;
-            setup.engine_reason = if wanted.is_some() { ASKED } else { "its programs load" }.into();
+            if setup.watch.is_none() {
+                setup.engine_reason =
+                    if wanted.is_some() { ASKED } else { "its programs load" }.into();
+            }
             privileges::keep_for_maps().map_err(dropped)?;
             Ok(Some(watcher))
         }
@@ -252,18 +275,60 @@ fn trace_running(
         Ok(traced) => traced,
         Err(error) => {
             // It may have changed since it was looked at; what it is now says more than an error number.
-            let reason = Target::of(pid).err().map_or_else(|| chain(&error), |why| chain(&why));
+            let now = Target::of(pid).and_then(|target| target.refuse_traced());
+            let reason = now.err().map_or_else(|| chain(&error), |why| chain(&why));
             return Some(Input::NotStarted(Some(reason)));
         }
     };
     let ptrace::Found { processes, threads } = found;
-    let tell = move || {
-        link.send(&FromRecorder::Attached(Attached { processes, threads })).ok();
-    };
-    let attached: Option<Announcement> = Some(Box::new(tell));
+    let attached = Some(announcement(link, Attached { processes, threads }));
     let traced = Input::Traced { pid: Pid::from_raw(pid), control, attached };
     inputs.send(traced).unwrap_or_default();
     tracer.run().err().map(|error| Input::SourceFailed(chain(&error)))
+}
+
+/// The same without stopping anybody.
+fn watch_running(
+    pid: i32,
+    link: FrontLink,
+    config: &Config,
+    (mut watcher, control): (Watcher<Input>, Control),
+    inputs: &Outbox<Input>,
+) -> Option<Input> {
+    let ebpf::Found { processes, threads } = match watcher.attach(pid, config) {
+        Ok(found) => found,
+        Err(error) => return Some(Input::NotStarted(Some(chain(&error)))),
+    };
+    let attached = Some(announcement(link, Attached { processes, threads }));
+    let traced = Input::Traced { pid: Pid::from_raw(pid), control, attached };
+    inputs.send(traced).unwrap_or_default();
+    watcher.run().err().map(|error| Input::SourceFailed(chain(&error)))
+}
+
+/// Watches whom somebody looks for, until nobody wants to know any more.
+fn watch_many(
+    subject: &Subject,
+    spared: [u32; 2],
+    link: FrontLink,
+    config: &Config,
+    (mut watcher, control): (Watcher<Input>, Control),
+    inputs: &Outbox<Input>,
+) -> Option<Input> {
+    let ebpf::Found { processes, threads } = match watcher.look_for(subject, spared, config) {
+        Ok(found) => found,
+        Err(error) => return Some(Input::NotStarted(Some(chain(&error)))),
+    };
+    let attached = Some(announcement(link, Attached { processes, threads }));
+    let traced = Input::Traced { pid: Pid::from_raw(0), control, attached };
+    inputs.send(traced).unwrap_or_default();
+    watcher.run().err().map(|error| Input::SourceFailed(chain(&error)))
+}
+
+/// Tells the front that all of it is seen.
+fn announcement(link: FrontLink, found: Attached) -> Announcement {
+    Box::new(move || {
+        link.send(&FromRecorder::Attached(found)).ok();
+    })
 }
 
 /// Hands the front's messages to the session, and tells when it is gone. What it asks about signals `source` knows.

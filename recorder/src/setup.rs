@@ -10,6 +10,7 @@ use nix::unistd::{Pid, getpid};
 use crate::error::{Error, Result, chain};
 use crate::options::{Engine, Options};
 use crate::target::Target;
+use crate::watch::Watch;
 use crate::{runtime, source};
 
 /// Variables that tell the agent of its recording.
@@ -41,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) source: source::Config,
     /// What runs already and is attached to.
     pub(crate) target: Option<Target>,
+    /// Who is watched, where it is not one tree.
+    pub(crate) watch: Option<Watch>,
 }
 
 impl Setup {
@@ -77,6 +80,7 @@ impl Setup {
             front: getpid(),
             source,
             target: None,
+            watch: None,
         })
     }
 
@@ -104,7 +108,39 @@ impl Setup {
             front: getpid(),
             source,
             target: Some(target),
+            watch: None,
         })
+    }
+
+    /// To record whom a watch follows. The options' plan is the watch itself.
+    pub(crate) fn watch(mut options: Options, watch: Watch) -> Result<Self> {
+        let (session, dir) = session(&mut options)?;
+        let socket = runtime::socket_path(&dir, &session);
+        let source = source::Config {
+            cwd: options.plan.cwd.clone(),
+            env: Vec::new(),
+            reserved_fd: None,
+            socket: Some(socket.clone()),
+            outputs: Vec::new(),
+            front: 0,
+        };
+        Ok(Self {
+            engine: Engine::Ebpf,
+            engine_reason: "a watch stops nobody".into(),
+            options,
+            session,
+            socket,
+            resume_file: None,
+            front: getpid(),
+            source,
+            target: None,
+            watch: Some(watch),
+        })
+    }
+
+    /// Whether those who are recorded run without us, before and after.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.target.is_some() || self.watch.is_some()
     }
 }
 

@@ -38,6 +38,10 @@ pub enum Report {
     CommandContinued,
     /// Nothing of the tree is left. Always the last report.
     TreeEnded,
+    /// The answer to [`Control::tell_again`]: what comes next is all that lives, up to [`Report::Told`].
+    Again,
+    /// All that lives was told again.
+    Told,
     /// The answer to [`Control::fence`]: all that the source saw before it took the request was sent before.
     Fence(u64),
 }
@@ -100,6 +104,7 @@ pub(crate) enum Request {
         signal: i32,
         answer: mpsc::Sender<bool>,
     },
+    Again,
 }
 
 /// Requests that a source has not taken yet, and how to wake it.
@@ -119,6 +124,11 @@ impl Control {
     /// Asks for [`Report::Fence`] with `token`, once everything that happened before is sent.
     pub fn fence(&self, token: u64) {
         self.request(Request::Fence(token));
+    }
+
+    /// Asks for [`Report::Again`], after everything that happened before: another trace is to begin.
+    pub fn tell_again(&self) {
+        self.request(Request::Again);
     }
 
     /// Ends every process of the tree with SIGKILL, also those that are being started.
@@ -151,6 +161,11 @@ impl Control {
     /// The source's side: `bell` must make the source call [`Control::take`] soon after; None once it ended.
     pub(crate) fn answer_with(&self, bell: Option<Box<dyn Fn() + Send>>) {
         self.lock().bell = bell;
+    }
+
+    /// The source's side: whether another trace is to begin, which is not to wait for a moment of rest.
+    pub(crate) fn take_again(&self) -> bool {
+        self.lock().requests.extract_if(.., |request| matches!(request, Request::Again)).count() > 0
     }
 
     /// The source's side: what was asked since the last call.

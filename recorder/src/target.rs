@@ -99,6 +99,16 @@ impl Target {
         })
     }
 
+    /// That nobody traces it, which stops nobody who does not trace.
+    ///
+    /// # Errors
+    /// [`Error::Target`] where somebody does.
+    pub(crate) fn refuse_traced(&self) -> Result<()> {
+        let Some(process) = Process::read(self.pid) else { return Ok(()) };
+        let refused = |(reason, hint)| Error::Target { pid: self.pid, reason, hint };
+        refuse_traced(&process).map_err(refused)
+    }
+
     /// What it runs and sees. Its files are looked for where it has them: it may be in a container.
     pub fn plan(&self) -> Plan {
         let inside = !same_file(&self.root, Path::new("/"));
@@ -165,26 +175,29 @@ fn examine(pid: i32) -> std::result::Result<Process, Refusal> {
         let reason = "it is an ancestor of this command, which would wait for itself".to_owned();
         return hinted(reason, "start agentrec from a terminal that it did not start");
     }
+    // The kernel asks here what PTRACE_SEIZE asks (PTRACE_MODE_ATTACH in ptrace(2)), Yama included.
+    match File::open(format!("/proc/{pid}/mem")) {
+        Ok(_) => Ok(process),
+        Err(_) => Err(forbidden(&process)),
+    }
+}
+
+/// A process has one tracer at a time.
+fn refuse_traced(process: &Process) -> std::result::Result<(), Refusal> {
     match process.number("TracerPid") {
-        0 => {}
+        0 => Ok(()),
         tracer => {
             // It is a thread, whose name says little.
             let leader = Process::read(tracer).map_or(tracer, |thread| thread.number("Tgid"));
             let name = Process::read(leader).map_or("?".into(), |leader| leader.name());
-            let reason = format!("it is traced already, by process {leader} ({name})");
             let hint = match name.as_str() {
                 "agentrec" => {
                     "a process has one recorder at a time: `agentrec list` shows its session"
                 }
                 _ => "a process has one tracer at a time: end that one first",
             };
-            return hinted(reason, hint);
+            Err((format!("it is traced already, by process {leader} ({name})"), Some(hint.into())))
         }
-    }
-    // The kernel asks here what PTRACE_SEIZE asks (PTRACE_MODE_ATTACH in ptrace(2)), Yama included.
-    match File::open(format!("/proc/{pid}/mem")) {
-        Ok(_) => Ok(process),
-        Err(_) => Err(forbidden(&process)),
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Audit<'a> {
     people: People,
     /// The recording began with processes that ran already.
     attached: bool,
+    /// It has no command: a watch.
+    watches: bool,
     links: Links<'a>,
     files: files::Files,
     net: net::Net,
@@ -106,6 +108,7 @@ impl<'a> Audit<'a> {
             session: session.to_owned(),
             people: People::default(),
             attached: false,
+            watches: false,
             links,
             files: files::Files::default(),
             net: net::Net::default(),
@@ -133,6 +136,7 @@ impl<'a> Audit<'a> {
                 self.mounted(event, e);
                 self.file_event(event);
             }
+            Data::SessionStart(e) => self.watches = e.watch.is_some(),
             Data::SessionStop(e) => self.stopped(event.seq, e),
             Data::NetConnect(_)
             | Data::NetListen(_)
@@ -218,7 +222,8 @@ impl<'a> Audit<'a> {
     }
 
     fn stopped(&mut self, seq: Seq, stop: &SessionStop<'_>) {
-        if stop.left_running == 0 {
+        // Who is watched goes on in any case.
+        if stop.left_running == 0 || self.watches {
             return;
         }
         let running: Vec<_> = self.people.running().cloned().collect();

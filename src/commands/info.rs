@@ -5,6 +5,7 @@ use std::io::Write;
 
 use agentrec_replay::Sources;
 use agentrec_store::{Store, Tree};
+use agentrec_trace::event::Watch;
 use agentrec_trace::{ObjectId, Status};
 use anyhow::Result;
 use serde_json::json;
@@ -57,6 +58,19 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     Ok(Exit::OK)
 }
 
+/// `uid 1000, file 3 of the recording that begins with 7q3k…`
+fn watched(watch: &Watch<'_>) -> String {
+    let text = |text: &str| printable_line(text.as_bytes());
+    let mut line = format!("{} {}", text(&watch.kind), printable_line(&watch.value));
+    if watch.part > 0 {
+        line = format!("{}, file {}", line.trim_end(), watch.part);
+    }
+    if let Some(first) = &watch.first {
+        line += &format!(" of the recording that begins with {}", text(first));
+    }
+    line.trim_end().to_owned()
+}
+
 fn facts(out: &mut Output, opened: &Opened, digest: &Digest) -> Result<()> {
     let paint = out.paint;
     let mut fact = |name: &str, value: String| {
@@ -66,6 +80,9 @@ fn facts(out: &mut Output, opened: &Opened, digest: &Digest) -> Result<()> {
     if let Some(start) = &digest.start {
         let text = |text: &str| printable_line(text.as_bytes());
         fact("session", text(&start.session))?;
+        if let Some(watch) = &start.watch {
+            fact("watches", watched(watch))?;
+        }
         fact(
             "machine",
             format!("{}  {} {}", text(&start.host), text(&start.kernel), text(&start.arch)),
@@ -100,7 +117,11 @@ fn facts(out: &mut Output, opened: &Opened, digest: &Digest) -> Result<()> {
     if let Some(stop) = &digest.stop
         && stop.left_running > 0
     {
-        fact("left", format!("{} outlived the command and went on unrecorded", stop.left_running))?;
+        let left = match digest.start.as_ref().is_some_and(|start| start.watch.is_some()) {
+            true => format!("{} were watched at the end and went on", stop.left_running),
+            false => format!("{} outlived the command and went on unrecorded", stop.left_running),
+        };
+        fact("left", left)?;
     }
     Ok(())
 }

@@ -23,6 +23,7 @@ mod snapshot;
 mod status;
 mod stop;
 mod verify;
+mod watch;
 mod why;
 
 use anyhow::{Context as _, Result};
@@ -39,6 +40,8 @@ pub enum Command {
     Run(run::Args),
     /// Record a process that runs already, with its threads and descendants, and leave it running
     Attach(attach::Args),
+    /// Record a part of the machine, or all of it, until it is ended
+    Watch(watch::Args),
     /// Show what happened: folded, or as a flat timeline with --events
     Show(show::Args),
     /// Show the process tree: times, exit codes, what each read and wrote
@@ -91,6 +94,7 @@ impl Command {
         match self {
             Self::Run(args) => run::run(args, context),
             Self::Attach(args) => attach::run(args, context),
+            Self::Watch(args) => watch::run(args, context),
             Self::Show(args) => show::run(&args, context),
             Self::Ps(args) => ps::run(&args, context),
             Self::Why(args) => why::run(&args, context),
@@ -120,7 +124,7 @@ impl Command {
     pub fn settle_rights(&self) -> Result<()> {
         match self {
             // About the program, and about other users' processes.
-            Self::Setup(_) | Self::Attach(_) => {}
+            Self::Setup(_) | Self::Attach(_) | Self::Watch(_) => {}
             _ => identity::become_caller()?,
         }
         agentrec_recorder::privileges::settle().context("cannot put privileges aside")
@@ -129,7 +133,7 @@ impl Command {
     /// The exit code when it fails.
     pub fn trouble(&self) -> Exit {
         match self {
-            Self::Run(_) | Self::Attach(_) | Self::Resume(_) => Exit::RUN_FAILED,
+            Self::Run(_) | Self::Attach(_) | Self::Watch(_) | Self::Resume(_) => Exit::RUN_FAILED,
             Self::Diff(_) | Self::Audit(_) => Exit::TROUBLE,
             _ => Exit::FAILURE,
         }

@@ -63,6 +63,14 @@ impl Processes {
 
     /// Takes the next event.
     pub fn add(&mut self, event: &Event<'_>) {
+        if let Data::SessionStart(start) = &event.data
+            && start.watch.is_some()
+        {
+            // Nothing else tells of it: the recorder stands where else the command is.
+            let argv = start.argv.iter().map(|arg| arg.clone().into_owned()).collect();
+            let exec = Exec { seq: event.seq, ts: event.ts, argv };
+            self.entry(Self::COMMAND, event.ts).execs.push(exec);
+        }
         let Some(id) = event.proc else { return };
         self.entry(id, event.ts);
         match &event.data {

@@ -215,6 +215,24 @@ pub struct Lineage<'a> {
     pub edits: Vec<Cow<'a, str>>,
 }
 
+/// Whom a session without a command follows, and which of its files this is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Watch<'a> {
+    /// `pid`, `cgroup`, `uid`, `comm` or `all`.
+    #[serde(borrow)]
+    pub kind: Cow<'a, str>,
+    /// Which one; empty for `all`.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub value: Bytes<'a>,
+    /// The number of this file, from 1; 0 where there is only one.
+    #[serde(skip_serializing_if = "is_default")]
+    pub part: u32,
+    /// Session id of the first file, where this is another.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub first: Option<Cow<'a, str>>,
+}
+
 /// Whether a `link` was seen or concluded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -356,6 +374,18 @@ impl Field for Lineage<'_> {
             session: Field::into_owned(self.session),
             at: Field::into_owned(self.at),
             edits: Field::into_owned(self.edits),
+        }
+    }
+}
+
+impl Field for Watch<'_> {
+    type Owned = Watch<'static>;
+    fn into_owned(self) -> Watch<'static> {
+        Watch {
+            kind: Field::into_owned(self.kind),
+            value: self.value.into_owned(),
+            part: self.part,
+            first: Field::into_owned(self.first),
         }
     }
 }
@@ -574,6 +604,8 @@ events! {
         #[serde(borrow)] git_branch: Option<Cow<'a, str>>,
         /// Whether the git work tree differed from HEAD.
         git_dirty: Option<bool>,
+        /// Whom a session without a command follows.
+        #[serde(borrow)] watch: Option<Watch<'a>>,
         /// The run that this one continues.
         #[serde(borrow)] parent: Option<Lineage<'a>>,
         /// Wall clock, nanoseconds since 1970 (CLOCK_REALTIME).
@@ -583,7 +615,7 @@ events! {
     }
     /// The recording ended. Always the last event of a complete trace.
     Sys "session.stop" SessionStop<'a> {
-        /// Why: `exit`, `stop`, `signal`, `error`.
+        /// Why: `exit`, `stop`, `signal`, `error`, `rotate`.
         #[serde(borrow)] reason: Cow<'a, str>,
         /// Exit code of the command.
         code: Option<i32>,
@@ -606,7 +638,7 @@ events! {
         pid: u32,
         /// Flags as given to clone(2); 0 for fork.
         flags: u64,
-        /// The child was there already when the recording began (`agentrec attach`).
+        /// The child was there already when its recording began (`agentrec attach`, `agentrec watch`).
         initial: bool,
     }
     /// A process executed a program, or failed to.
@@ -627,7 +659,7 @@ events! {
         pid: u32,
         /// Error number of a failed call.
         errno: Option<i32>,
-        /// The program ran already when the recording began (`agentrec attach`); `argv` and `env` are as /proc says.
+        /// The program ran already when its recording began (`agentrec attach`, `agentrec watch`); `argv` and `env` are as /proc says.
         initial: bool,
     }
     /// A process ended.

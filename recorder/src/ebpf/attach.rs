@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 
-use aya::maps::{HashMap as BpfMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap as BpfMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Program, ProgramError, RawTracePoint, TracePoint};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
 
@@ -76,8 +76,8 @@ pub(super) fn load(outputs: u32, reserved_fd: Option<RawFd>, front: Tid) -> Resu
         .map_err(Error::Load)?;
     let mut loaded = Loaded { ebpf };
     let map = loaded.ebpf.map_mut("PLANS_BY_NUMBER").expect("the object has it");
-    let mut plans = aya::maps::Array::<_, Abi<Plan>>::try_from(map)
-        .map_err(|e| Error::Map("PLANS_BY_NUMBER", e))?;
+    let mut plans =
+        Array::<_, Abi<Plan>>::try_from(map).map_err(|e| Error::Map("PLANS_BY_NUMBER", e))?;
     for row in TABLE {
         if let Some((plan, _)) = plans::plan(row) {
             plans
@@ -110,6 +110,10 @@ impl Loaded {
         name: &'static str,
     ) -> Result<BpfMap<MapData, K, V>, Error> {
         BpfMap::try_from(self.take(name)).map_err(|e| Error::Map(name, e))
+    }
+
+    pub(super) fn array<V: Pod>(&mut self, name: &'static str) -> Result<Array<MapData, V>, Error> {
+        Array::try_from(self.take(name)).map_err(|e| Error::Map(name, e))
     }
 
     pub(super) fn counters(

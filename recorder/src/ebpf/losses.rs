@@ -84,6 +84,9 @@ fn reason(kind: u16) -> &'static str {
         }
         kind::RESIZE => "the ring buffer was full: sizes of the terminal are missing",
         kind::SIGNAL => "the ring buffer was full: a signal may have reached the command twice",
+        kind::FOUND => {
+            "the ring buffer or the table of processes was full: processes that are watched are missing with all that they did"
+        }
         kind::MESSAGE => "the ring buffer was full: what went beside messages is missing",
         _ => "the table of descriptors was full: bytes read and written are missing",
     }

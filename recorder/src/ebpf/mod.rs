@@ -12,7 +12,9 @@ pub mod object;
 mod offsets;
 mod plans;
 mod records;
+mod running;
 mod signals;
+mod subject;
 mod told;
 pub mod tracefs;
 
@@ -23,8 +25,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agentrec_recorder_ebpf::{COMMAND, Descriptor, NARROW, Process, ROOT, Sum, Watched, place};
-use aya::maps::{HashMap as BpfMap, MapData, MapError, RingBuf};
+use agentrec_recorder_ebpf::{
+    COMMAND, Descriptor, NARROW, Process, ROOT, Sum, Watch, Watched, place,
+};
+use aya::maps::{Array, HashMap as BpfMap, MapData, MapError, RingBuf};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -39,6 +43,8 @@ use crate::{privileges, proc};
 use attach::{Abi, Attached};
 use losses::Losses;
 use records::Record;
+pub use running::Found;
+use running::Running;
 use signals::Signals;
 use told::Told;
 
@@ -63,6 +69,9 @@ pub enum Error {
     /// Tracepoints have no numbers without it.
     #[error("cannot see the kernel's tracepoints (tracefs)")]
     Tracefs(#[source] io::Error),
+    /// It ended before it could be followed.
+    #[error("there is no process {0} any more")]
+    Gone(Tid),
     /// Something else that the kernel refused.
     #[error("cannot {0}")]
     Io(&'static str, #[source] io::Error),
@@ -97,6 +106,9 @@ const MAX_LOOK: Duration = Duration::from_millis(16);
 /// How often the kernel is asked whether programs were not run.
 const ASK: Duration = Duration::from_secs(1);
 
+/// After how many records a request is looked for that can't wait until none come.
+const ATTENTION: usize = 1024;
+
 /// A watcher of one tree.
 pub struct Watcher<I> {
     root: Tid,
@@ -111,11 +123,18 @@ pub struct Watcher<I> {
     processes: BpfMap<MapData, u32, Abi<Process>>,
     sums: BpfMap<MapData, Abi<Descriptor>, Abi<Sum>>,
     watched: BpfMap<MapData, u64, Abi<Watched>>,
+    wanted: Array<MapData, Abi<Watch>>,
+    /// More may come when nobody is left.
+    endless: bool,
     losses: Losses,
     /// Programs stay attached as long as this lives.
     attached: Option<Attached>,
     /// Processes of the tree that have not ended.
     live: HashSet<Tid>,
+    /// Of those, who ran before and was not told yet.
+    running: Running,
+    /// Whom the recording follows goes on without it.
+    lets_go: bool,
     /// Ready once the command has ended.
     pidfd: Option<OwnedFd>,
     /// What the command was sent by itself.
@@ -165,9 +184,13 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             processes: loaded.map("PROCESSES")?,
             sums: loaded.map("SUMS")?,
             watched: loaded.map("WATCHED")?,
+            wanted: loaded.array("WATCH")?,
+            endless: false,
             losses: Losses::new(&mut loaded)?,
             attached: Some(loaded.attach()?),
             live: HashSet::new(),
+            running: Running::default(),
+            lets_go: false,
             pidfd: None,
             signals: Signals::default(),
             silent: false,
@@ -188,24 +211,34 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
     /// # Errors
     /// Where the kernel refuses.
     pub fn follow(&mut self, pid: Tid, config: &Config) -> Result<(), Error> {
-        self.root = pid;
-        self.model = Model::new(pid, config);
+        self.begin(pid, config)?;
+        self.live.insert(pid);
+        self.kernel.starting(pid);
+        let process = Abi(Process { epoch: 1, flags: ROOT | COMMAND, outputs: 0 });
+        self.processes.insert(pid as u32, process, 0).map_err(|e| Error::Map("PROCESSES", e))
+    }
+
+    /// Forgets an earlier tree.
+    fn begin(&mut self, root: Tid, config: &Config) -> Result<(), Error> {
+        self.root = root;
+        self.model = Model::new(root, config);
         self.kernel = Told::default();
         (self.silent, self.killing, self.uncertain) = (false, false, false);
-        self.live = HashSet::from([pid]);
-        self.pidfd = proc::pidfd(pid);
+        (self.endless, self.lets_go) = (false, false);
+        self.live.clear();
+        self.pidfd = proc::pidfd(root);
         self.parts.clear();
         self.messages.clear();
         self.contents.clear();
-        self.kernel.starting(pid);
         let before: Vec<u64> = self.watched.keys().flatten().collect();
         for file in before {
             self.watched.remove(&file).map_err(|e| Error::Map("WATCHED", e))?;
         }
+        let nobody = Abi(Watch::default());
+        self.wanted.set(0, nobody, 0).map_err(|e| Error::Map("WATCH", e))?;
         let ring_bell = Arc::clone(&self.bell);
         self.control.answer_with(Some(Box::new(move || ring_bell.write(1).map_or((), |_| ()))));
-        let process = Abi(Process { epoch: 1, flags: ROOT | COMMAND, reserved: 0 });
-        self.processes.insert(pid as u32, process, 0).map_err(|e| Error::Map("PROCESSES", e))
+        Ok(())
     }
 
     /// Watches until nothing of the tree is left, or nobody wants to know any more. Waits where the channel is full.
@@ -224,6 +257,7 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
     /// # Errors
     /// Where the kernel does not let us wait.
     pub fn watch(&mut self) -> Result<(), Error> {
+        self.tell_running();
         let mut pause = LOOK;
         let mut asked = Instant::now();
         loop {
@@ -239,8 +273,9 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             self.reports.flush();
             self.answer_requests();
             // Of descendants nobody wants to know any more; the command's end is waited for.
-            let unwatched = self.silent && !self.killing && !self.live.contains(&self.root);
-            if self.live.is_empty() || unwatched {
+            let awaited = self.live.contains(&self.root) && !self.lets_go;
+            let unwatched = self.silent && !self.killing && !awaited;
+            if (self.live.is_empty() && !self.endless) || unwatched {
                 break;
             }
             pause = if seen > 0 { LOOK } else { (2 * pause).min(MAX_LOOK) };
@@ -271,6 +306,9 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
         while let Some(record) = ring.next() {
             self.handle(&record);
             seen += 1;
+            if seen % ATTENTION == 0 && self.control.take_again() {
+                self.retell();
+            }
         }
         self.ring = Some(ring);
         seen
@@ -291,6 +329,7 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
                 self.observe(tid, head.ts, Call::Resize { fd: None }, Ok(0));
                 self.kernel.forget(tid);
             }
+            Some(Record::Found(head)) => self.found_one(&head),
             Some(Record::Socket(socket)) => self.kernel.socket_told(&socket),
             Some(Record::Place(part, names)) => self.kernel.place(&part, names),
             Some(Record::Close(close)) => {
@@ -468,6 +507,7 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
                 Request::WasSent { signal, answer } => {
                     let _ = answer.send(self.was_sent(signal));
                 }
+                Request::Again => self.retell(),
                 Request::Fence(token) => {
                     self.drain();
                     self.report(Report::Fence(token));

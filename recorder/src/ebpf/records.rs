@@ -23,6 +23,7 @@ pub(super) enum Record<'a> {
     Socket(Socket),
     Resize(Head),
     Signal(Signal),
+    Found(Head),
 }
 
 impl<'a> Record<'a> {
@@ -63,6 +64,7 @@ impl<'a> Record<'a> {
             }
             kind::RESIZE => Self::Resize(head),
             kind::SIGNAL => Self::Signal(split(bytes)?.0),
+            kind::FOUND => Self::Found(head),
             kind::SOCKET => Self::Socket(split(bytes)?.0),
             kind::PLACE => {
                 let (part, names) = part(bytes)?;

@@ -35,6 +35,8 @@ pub(super) struct Told {
     facts: HashMap<Tid, Facts>,
     /// What the command's process had open before it could execute anything.
     initial: Option<(Tid, Open)>,
+    /// A process that was found when it executed a program, and what it has open is asked for.
+    pub(super) executed: Option<Tid>,
     /// Of threads that have another root directory than the recorder.
     roots: HashMap<Tid, Vec<u8>>,
 }
@@ -49,10 +51,7 @@ impl Told {
             path.extend_from_slice(b" (deleted)");
         }
         if part.what == place::ROOT {
-            match &path[..] {
-                b"/" => drop(self.roots.remove(&tid)),
-                root => drop(self.roots.insert(tid, root.to_vec())),
-            }
+            self.set_root(tid, path.clone());
         }
         self.facts.entry(tid).or_default().places.push((part.what, path));
     }
@@ -88,6 +87,14 @@ impl Told {
         self.initial = Some((pid, open));
         self.roots.clear();
         self.facts.clear();
+    }
+
+    /// The root directory of a thread that ran before.
+    pub(super) fn set_root(&mut self, tid: Tid, root: Vec<u8>) {
+        match &root[..] {
+            b"/" => drop(self.roots.remove(&tid)),
+            _ => drop(self.roots.insert(tid, root)),
+        }
     }
 
     /// The record of which something was told was handled.
@@ -167,6 +174,11 @@ impl Kernel for Told {
                 true => open = before,
                 false => open.retain(|open| open.0 <= libc::STDERR_FILENO || before.contains(open)),
             }
+        }
+        if self.executed == Some(tid) {
+            // The exec closed those: they were opened since, and that is told in its turn.
+            let mut closes = |fd| self.proc.descriptor_flags(tid, fd).unwrap_or(0) & CLOEXEC != 0;
+            open.retain(|&(fd, _)| !closes(fd));
         }
         open
     }

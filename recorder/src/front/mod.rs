@@ -11,6 +11,7 @@ mod signals;
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use agentrec_launch as launch;
 use nix::errno::Errno;
@@ -26,6 +27,7 @@ use crate::recorder::Begin;
 use crate::setup::Setup;
 use crate::source::ExitStatus;
 use crate::target::Target;
+use crate::watch::Watch;
 use crate::{privileges, ptrace};
 
 pub(crate) use descriptors::{detach, exit, standard_fds};
@@ -97,12 +99,29 @@ pub fn run(options: Options) -> Result<Outcome> {
 pub fn attach(options: Options, target: Target) -> Result<Outcome> {
     only_thread()?;
     if options.engine == Some(Engine::Ebpf) {
-        return Err(Error::Recorder {
-            message: "the eBPF engine can't attach to what runs already in this version".into(),
-            hint: Some("leave out --engine ebpf: ptrace can".into()),
-        });
+        as_root("attach by BPF programs")?;
+    } else {
+        target.refuse_traced()?;
     }
-    let setup = Setup::attach(options, target)?;
+    record_running(Setup::attach(options, target)?, Begin::Attach, None)
+}
+
+/// Records whom a watch looks for, until it is over or somebody asks to end it. Nobody is stopped or ended by it.
+///
+/// Forks, so the calling process must not have threads yet.
+///
+/// # Errors
+/// [`Error::Recorder`] where it could not be recorded.
+pub fn watch(mut options: Options, watch: Watch) -> Result<Outcome> {
+    only_thread()?;
+    as_root("watch")?;
+    options.engine = Some(Engine::Ebpf);
+    let duration = watch.duration;
+    record_running(Setup::watch(options, watch)?, Begin::Watch, duration)
+}
+
+/// Records what was there before and goes on afterwards.
+fn record_running(setup: Setup, begin: Begin, duration: Option<Duration>) -> Result<Outcome> {
     let signals = Signals::block()?;
     let pair = UnixStream::pair().map_err(|e| Error::io("make a socket pair", e));
     let (front_end, recorder_end) = pair?;
@@ -112,7 +131,7 @@ pub fn attach(options: Options, target: Target) -> Result<Outcome> {
         ForkResult::Child => {
             drop(front_end);
             signals.ignore_all();
-            crate::recorder::main(setup, Link::new(recorder_end), Begin::Attach)
+            crate::recorder::main(setup, Link::new(recorder_end), begin)
         }
         ForkResult::Parent { child } => child,
     };
@@ -121,7 +140,18 @@ pub fn attach(options: Options, target: Target) -> Result<Outcome> {
     let mut front = Front { recorder, link, callbacks, state: State::default(), signals: &signals };
     match front.begin()? {
         Some(ended) => Ok(ended),
-        None => front.wait_for_detaching(),
+        None => front.wait_for_detaching(duration),
+    }
+}
+
+/// Whoever sees others' processes has to be allowed to.
+fn as_root(what: &str) -> Result<()> {
+    match nix::unistd::geteuid().is_root() {
+        true => Ok(()),
+        false => Err(Error::Recorder {
+            message: format!("cannot {what}: only root may"),
+            hint: Some("run as root, or with sudo".into()),
+        }),
     }
 }
 
@@ -254,10 +284,14 @@ impl Front<'_> {
         }
     }
 
-    /// Until what was attached to has ended or was let go.
-    fn wait_for_detaching(mut self) -> Result<Outcome> {
+    /// Until what was attached to has ended or was let go: after this time by itself.
+    fn wait_for_detaching(mut self, duration: Option<Duration>) -> Result<Outcome> {
+        let mut end = duration.and_then(|duration| Instant::now().checked_add(duration));
         while self.state.recording.is_none() && !self.state.hung_up {
-            let (signals, link, _) = self.poll(None)?;
+            if end.take_if(|end| Instant::now() >= *end).is_some() {
+                self.link.send(&FromFront::Close).ok();
+            }
+            let (signals, link, _) = self.poll_until(None, end)?;
             while let Some(info) = signals.then(|| self.signals.read()).flatten() {
                 match info.signal {
                     libc::SIGCHLD => self.reap(),
@@ -286,8 +320,10 @@ impl Front<'_> {
                 error => error,
             });
         }
-        // Who sees us end may rely on it that nothing is traced any more.
-        signals::wait_for(self.recorder);
+        // Who sees us end may rely on it that nothing is traced any more. BPF programs take seconds to go, and hold nobody.
+        if self.state.ready == Some(Engine::Ptrace) {
+            signals::wait_for(self.recorder);
+        }
         let status = self.state.agent_status;
         Ok(Outcome {
             status: status.unwrap_or(ExitStatus::Code(0)),
@@ -314,6 +350,15 @@ impl Front<'_> {
 
     /// Waits for signals, for the recorder, or for the child's exec.
     fn poll(&self, starting: Option<&launch::Child>) -> Result<(bool, bool, bool)> {
+        self.poll_until(starting, None)
+    }
+
+    /// The same, and no longer than to `end`.
+    fn poll_until(
+        &self,
+        starting: Option<&launch::Child>,
+        end: Option<Instant>,
+    ) -> Result<(bool, bool, bool)> {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         if !self.state.hung_up {
             fds.push(PollFd::new(self.link.as_fd(), PollFlags::POLLIN));
@@ -321,7 +366,12 @@ impl Front<'_> {
         if let Some(child) = starting {
             fds.push(PollFd::new(child.as_fd(), PollFlags::POLLIN));
         }
-        match poll(&mut fds, PollTimeout::NONE) {
+        // Rounded up, so as not to look again and again within the last millisecond.
+        let left = |end: Instant| end.saturating_duration_since(Instant::now()).as_millis() + 1;
+        let timeout = end.map_or(PollTimeout::NONE, |end| {
+            PollTimeout::try_from(left(end)).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut fds, timeout) {
             // Stopped and continued.
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(Error::io("wait for the command", errno)),

@@ -1,14 +1,17 @@
-//! Processes that ran already when the recording began: what they are, and what they have open.
+//! Processes that ran already when the recording began, or whose birth was not told: what they are, and what they have open.
 
+use std::collections::BTreeSet;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
-use agentrec_trace::ProcId;
 use agentrec_trace::event::{FdInitial, ProcessExec, ProcessFork};
+use agentrec_trace::{Event, ProcId, Source};
 
 use super::files::{Description, FileTable, Kind};
 use super::mounts::Fs;
 use super::{Kernel, Model, Process, Scribe, Task, describe};
 use crate::observation::{ArgList, Tid};
+use crate::source::Captured;
 
 /// [`Call::Found`](crate::observation::Call::Found).
 pub(super) struct Found<'a> {
@@ -49,22 +52,26 @@ impl Model {
         if let Some(parent) = found.parent
             && let Some(starter) = self.processes.get(&parent).map(|process| process.id)
         {
+            self.processes.entry(pid).and_modify(|process| process.parent = starter);
             let data = ProcessFork { child: proc, pid: pid as u32, flags: 0, initial: true };
             let mut scribe = Scribe { ts: scribe.ts, tid: parent, out: scribe.out };
             scribe.write(parent, starter, data);
         }
-        let data = ProcessExec {
-            path: found.exe.unwrap_or_default().to_vec().into(),
-            argv: found.argv.iter().map(|arg| arg.to_vec().into()).collect(),
-            argv_len: found.argv.cut,
-            cwd: cwd.into(),
-            env: changes,
-            exe: None,
-            pid: pid as u32,
-            errno: None,
-            initial: true,
-        };
-        scribe.write(pid, proc, data);
+        // Who is found while it executes a program has that told next.
+        if found.exe.is_some() || !found.argv.bytes.is_empty() {
+            let data = ProcessExec {
+                path: found.exe.unwrap_or_default().to_vec().into(),
+                argv: found.argv.iter().map(|arg| arg.to_vec().into()).collect(),
+                argv_len: found.argv.cut,
+                cwd: cwd.into(),
+                env: changes,
+                exe: None,
+                pid: pid as u32,
+                errno: None,
+                initial: true,
+            };
+            scribe.write(pid, proc, data);
+        }
         for (fd, path) in kernel.descriptors(thread) {
             let flags = kernel.descriptor_flags(thread, fd).unwrap_or(0);
             let kind = match self.is_output(pid, fd, &path) {
@@ -78,6 +85,42 @@ impl Model {
             self.descriptions.get_mut(id).tables = 1;
             scribe.write_opening(pid, proc, data, Some(id));
         }
+    }
+
+    /// A process whose parent was gone before it could tell.
+    pub(super) fn adopt(&mut self, child: Tid, kernel: &mut impl Kernel, scribe: &mut Scribe<'_>) {
+        if self.tasks.contains_key(&child) {
+            return;
+        }
+        let files = self.files.insert(FileTable::default().inherit());
+        let path = kernel.working_directory(child).unwrap_or_else(|| b"/".to_vec());
+        let mut fs = Fs::new(path);
+        fs.namespace = kernel.mount_namespace(child);
+        fs.set_root(kernel.root(child).unwrap_or_default());
+        let fs = self.fs.insert(fs);
+        let task = Task { process: child, files, fs };
+        self.tasks.insert(child, task);
+        self.last_proc += 1;
+        let id = ProcId(self.last_proc);
+        let process = Process {
+            id,
+            parent: ProcId(0),
+            env: Arc::default(),
+            tasks: 1,
+            lost: BTreeSet::new(),
+            handed_over: BTreeSet::new(),
+        };
+        self.processes.insert(child, process);
+        for (fd, link) in kernel.descriptors(child) {
+            let kind = self.found_kind(child, fd, &link, kernel);
+            let id = self.descriptions.insert(Description::new(link, kind, false));
+            self.files.get_mut(files).set(fd, id, false, false);
+            self.descriptions.get_mut(id).tables = 1;
+            self.check_terminal(child, fd, id, kernel);
+        }
+        let data = ProcessFork { child: id, pid: child as u32, flags: 0, initial: false };
+        let event = Event::new(scribe.ts, Source::Kernel, data);
+        scribe.out.push(Captured { event, opens: None });
     }
 
     /// Tables for a process that was found, shared by its threads. The root has its own already.
@@ -97,6 +140,7 @@ impl Model {
             *last += 1;
             Process {
                 id: ProcId(*last),
+                parent: ProcId(0),
                 env: Default::default(),
                 tasks: 0,
                 lost: Default::default(),

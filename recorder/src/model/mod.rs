@@ -14,6 +14,7 @@ mod handover;
 mod mounts;
 mod paths;
 mod questions;
+mod retold;
 mod slab;
 mod sockets;
 mod tables;
@@ -123,6 +124,8 @@ struct Task {
 #[derive(Debug)]
 struct Process {
     id: ProcId,
+    /// Who started it; 0 where nobody said so.
+    parent: ProcId,
     /// Environment of its last exec, or inherited: strings, each followed by a NUL.
     env: Arc<[u8]>,
     tasks: u32,
@@ -191,6 +194,7 @@ impl Model {
         let fs = fs_slab.insert(Fs::new(config.cwd.as_os_str().as_bytes().to_vec()));
         let process = Process {
             id: ProcId(1),
+            parent: ProcId(0),
             env: env.into(),
             tasks: 1,
             lost: BTreeSet::new(),
@@ -373,51 +377,24 @@ impl Model {
         self.tasks.insert(child, Task { process: child, files, fs });
         self.last_proc += 1;
         let id = ProcId(self.last_proc);
+        let starter = self.proc(parent);
         let env = match self.processes.get(&parent.process) {
             Some(process) => Arc::clone(&process.env),
             None => Arc::default(),
         };
         self.processes.insert(
             child,
-            Process { id, env, tasks: 1, lost: BTreeSet::new(), handed_over: BTreeSet::new() },
+            Process {
+                id,
+                parent: starter,
+                env,
+                tasks: 1,
+                lost: BTreeSet::new(),
+                handed_over: BTreeSet::new(),
+            },
         );
         let data = ProcessFork { child: id, pid: child as u32, flags, initial: false };
-        scribe.write(parent.process, self.proc(parent), data);
-    }
-
-    /// A process whose parent was gone before it could tell.
-    fn adopt(&mut self, child: Tid, kernel: &mut impl Kernel, scribe: &mut Scribe<'_>) {
-        if self.tasks.contains_key(&child) {
-            return;
-        }
-        let files = self.files.insert(FileTable::default().inherit());
-        let path = kernel.working_directory(child).unwrap_or_else(|| b"/".to_vec());
-        let mut fs = Fs::new(path);
-        fs.namespace = kernel.mount_namespace(child);
-        fs.set_root(kernel.root(child).unwrap_or_default());
-        let fs = self.fs.insert(fs);
-        let task = Task { process: child, files, fs };
-        self.tasks.insert(child, task);
-        self.last_proc += 1;
-        let id = ProcId(self.last_proc);
-        let process = Process {
-            id,
-            env: Arc::default(),
-            tasks: 1,
-            lost: BTreeSet::new(),
-            handed_over: BTreeSet::new(),
-        };
-        self.processes.insert(child, process);
-        for (fd, link) in kernel.descriptors(child) {
-            let kind = self.found_kind(child, fd, &link, kernel);
-            let id = self.descriptions.insert(Description::new(link, kind, false));
-            self.files.get_mut(files).set(fd, id, false, false);
-            self.descriptions.get_mut(id).tables = 1;
-            self.check_terminal(child, fd, id, kernel);
-        }
-        let data = ProcessFork { child: id, pid: child as u32, flags: 0, initial: false };
-        let event = Event::new(scribe.ts, Source::Kernel, data);
-        scribe.out.push(Captured { event, opens: None });
+        scribe.write(parent.process, starter, data);
     }
 
     /// The other threads are gone, and the one that called execve(2) is the leader.

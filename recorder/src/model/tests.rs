@@ -86,6 +86,7 @@ fn model() -> Model {
         reserved_fd: None,
         socket: None,
         outputs: Vec::new(),
+        front: 0,
     };
     Model::new(ROOT, &config)
 }

@@ -85,9 +85,7 @@ impl Kernel for Proc {
     }
 
     fn program(&mut self, pid: Tid) -> Option<Vec<u8>> {
-        let mut name = fs::read(format!("/proc/{pid}/comm")).ok()?;
-        name.pop_if(|last| *last == b'\n');
-        Some(name)
+        name(pid)
     }
 
     fn directory(&mut self, tid: Tid, path: &[u8]) -> Option<Vec<u8>> {
@@ -220,22 +218,53 @@ pub(crate) fn is_gone(tid: Tid) -> bool {
 
 /// A process and its descendants, each with its parent; parents first.
 pub(crate) fn tree(root: Tid) -> Vec<(Tid, Tid)> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut children: HashMap<Tid, Vec<Tid>> = HashMap::new();
-    for pid in pids {
-        if let Some((_, parent)) = family(pid) {
-            children.entry(parent).or_default().push(pid);
-        }
-    }
-    let mut tree = vec![(root, 0)];
-    let mut next = 0;
-    while let Some(&(parent, _)) = tree.get(next) {
-        let found = children.remove(&parent).unwrap_or_default();
-        tree.extend(found.into_iter().map(|child| (child, parent)));
-        next += 1;
+    let mut tree = trees(|pid| pid == root);
+    match tree.first_mut() {
+        Some(first) => first.1 = 0,
+        None => tree.push((root, 0)),
     }
     tree
+}
+
+/// The processes that `wanted` picks and all descendants of theirs, each with its parent; parents first.
+pub(crate) fn trees(wanted: impl Fn(Tid) -> bool) -> Vec<(Tid, Tid)> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let parents: HashMap<Tid, Tid> = pids.filter_map(|pid| Some((pid, family(pid)?.1))).collect();
+    let mut children: HashMap<Tid, Vec<Tid>> = HashMap::new();
+    for (&pid, &parent) in &parents {
+        children.entry(parent).or_default().push(pid);
+    }
+    // From those whose parent is not to be seen: none, or in another pid namespace.
+    let tops = parents.iter().filter(|(_, parent)| !parents.contains_key(parent));
+    let mut all: Vec<(Tid, Tid, bool)> =
+        tops.map(|(&pid, &parent)| (pid, parent, wanted(pid))).collect();
+    let mut next = 0;
+    while let Some(&(parent, _, inside)) = all.get(next) {
+        let found = children.remove(&parent).unwrap_or_default();
+        all.extend(found.into_iter().map(|child| (child, parent, inside || wanted(child))));
+        next += 1;
+    }
+    all.into_iter().filter(|(.., inside)| *inside).map(|(pid, parent, _)| (pid, parent)).collect()
+}
+
+/// The user whose rights a process has.
+pub(crate) fn user(pid: Tid) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    number(&status, "Uid:").map(|uid| uid as u32)
+}
+
+/// The name of a process.
+pub(crate) fn name(pid: Tid) -> Option<Vec<u8>> {
+    let mut name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    name.pop_if(|last| *last == b'\n');
+    Some(name)
+}
+
+/// Whether a process is a thread of the kernel.
+pub(crate) fn is_of_kernel(pid: Tid) -> bool {
+    const PF_KTHREAD: u64 = 0x0020_0000;
+    flags(Path::new(&format!("/proc/{pid}"))).is_some_and(|flags| flags & PF_KTHREAD != 0)
 }
 
 /// The threads of a process.
@@ -247,6 +276,24 @@ pub(crate) fn threads(pid: Tid) -> Vec<Tid> {
 /// Whether a thread runs or waits: it has not ended.
 pub(crate) fn may_stop(tid: Tid) -> bool {
     state(Path::new(&format!("/proc/{tid}"))).is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// Whether a process ends or has ended: none of its threads will do anything more, as far as they can be heard of.
+pub(crate) fn is_ending(pid: Tid) -> bool {
+    // Set before the kernel tells of the end.
+    const PF_EXITING: u64 = 4;
+    threads(pid).into_iter().all(|tid| {
+        let thread = PathBuf::from(format!("/proc/{pid}/task/{tid}"));
+        let ended = state(&thread).is_none_or(|state| matches!(state, 'Z' | 'X'));
+        ended || flags(&thread).is_none_or(|flags| flags & PF_EXITING != 0)
+    })
+}
+
+/// A thread's flags (include/linux/sched.h), from its directory in /proc.
+fn flags(thread: &Path) -> Option<u64> {
+    let stat = fs::read_to_string(thread.join("stat")).ok()?;
+    // Behind the name: state, parent, group, session, terminal, its foreground group (proc_pid_stat(5)).
+    stat.rsplit_once(") ")?.1.split(' ').nth(6)?.parse().ok()
 }
 
 /// Whether a thread sleeps so that only SIGKILL, or what it waits for, wakes it.

@@ -473,6 +473,8 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     fn answer_requests(&mut self) -> Result<(), Error> {
         for request in self.control.take() {
             match request {
+                // Only a watch asks.
+                Request::Again => {}
                 Request::Silence if self.every_call => self.begin_detaching(),
                 Request::Silence => {
                     self.silent = true;

@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use agentrec_store::{Catalogue, ProgressFn, State as SessionState, Store};
-use agentrec_trace::event::{Lineage, SessionStart, StandardFd};
+use agentrec_trace::event::{Lineage, SessionStart, StandardFd, Watch};
 use agentrec_trace::{Bytes, Event, Source, TraceFile};
 use nix::unistd::geteuid;
 
@@ -16,6 +16,7 @@ use super::conversation::Conversation;
 use super::host::{self, Git};
 use super::outside::Outside;
 use super::processes::Processes;
+use super::rotation::{Parts, path_of_part};
 use super::snapshot::{Snapshots, Wanted};
 use super::terminal::Terminal;
 use super::writing::Output;
@@ -36,11 +37,8 @@ impl Session {
         let key = load_or_create_key(&options.home.redaction_key()).map_err(recorder_error)?;
         let redactor = Redactor::new(key);
         let store = Store::open(&options.home).map_err(recorder_error)?;
-        let trace_path = match &options.output {
-            None => options.home.trace(&setup.session),
-            Some(path) => std::path::absolute(path)
-                .map_err(|e| Error::io(format!("find {}", path.display()), e))?,
-        };
+        let rotates = setup.watch.as_ref().is_some_and(|watch| watch.rotation.is_some());
+        let trace_path = path_of_part(&setup, u32::from(rotates))?;
         let file = TraceFile::create(&trace_path, options.overwrite).map_err(|error| {
             let hint = matches!(error, agentrec_trace::Error::Exists(_))
                 .then(|| "choose another name, or replace it with --overwrite".to_owned());
@@ -49,6 +47,7 @@ impl Session {
         let trace_path = trace_path.canonicalize().unwrap_or(trace_path);
         let output = Output::new(file).map_err(recorder_error)?;
         let snapshots = Snapshots::new(&setup, &trace_path, progress);
+        let parts = Parts::new(&setup, &trace_path);
         let conversation = options.resume_state.as_ref().map(Conversation::resumed);
         Ok(Self {
             command: Command::of(&setup, &redactor),
@@ -62,6 +61,7 @@ impl Session {
             conversation: conversation.unwrap_or_default(),
             calls: HashMap::new(),
             snapshots,
+            parts,
             changed: Vec::new(),
             control: None,
             attached: None,
@@ -90,12 +90,13 @@ impl Session {
         self.leave_resume_state()?;
         // git looks at the work tree while we read it.
         let real_cwd = self.setup.options.plan.path_map().real(&self.command.cwd_path).into_owned();
-        let mut git = Git::of(&real_cwd);
+        let watches = self.setup.watch.is_some();
+        let mut git = if watches { Git::default() } else { Git::of(&real_cwd) };
         let captured = self.capture_roots();
         let start = self.session_start(&mut git, fds);
         let ts = self.started.boottime;
         self.write(Event::new(ts, Source::Recorder, start));
-        if self.setup.target.is_none() {
+        if !self.setup.is_attached() {
             let first = self.first_snapshot();
             // What is not in it is told by a loss; where nothing can be written, see below.
             self.write_snapshot(Wanted { asked: ts, ..first }, captured, Vec::new()).ok();
@@ -131,7 +132,11 @@ impl Session {
         self.snapshots.want(first);
     }
 
-    fn session_start(&self, git: &mut Git, fds: Vec<StandardFd<'static>>) -> SessionStart<'static> {
+    pub(super) fn session_start(
+        &self,
+        git: &mut Git,
+        fds: Vec<StandardFd<'static>>,
+    ) -> SessionStart<'static> {
         let options = &self.setup.options;
         let (host, kernel, arch) = host::uname();
         let owned = |text: &str| Cow::Owned(text.to_owned());
@@ -152,6 +157,12 @@ impl Session {
             git_dirty: git.dirty(),
             git_head: git.head.take().map(Cow::Owned),
             git_branch: git.branch.take().map(Cow::Owned),
+            watch: self.setup.watch.as_ref().map(|watch| Watch {
+                kind: watch.subject.kind().into(),
+                value: watch.subject.value().into(),
+                part: self.parts.number(),
+                first: self.parts.first().map(owned),
+            }),
             parent: options.lineage.as_ref().map(|lineage| Lineage {
                 session: owned(&lineage.session),
                 at: owned(&lineage.at),

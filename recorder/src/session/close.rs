@@ -76,7 +76,10 @@ impl Session {
         }
         drop(server);
         self.take_wanted(inputs);
-        if !matches!(end, End::FrontGone | End::Failed(_)) {
+        if self.setup.watch.is_some() {
+            // What happened before the end was asked for may be on its way; elsewhere the last snapshot waits for it.
+            self.fence(inputs);
+        } else if !matches!(end, End::FrontGone | End::Failed(_)) {
             let wanted = Wanted {
                 description: "end".into(),
                 trigger: "end",
@@ -93,7 +96,7 @@ impl Session {
                 Some(Survivors {
                     control: control.clone(),
                     command_ended: self.status.is_some(),
-                    attached: self.setup.target.is_some(),
+                    attached: self.setup.is_attached(),
                 })
             }
             _ => None,
@@ -117,7 +120,7 @@ impl Session {
         self.end.as_ref().filter(|end| matches!(end, End::Failed(_)))
     }
 
-    fn seal(&mut self, end: &End) -> Recording {
+    pub(super) fn seal(&mut self, end: &End) -> Recording {
         let (code, signal, core) = match self.status {
             None => (None, None, false),
             Some(ExitStatus::Code(code)) => (Some(code), None, false),
@@ -125,6 +128,7 @@ impl Session {
         };
         let reason = match end {
             End::Stopped(_) => "stop",
+            End::Rotated => "rotate",
             End::FrontGone | End::Failed(_) => "error",
             _ if signal.is_some() => "signal",
             _ => "exit",
@@ -163,6 +167,10 @@ impl Session {
         let mut entry = self.catalogue_entry();
         entry.socket = None;
         entry.recorder_pid = None;
+        if matches!(end, End::Rotated) {
+            // As an address it is the next one's.
+            entry.name = None;
+        }
         entry.duration = Some(duration);
         (entry.code, entry.signal) = (code, signal);
         entry.state =
@@ -186,6 +194,8 @@ impl Session {
             changed: std::mem::take(&mut self.changed),
             seal: seal.map(|seal| seal.hex()),
             left_running,
+            watched: self.setup.watch.is_some(),
+            parts: self.parts.count,
             failure: self.output.failure.take().or(self.output.earlier_failure.take()),
         }
     }

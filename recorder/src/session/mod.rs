@@ -10,6 +10,7 @@ mod outside;
 mod processes;
 mod redaction;
 mod requests;
+mod rotation;
 mod snapshot;
 mod terminal;
 mod writing;
@@ -28,6 +29,7 @@ use nix::unistd::Pid;
 use self::conversation::Conversation;
 use self::outside::Outside;
 use self::processes::Processes;
+use self::rotation::Parts;
 use self::snapshot::Snapshots;
 use self::terminal::Terminal;
 use self::writing::Output;
@@ -88,6 +90,8 @@ pub(crate) enum End {
     FrontGone,
     /// The source gave up.
     Failed(String),
+    /// This file is full, and the next one begins.
+    Rotated,
 }
 
 /// Where an answer goes.
@@ -112,6 +116,7 @@ pub(crate) struct Session {
     /// Tool calls without a result, by id.
     calls: HashMap<String, Seq>,
     snapshots: Snapshots,
+    parts: Parts,
     /// Programs that run otherwise because of us, each once.
     changed: Vec<ChangedRun>,
     control: Option<Control>,
@@ -214,6 +219,7 @@ impl Session {
         }
         let result = self.output.tick(boottime());
         self.check(result);
+        self.rotate_when_full();
     }
 
     fn handle(&mut self, input: Input) {
@@ -232,12 +238,17 @@ impl Session {
                 self.tree_ended = true;
                 self.end.get_or_insert(End::Exited);
             }
+            Input::Source(Report::Again) => self.rotate(),
+            Input::Source(Report::Told) => self.next_part_begun(),
             Input::Source(Report::Fence(token)) => self.fence = token,
             Input::Traced { pid, control, attached } => {
-                self.processes.command(pid.as_raw() as u32);
                 self.control = Some(control);
-                if attached.is_some() {
-                    self.want_first_snapshot();
+                // A watch has no command, and takes no snapshots.
+                if self.setup.watch.is_none() {
+                    self.processes.command(pid.as_raw() as u32);
+                    if attached.is_some() {
+                        self.want_first_snapshot();
+                    }
                 }
                 self.attached = attached;
             }
@@ -248,7 +259,7 @@ impl Session {
             Input::CloseNow if self.status.is_some() => {
                 self.end.get_or_insert(End::Exited);
             }
-            Input::CloseNow if self.setup.target.is_some() => {
+            Input::CloseNow if self.setup.is_attached() => {
                 self.end.get_or_insert(End::Stopped(None));
             }
             Input::CloseNow => {}

@@ -113,6 +113,11 @@ impl Session {
             Request::Stop => {
                 self.end.get_or_insert(End::Stopped(reply));
             }
+            Request::Snapshot { .. } if self.setup.watch.is_some() => {
+                if let Some(reply) = reply {
+                    reply.error("a watch takes no snapshots");
+                }
+            }
             Request::Snapshot { description, trigger, state } => {
                 let state = self.conversation.update(*state);
                 let trigger = match trigger {

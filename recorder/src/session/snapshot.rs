@@ -86,7 +86,9 @@ impl Snapshots {
         let options = &setup.options;
         let paths = options.plan.path_map();
         let mut visible: Vec<PathBuf> = Vec::new();
-        for root in [&options.plan.cwd].into_iter().chain(&options.roots) {
+        // What a watch follows works everywhere.
+        let cwd = setup.watch.is_none().then_some(&options.plan.cwd);
+        for root in cwd.into_iter().chain(&options.roots) {
             // What lies in another root is in it.
             if !visible.iter().any(|other| root.starts_with(other)) {
                 visible.retain(|other| !other.starts_with(root));

@@ -255,6 +255,7 @@ impl Recording {
             reserved_fd: Some(RESERVED_FD),
             socket: self.socket,
             outputs: vec![1, 2],
+            front: 0,
         };
         let (mut pid_from, pid_to) = io::pipe().unwrap();
         let (go_from, mut go_to) = io::pipe().unwrap();

@@ -5,12 +5,44 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use agentrec_trace::{Data, Event, ProcId, Status};
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::harness::{Ended, Place, Running, compile_tracee};
+
+/// What records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Engine {
+    Ptrace,
+    /// Needs root.
+    Ebpf,
+}
+
+impl Engine {
+    /// A place to record in by it, again and again.
+    fn place(self) -> Place {
+        match self {
+            Self::Ptrace => Place::new().with(&["--overwrite"]),
+            Self::Ebpf => Place::new().with(&["--overwrite", "--ebpf"]),
+        }
+    }
+
+    /// Whether these are the tracers of somebody that it records.
+    fn traces_by(self, tracers: &BTreeSet<u32>, recorder: Pid) -> bool {
+        match self {
+            Self::Ptrace => {
+                tracers.iter().all(|&tid| field(tid, "Tgid") == recorder.as_raw() as u32)
+            }
+            Self::Ebpf => *tracers == BTreeSet::from([0]),
+        }
+    }
+}
 
 /// A program that runs without us; killed when the test gives up on it.
 struct Program {
@@ -133,16 +165,24 @@ for line in sys.stdin:
 
 #[test]
 fn everything_of_a_running_process_is_seen_and_it_goes_on_afterwards() {
-    let place = Place::new();
+    everything_is_seen(Engine::Ptrace);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_everything_of_a_running_process_is_seen_by_ebpf() {
+    everything_is_seen(Engine::Ebpf);
+}
+
+fn everything_is_seen(engine: Engine) {
+    let place = engine.place();
     let mut program = Program::start(&place, SERVER);
     assert_eq!(program.ask("write before"), "done");
     let affinity = |pid: Pid| nix::sched::sched_getaffinity(pid).unwrap();
     let cpus = affinity(program.pid());
     let running = attach(&place, &program);
-    let recorder = running.recorder_pid().as_raw() as u32;
     let tracers = program.tracers();
-    assert!(!tracers.contains(&0), "{tracers:?}");
-    assert_eq!(field(*tracers.first().unwrap(), "Tgid"), recorder);
+    assert!(engine.traces_by(&tracers, running.recorder_pid()), "{tracers:?}");
     for line in ["write during", "keep", "run touched", "thread threaded"] {
         assert_eq!(program.ask(line), "done");
     }
@@ -198,7 +238,6 @@ fn everything_of_a_running_process_is_seen_and_it_goes_on_afterwards() {
     );
 
     // Once more, to its end.
-    let place = place.with(&["--overwrite"]);
     let running = attach(&place, &program);
     writeln!(program.stdin, "exit 7").unwrap();
     let ended = running.end();
@@ -230,12 +269,22 @@ for line in sys.stdin:
 
 #[test]
 fn a_process_that_forks_all_the_time_is_seized_as_a_whole() {
-    let place = Place::new().with(&["--overwrite"]);
+    a_storm_is_followed(Engine::Ptrace);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_process_that_forks_all_the_time_is_followed_as_a_whole_by_ebpf() {
+    a_storm_is_followed(Engine::Ebpf);
+}
+
+fn a_storm_is_followed(engine: Engine) {
+    let place = engine.place();
     let mut program = Program::start(&place, STORM);
     for _ in 0..3 {
         let running = attach(&place, &program);
         assert_eq!(threads_of(program.child.id()).len(), 51);
-        assert!(!program.tracers().contains(&0));
+        assert!(engine.traces_by(&program.tracers(), running.recorder_pid()));
         let goes_on = |program: &mut Program| {
             let count =
                 |said: String| said.strip_suffix(" fine").map(|n| n.parse::<u32>().unwrap());
@@ -262,9 +311,20 @@ fn a_process_that_forks_all_the_time_is_seized_as_a_whole() {
 
 #[test]
 fn a_killed_recorder_leaves_what_it_attached_to_running() {
-    let place = Place::new().with(&["--overwrite"]);
+    a_recorder_is_killed(Engine::Ptrace);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_killed_ebpf_recorder_leaves_what_it_attached_to_running() {
+    a_recorder_is_killed(Engine::Ebpf);
+}
+
+fn a_recorder_is_killed(engine: Engine) {
+    let place = engine.place();
     let mut program = Program::start(&place, STORM);
-    for _ in 0..10 {
+    // BPF programs take seconds to go.
+    for _ in 0..if engine == Engine::Ebpf { 2 } else { 10 } {
         let running = attach(&place, &program);
         kill(running.recorder_pid(), Signal::SIGKILL).unwrap();
         let ended = running.end();
@@ -277,7 +337,17 @@ fn a_killed_recorder_leaves_what_it_attached_to_running() {
 
 #[test]
 fn a_killed_front_ends_the_recording_and_nothing_else() {
-    let place = Place::new();
+    a_front_is_killed(Engine::Ptrace);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_killed_front_of_ebpf_ends_the_recording_and_nothing_else() {
+    a_front_is_killed(Engine::Ebpf);
+}
+
+fn a_front_is_killed(engine: Engine) {
+    let place = engine.place();
     let mut program = Program::start(&place, SERVER);
     let running = attach(&place, &program);
     let trace = running.trace.clone();
@@ -297,7 +367,17 @@ fn a_killed_front_ends_the_recording_and_nothing_else() {
 
 #[test]
 fn a_stopped_process_stays_stopped_and_a_signal_is_not_lost() {
-    let place = Place::new().with(&["--overwrite"]);
+    a_stopped_process_is_recorded(Engine::Ptrace);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_stopped_process_stays_stopped_under_ebpf() {
+    a_stopped_process_is_recorded(Engine::Ebpf);
+}
+
+fn a_stopped_process_is_recorded(engine: Engine) {
+    let place = engine.place();
     let script = r#"
 import signal, sys
 signal.signal(signal.SIGUSR1, lambda *_: print("got it", flush=True))
@@ -362,4 +442,87 @@ fn what_cannot_be_attached_to_is_refused_with_a_reason_and_leaves_no_trace() {
     drop(detach(running));
     let gone = place.attaching(i32::MAX as u32).output().unwrap();
     assert!(String::from_utf8_lossy(&gone.stderr).contains("there is no such process"));
+}
+
+/// Looks at all threads of a process, over and over, until it is asked what they were seen to be: letters of their states,
+/// and tracers.
+struct Onlooker {
+    done: Arc<AtomicBool>,
+    seen: JoinHandle<(BTreeSet<char>, BTreeSet<u32>)>,
+}
+
+impl Onlooker {
+    fn of(pid: u32) -> Self {
+        let done = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&done);
+        let seen = std::thread::spawn(move || {
+            let (mut states, mut tracers) = (BTreeSet::new(), BTreeSet::new());
+            while !until.load(Ordering::Relaxed) {
+                for tid in threads_of(pid) {
+                    let Ok(status) = std::fs::read_to_string(format!("/proc/{tid}/status")) else {
+                        continue;
+                    };
+                    let word = |name: &str| {
+                        let line = status.lines().find_map(|line| line.strip_prefix(name));
+                        line.and_then(|line| line.split_whitespace().next()).unwrap_or_default()
+                    };
+                    states.extend(word("State:").chars());
+                    tracers.insert(word("TracerPid:").parse().unwrap());
+                }
+            }
+            (states, tracers)
+        });
+        Self { done, seen }
+    }
+
+    fn seen(self) -> (BTreeSet<char>, BTreeSet<u32>) {
+        self.done.store(true, Ordering::Relaxed);
+        self.seen.join().unwrap()
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_ebpf_never_stops_and_never_traces_whom_it_attaches_to() {
+    let place = Engine::Ebpf.place();
+    let mut program = Program::start(&place, STORM);
+    let onlooker = Onlooker::of(program.child.id());
+    for _ in 0..3 {
+        detach(attach(&place, &program));
+    }
+    assert!(program.ask("how many?").ends_with(" fine"));
+    let (states, tracers) = onlooker.seen();
+    assert!(states.is_disjoint(&BTreeSet::from(['T', 't'])), "{states:?}");
+    assert_eq!(tracers, BTreeSet::from([0]));
+    // A parent is told of every stop (waitpid(2)).
+    let stops = WaitPidFlag::WUNTRACED | WaitPidFlag::WNOHANG;
+    assert_eq!(waitpid(program.pid(), Some(stops)), Ok(WaitStatus::StillAlive));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_ebpf_sees_output_of_a_descendant_that_was_there_before() {
+    let place = Engine::Ebpf.place();
+    let script = r#"
+import subprocess, sys
+child = subprocess.Popen(["sh", "-c", "read line; echo from below; read line; echo elsewhere > other; echo done"])
+print("ready", flush=True)
+child.wait()
+"#;
+    let mut program = Program::start(&place, script);
+    let running = attach(&place, &program);
+    assert_eq!(program.ask("go on"), "from below");
+    assert_eq!(program.ask("go on"), "done");
+    let ended = running.end();
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    let said: String = ended
+        .events()
+        .iter()
+        .filter_map(|event| match &event.data {
+            Data::TermOutput(output) => Some(format!("{:?} {output:?}\n", event.proc)),
+            _ => None,
+        })
+        .collect();
+    assert!(said.contains("from below") && said.contains("done"), "{said}");
+    assert!(!said.contains("elsewhere") && said.contains("ProcId(2)"), "{said}");
 }
