@@ -216,11 +216,13 @@ fn close(outcome: &Outcome, parent: Option<&str>, preferences: Preferences) -> i
     let mut stderr = io::stderr().lock();
     let paint = Paint::new(preferences.color, stderr.is_terminal());
     let Some(recording) = &outcome.recording else {
-        return writeln!(
-            stderr,
-            "agentrec: {}",
-            paint.apply(Style::Bad, "the recorder ended early; the trace may be cut")
-        );
+        let what = match outcome.cut_off {
+            Some(signal) => format!(
+                "the recorder was killed (signal {signal}); the trace ends there, and the command went on"
+            ),
+            None => "the recorder ended early; the trace may be cut".to_owned(),
+        };
+        return writeln!(stderr, "agentrec: {}", paint.apply(Style::Bad, what));
     };
     if preferences.json {
         return writeln!(stderr, "{}", to_json(outcome, recording));

@@ -160,6 +160,8 @@ pub struct Outcome {
     pub detached: bool,
     /// What the recorder says; `None` where it was killed, or for a nested run.
     pub recording: Option<Recording>,
+    /// The signal that killed the recorder, where the command went on without it.
+    pub cut_off: Option<i32>,
 }
 
 /// What the recorder says when the trace is closed.

@@ -204,6 +204,11 @@ impl Live {
         Self { child, stdin, stdout, stderr }
     }
 
+    /// The process that the user started.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until the script prints this line.
     pub fn wait_for(&mut self, wanted: &str) {
         let stdout = self.stdout.as_mut().expect("still open");

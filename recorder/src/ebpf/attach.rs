@@ -1,8 +1,11 @@
 //! The BPF programs on their way into the kernel.
 
+mod tracepoint;
+
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use aya::maps::{Array, HashMap as BpfMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Program, ProgramError, RawTracePoint, TracePoint};
@@ -30,6 +33,8 @@ pub(super) struct Loaded {
 /// Programs that run. Letting them go takes the kernel some 50 ms for each tracepoint.
 pub(super) struct Attached {
     ebpf: Ebpf,
+    /// What they hang on.
+    _events: Vec<OwnedFd>,
 }
 
 impl Attached {
@@ -149,19 +154,21 @@ impl Loaded {
             ] {
                 self.raw(program, tracepoint).map_err(|error| refused(program, error))?;
             }
+            let mut events = Vec::new();
             for row in TABLE {
                 let Some((_, hooks)) = plans::plan(row) else { continue };
                 for (program, tracepoint) in tracepoints(row.name, hooks) {
-                    match self.program(program).attach("syscalls", &tracepoint) {
-                        Ok(_) => {}
-                        Err(error) if !is_known(&tracepoint) => {
-                            tracing::info!(%error, "this kernel has no {tracepoint}");
-                        }
-                        Err(error) => return Err(refused(&tracepoint, error)),
-                    }
+                    let Some(number) = number(&tracepoint) else {
+                        tracing::info!("this kernel has no {tracepoint}");
+                        continue;
+                    };
+                    let refused = |error| refused(&tracepoint, error);
+                    let program = self.program(program).fd().map_err(refused)?;
+                    let event = tracepoint::hang(program.as_fd(), number);
+                    events.push(event.map_err(|error| refused(ProgramError::IOError(error)))?);
                 }
             }
-            Ok(Attached { ebpf: self.ebpf })
+            Ok(Attached { ebpf: self.ebpf, _events: events })
         })
         .map_err(Error::Tracefs)?
     }
@@ -211,7 +218,7 @@ pub(super) fn hooks() -> Result<Hooks, Error> {
         .collect();
     tracefs::within(|| {
         let (found, missing): (Vec<_>, Vec<_>) =
-            wanted.into_iter().partition(|name| is_known(name));
+            wanted.into_iter().partition(|name| number(name).is_some());
         Hooks { found: found.len(), missing }
     })
     .map_err(Error::Tracefs)
@@ -226,9 +233,10 @@ fn tracepoint_name(call: &str) -> &str {
     }
 }
 
-/// Whether the kernel has this tracepoint. Only inside of [`tracefs::within`].
-fn is_known(tracepoint: &str) -> bool {
-    ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
-        .iter()
-        .any(|dir| std::path::Path::new(dir).join("events/syscalls").join(tracepoint).exists())
+/// The number of a call's tracepoint; None where the kernel has none. Only inside of [`tracefs::within`].
+fn number(tracepoint: &str) -> Option<u64> {
+    let mut places = tracefs::PLACES.iter().map(|place| Path::new(place).join("events/syscalls"));
+    places.find_map(|dir| {
+        std::fs::read_to_string(dir.join(tracepoint).join("id")).ok()?.trim().parse().ok()
+    })
 }

@@ -7,12 +7,12 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 /// Where it belongs, and where it was before Linux 4.1 (Documentation/trace/ftrace.rst).
-const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+pub(super) const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// Calls `work` where tracefs can be seen.
 ///
 /// Where nobody mounted it (containers, small images) it is mounted for `work` alone, which then runs on a thread with a
-/// mount namespace of its own. aya looks for tracefs once per process: nothing may attach outside of this.
+/// mount namespace of its own.
 pub fn within<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     if is_mounted() {
         return Ok(work());

@@ -219,7 +219,7 @@ impl Front<'_> {
             show(None);
         }
         let killed = |signal| ExitStatus::Signal { signal, core: false };
-        let outcome = |status| Outcome { status, detached: false, recording: None };
+        let outcome = |status| Outcome { status, detached: false, recording: None, cut_off: None };
         Ok(waited?.map(killed).map(outcome))
     }
 
@@ -329,6 +329,7 @@ impl Front<'_> {
             status: status.unwrap_or(ExitStatus::Code(0)),
             detached: status.is_none(),
             recording: self.state.recording.take(),
+            cut_off: None,
         })
     }
 
@@ -336,15 +337,20 @@ impl Front<'_> {
         if let Some(error) = self.state.failed.take() {
             return Err(error);
         }
-        if self.state.recording.is_none() {
-            let killed = self.recorder_error();
-            if matches!(killed, Error::RecorderKilled { .. }) {
+        let mut cut_off = None;
+        if self.state.recording.is_none()
+            && let killed @ Error::RecorderKilled { signal } = self.recorder_error()
+        {
+            // A tracer takes its tracees along; BPF programs only go.
+            if self.state.ready != Some(Engine::Ebpf) {
                 return Err(killed);
             }
+            cut_off = Some(signal);
         }
+        let recording = self.state.recording.take();
         match self.state.launch_error.take() {
             Some(error) => Err(error.into()),
-            None => Ok(Outcome { status, detached: false, recording: self.state.recording.take() }),
+            None => Ok(Outcome { status, detached: false, recording, cut_off }),
         }
     }
 
