@@ -81,7 +81,6 @@ const ROOT: Tid = 1000;
 
 fn model() -> Model {
     let config = Config {
-        front: 0,
         cwd: PathBuf::from("/w"),
         env: Vec::new(),
         reserved_fd: None,

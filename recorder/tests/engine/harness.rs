@@ -250,7 +250,6 @@ impl Recording {
         }
         let env = vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())];
         let config = Config {
-            front: 0,
             cwd: cwd.clone(),
             env: env.clone(),
             reserved_fd: Some(RESERVED_FD),
