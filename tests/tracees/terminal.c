@@ -55,6 +55,9 @@ int main(void)
 		must(read(tty, buffer, 64));
 	say("size");
 	sigsuspend(&before);
+	/* The kernel tells before it has set the size: not to set another one until then. */
+	say("again");
+	must(read(0, buffer, 64));
 	struct winsize size = { .ws_row = 50, .ws_col = 120 };
 	must(syscall(SYS_ioctl, tty, TIOCSWINSZ, &size));
 	must(syscall(SYS_ioctl, tty, TIOCSWINSZ, &size));

@@ -325,7 +325,11 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             }
             Some(Record::Resize(head)) => {
                 let tid = head.tid as Tid;
-                self.kernel.resized(tid, head.flags, head.number as u16);
+                let size = (head.flags, head.number as u16);
+                // The kernel signals before it sets the size (drivers/tty/tty_io.c, tty_do_resize): who was quicker is asked.
+                if self.model.terminal_size() != Some(size) {
+                    self.kernel.resized(tid, size.0, size.1);
+                }
                 self.observe(tid, head.ts, Call::Resize { fd: None }, Ok(0));
                 self.kernel.forget(tid);
             }

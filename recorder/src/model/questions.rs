@@ -45,6 +45,11 @@ impl Model {
         }
     }
 
+    /// Columns and rows of the session's terminal, as they were told last.
+    pub fn terminal_size(&self) -> Option<(u16, u16)> {
+        self.terminal?.size
+    }
+
     /// The one thread that a process has left, where it is only one.
     pub fn only_thread_of(&self, pid: Tid) -> Option<Tid> {
         let mut threads = self.tasks.iter().filter(|(_, task)| task.process == pid);

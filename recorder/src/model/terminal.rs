@@ -13,7 +13,7 @@ use crate::observation::{Observation, Tid};
 pub(super) struct Terminal {
     device: u32,
     /// Columns and rows, as last told.
-    size: Option<(u16, u16)>,
+    pub(super) size: Option<(u16, u16)>,
 }
 
 impl Model {

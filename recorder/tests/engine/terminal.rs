@@ -61,6 +61,8 @@ fn typing(engine: Engine, user: User) {
     let done =
         unsafe { libc::ioctl(keyboard.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const wider) };
     assert_eq!(done, 0);
+    wait_for_output(&mut running, "again");
+    keyboard.write_all(b"on\n").unwrap();
     let lines = running.finish().lines();
     let moved = "p1 lost input: input was moved inside the kernel (splice, sendfile), where it \
                      can't be read";
@@ -83,10 +85,12 @@ fn typing(engine: Engine, user: User) {
         moved,
         "p1 output 1 \"size\"",
         "p1 resize 100x40",
+        "p1 output 1 \"again\"",
+        "p1 input \"on\\n\"",
         "p1 resize 120x50",
         "p1 open /dev/ptmx rw|400 = 6",
-        "p1 close /dev/pts/ r15 w0",
-        "p1 close pipe r0 w32",
+        "p1 close /dev/pts/ r18 w0",
+        "p1 close pipe r0 w37",
         "p1 close /dev/ptmx r0 w0",
         "p1 close /dev/tty r18 w0",
         "p1 exit 0",

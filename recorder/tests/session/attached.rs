@@ -168,12 +168,6 @@ fn everything_of_a_running_process_is_seen_and_it_goes_on_afterwards() {
     everything_is_seen(Engine::Ptrace);
 }
 
-#[test]
-#[ignore = "needs root"]
-fn root_everything_of_a_running_process_is_seen_by_ebpf() {
-    everything_is_seen(Engine::Ebpf);
-}
-
 fn everything_is_seen(engine: Engine) {
     let place = engine.place();
     let mut program = Program::start(&place, SERVER);
@@ -245,6 +239,12 @@ fn everything_is_seen(engine: Engine) {
     let events = ended.events();
     let Data::SessionStop(stop) = &events.last().unwrap().data else { panic!() };
     assert_eq!((&*stop.reason, stop.code), ("exit", Some(7)));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_everything_of_a_running_process_is_seen_by_ebpf() {
+    everything_is_seen(Engine::Ebpf);
 }
 
 /// Fifty threads that start processes without end. Each line of input is answered by how many there were.
