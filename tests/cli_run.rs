@@ -169,6 +169,7 @@ fn run_records_nothing_of_itself_in_the_environment_but_its_variables() {
     let mut names: Vec<_> = ran.stdout.lines().filter_map(|line| line.split('=').next()).collect();
     names.sort_unstable();
     let expected = [
+        "AGENTREC_ENGINE",
         "AGENTREC_FD",
         "AGENTREC_HOME",
         "AGENTREC_SESSION",
