@@ -37,7 +37,12 @@ impl Terminal {
         command.env("TERM", "xterm").stdin(terminal()).stdout(terminal()).stderr(terminal());
         let leader = || {
             // SAFETY: system calls alone, between fork and exec; descriptor 0 is the terminal by now.
-            let done = unsafe { libc::setsid() != -1 && libc::ioctl(0, libc::TIOCSCTTY, 0) != -1 };
+            let done = unsafe {
+                // Ignored where the tests run in the background of a script.
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                libc::signal(libc::SIGQUIT, libc::SIG_DFL);
+                libc::setsid() != -1 && libc::ioctl(0, libc::TIOCSCTTY, 0) != -1
+            };
             if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
         };
         // SAFETY: the hook only makes system calls.

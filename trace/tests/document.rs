@@ -75,6 +75,7 @@ fn kind(ty: &str) -> String {
         "Address" => "address",
         "StandardFd" => "fd",
         "Lineage" => "lineage",
+        "Watch" => "watch",
         "RootTree" => "root",
         "Certainty" => "certainty",
         other => panic!("the document has no kind for {other}"),
