@@ -5,6 +5,11 @@
 //! scheduler, so that it is across CPUs even where only one thread runs. What stops that often waits for the tracer most
 //! of the time, so sharing its CPU takes nothing away; what computes for a while in between keeps its own.
 //!
+//! A thread that is alone, whose stops nobody else's come between, takes nothing away from another one either, and gets a
+//! loan more easily: as the gaps between stops across CPUs are long themselves where a CPU is virtual and idles (a
+//! millisecond), it would never be seen to be quick. Where its loan ends since it computes, the tracer stays where it is:
+//! the thread will stop there.
+//!
 //! A thread's set of CPUs is its own business, so a loan must not be seen and must not outlast the stops:
 //! - it is given back before the thread executes a program, before anybody in the tree reads or changes such a set or
 //!   reads a file `status` (proc(5) shows the set there), and after [`PERIOD`] without a stop;
@@ -18,7 +23,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use libc::cpu_set_t;
@@ -34,6 +39,10 @@ const LATE: u8 = 4;
 /// Nanoseconds between two stops in quick succession at most, and what every borrower adds: they wait for each other.
 const QUICK: u64 = 500_000;
 const QUICK_EACH: u64 = 50_000;
+/// Nanoseconds at most for a thread that is alone. Less than a time slice: what shares the CPU with others is late.
+const QUICK_ALONE: u64 = 2_500_000;
+/// Stops in a row after which a thread is alone.
+const ALONE: u32 = 4;
 
 /// What a thread's stops are like. One for each thread.
 #[derive(Debug, Default)]
@@ -56,6 +65,9 @@ pub(super) struct Desk {
     own: Option<cpu_set_t>,
     /// How many loans are out.
     out: AtomicUsize,
+    /// Who stopped last, and how often since anybody else did. Only the tracer changes them.
+    last: AtomicI32,
+    in_a_row: AtomicU32,
     ledger: Mutex<Ledger>,
 }
 
@@ -66,6 +78,8 @@ struct Ledger {
     terms: HashMap<Tid, Terms>,
     /// Who is inside of a call that shows or changes such sets.
     askers: HashSet<Tid>,
+    /// The tracer has one CPU.
+    stays: bool,
 }
 
 #[derive(Debug)]
@@ -94,7 +108,8 @@ impl Desk {
         // SAFETY: gives a number.
         let tracer = unsafe { libc::gettid() };
         let own = get(tracer).ok();
-        Self { tracer, own, out: AtomicUsize::new(0), ledger: Mutex::default() }
+        let (out, last, in_a_row) = Default::default();
+        Self { tracer, own, out, last, in_a_row, ledger: Mutex::default() }
     }
 
     /// Whether any loan is out.
@@ -110,11 +125,17 @@ impl Desk {
         let gap = now.saturating_sub(std::mem::replace(&mut pace.last, now));
         let borrowers = self.out.load(Ordering::Relaxed) as u64;
         let out = pace.is_out();
+        let alone = self.is_alone(tid);
         if pace.loan.is_some() && !out {
             // It paused.
             (pace.loan, pace.quick) = (None, 0);
+            if alone && self.lock().askers.is_empty() {
+                (pace.loan, pace.quick) = (self.lend(tid), STOPS);
+                return;
+            }
         }
-        if gap > QUICK + borrowers * QUICK_EACH {
+        let quick = if alone { QUICK_ALONE } else { QUICK + borrowers * QUICK_EACH };
+        if gap > quick {
             pace.quick = pace.quick.saturating_sub(LATE);
             if out && pace.quick == 0 {
                 self.give_back(tid);
@@ -131,6 +152,18 @@ impl Desk {
         }
     }
 
+    /// `tid` stopped: whether it did so several times in a row.
+    fn is_alone(&self, tid: Tid) -> bool {
+        if self.last.swap(tid, Ordering::Relaxed) != tid {
+            let before = self.in_a_row.swap(0, Ordering::Relaxed);
+            if before >= ALONE && !self.is_out() {
+                self.let_tracer_go(&mut self.lock());
+            }
+            return false;
+        }
+        self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= ALONE
+    }
+
     fn lend(&self, tid: Tid) -> Option<Arc<Loan>> {
         let tracers = self.own?;
         let own = get(tid).ok()?;
@@ -143,8 +176,8 @@ impl Desk {
         }
         // Refused for some kinds of threads (SCHED_DEADLINE), and for those of another user.
         set(tid, &only(cpu)).ok()?;
-        if ledger.out.is_empty() {
-            set(self.tracer, &only(cpu)).unwrap_or_default();
+        if !ledger.stays {
+            ledger.stays = set(self.tracer, &only(cpu)).is_ok();
         }
         let loan = Arc::new(Loan { out: true.into(), used: true.into() });
         ledger.terms.insert(tid, Terms { own, cpu });
@@ -163,25 +196,26 @@ impl Desk {
     /// Ends the loan of `tid`, where it has one.
     pub(super) fn give_back(&self, tid: Tid) {
         if self.is_out() {
-            self.end(|borrower, _| borrower == tid);
+            self.end(|borrower, _| borrower == tid, false);
         }
     }
 
     /// Ends all loans.
     pub(super) fn give_all_back(&self) {
         if self.is_out() {
-            self.end(|_, _| true);
+            self.end(|_, _| true, false);
         }
     }
 
     /// Ends the loans that were not used since the last time. For the pulse.
     pub(super) fn give_unused_back(&self) {
         if self.is_out() {
-            self.end(|_, loan| !loan.used.swap(false, Ordering::Relaxed));
+            let alone = self.in_a_row.load(Ordering::Relaxed) >= ALONE;
+            self.end(|_, loan| !loan.used.swap(false, Ordering::Relaxed), alone);
         }
     }
 
-    fn end(&self, ended: impl Fn(Tid, &Loan) -> bool) {
+    fn end(&self, ended: impl Fn(Tid, &Loan) -> bool, stay: bool) {
         let mut ledger = self.lock();
         let Ledger { out, terms, .. } = &mut *ledger;
         out.retain(|&tid, loan| {
@@ -197,10 +231,17 @@ impl Desk {
             loan.out.store(false, Ordering::Release);
             false
         });
-        if let Some(own) = self.own.filter(|_| out.is_empty()) {
+        self.out.store(out.len(), Ordering::Release);
+        if out.is_empty() && !stay {
+            self.let_tracer_go(&mut ledger);
+        }
+    }
+
+    /// The tracer may run anywhere again.
+    fn let_tracer_go(&self, ledger: &mut Ledger) {
+        if let Some(own) = self.own.filter(|_| std::mem::take(&mut ledger.stays)) {
             set(self.tracer, &own).unwrap_or_default();
         }
-        self.out.store(out.len(), Ordering::Release);
     }
 
     /// `parent` started `child`, which has not run yet and has its set: that of a loan is not meant for it.
@@ -321,20 +362,18 @@ mod tests {
             // Another one's calls that must not see it.
             desk.give_all_back();
             assert_eq!((count(tid), count(tracer), desk.is_out()), (cpus, cpus, false));
-            // It has to begin anew.
-            stop(&desk, tid, &mut pace, STOPS - 1);
-            assert!(!desk.is_out());
+            // It is alone.
             stop(&desk, tid, &mut pace, 1);
             assert!(desk.is_out());
             // The pulse: used since the last look, and not.
             desk.give_unused_back();
             assert!(desk.is_out());
             desk.give_unused_back();
-            assert_eq!((count(tid), count(tracer), desk.is_out()), (cpus, cpus, false));
+            assert_eq!((count(tid), desk.is_out()), (cpus, false));
             // Stops that come late.
             stop(&desk, tid, &mut pace, STOPS);
             assert!(desk.is_out());
-            for _ in 0..STOPS.div_ceil(LATE) {
+            for _ in 0..MAX_STOPS.div_ceil(LATE) {
                 let late = pace.last + 10 * QUICK;
                 desk.stopped(tid, &mut pace, late);
             }
@@ -342,6 +381,51 @@ mod tests {
             stop(&desk, tid, &mut pace, 2 * STOPS);
             desk.ended(tid);
             assert_eq!((count(tracer), desk.is_out()), (cpus, false));
+        });
+    }
+
+    #[test]
+    fn who_is_alone_may_take_longer() {
+        // SAFETY: gives a number.
+        let tracer = unsafe { libc::gettid() };
+        let cpus = count(tracer);
+        let slowly = |desk: &Desk, tid, pace: &mut Pace, count: u8| {
+            for _ in 0..count {
+                let later = pace.last + 4 * QUICK;
+                desk.stopped(tid, pace, later);
+            }
+        };
+        with_thread(|one| {
+            with_thread(|other| {
+                let (desk, mut pace, mut others) = (Desk::new(), Pace::default(), Pace::default());
+                for _ in 0..3 * STOPS {
+                    slowly(&desk, one, &mut pace, 1);
+                    slowly(&desk, other, &mut others, 1);
+                }
+                assert_eq!((count(one), count(other)), (cpus, cpus));
+                slowly(&desk, one, &mut pace, 2 * STOPS);
+                assert_eq!((count(one), count(tracer)), (1, 1));
+                // It computes: it has its own set back, and the tracer waits for it where it was.
+                desk.give_unused_back();
+                desk.give_unused_back();
+                assert_eq!((count(one), count(tracer), desk.is_out()), (cpus, 1, false));
+                let later = pace.last + 100 * QUICK;
+                desk.stopped(one, &mut pace, later);
+                assert_eq!((count(one), desk.is_out()), (1, true));
+                // Another one's stop: the tracer goes where it likes.
+                desk.give_unused_back();
+                desk.give_unused_back();
+                stop(&desk, other, &mut others, 1);
+                assert_eq!((count(one), count(tracer)), (cpus, cpus));
+                // Somebody looks.
+                slowly(&desk, one, &mut pace, 2 * STOPS);
+                desk.give_unused_back();
+                desk.give_unused_back();
+                desk.asked(other, &mut others);
+                let later = pace.last + 100 * QUICK;
+                desk.stopped(one, &mut pace, later);
+                assert_eq!((count(one), desk.is_out()), (cpus, false));
+            });
         });
     }
 
