@@ -117,3 +117,32 @@ fn root_a_snapshot_that_the_store_has_no_room_for_says_so_and_the_recording_goes
         assert!(env.ok(["verify", trace.to_str().expect("text")]).starts_with("complete: "));
     }
 }
+
+#[test]
+#[ignore = "needs root"]
+fn root_where_the_first_snapshot_has_no_room_nothing_is_started() {
+    for on_error in ["continue", "stop"] {
+        let env = TestEnv::new();
+        let disk = Disk::new(&env, "1m");
+        // A second time it is in the store, and takes no time to be read.
+        for round in ["first", "second"] {
+            std::fs::write(env.work().join("big"), noise(3_000_000)).expect("a file of ours");
+            let trace = disk.0.join(round);
+            let ran = run(&env, None, &trace, on_error, "echo started");
+            assert_eq!((ran.code, &*ran.stdout), (125, ""), "{ran:?}");
+            assert!(ran.stderr.contains("no space left on device"), "{ran:?}");
+            assert!(!trace.exists());
+        }
+    }
+}
+
+/// Bytes that nothing makes smaller.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let step = |_| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..len).map(step).collect()
+}

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use agentrec_store::{Catalogue, ProgressFn, State as SessionState, Store};
 use agentrec_trace::event::{Lineage, SessionStart, StandardFd, Watch};
 use agentrec_trace::{Bytes, Event, Source, TraceFile};
+use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
 
 use super::conversation::Conversation;
@@ -17,11 +18,12 @@ use super::host::{self, Git};
 use super::outside::Outside;
 use super::processes::Processes;
 use super::rotation::{Parts, path_of_part};
-use super::snapshot::{Snapshots, Wanted};
+use super::snapshot::{Captured, Snapshots, Wanted};
 use super::terminal::Terminal;
 use super::writing::Output;
 use super::{Command, Session, Started, boottime, redaction, wall_clock};
 use crate::error::{Error, Result, chain};
+use crate::options::Engine;
 use crate::redact::{Redactor, load_or_create_key};
 use crate::runtime::{failure, recorder_error};
 use crate::setup::{OUR_VARIABLES, Setup};
@@ -61,6 +63,7 @@ impl Session {
             conversation: conversation.unwrap_or_default(),
             calls: HashMap::new(),
             snapshots,
+            first: None,
             parts,
             changed: Vec::new(),
             control: None,
@@ -84,6 +87,9 @@ impl Session {
     /// Writes `session.start` and takes the first snapshot, before the command exists. Where it runs already, the files are
     /// only made known to the store: the first snapshot is taken, quickly then, once all that changes them is seen.
     ///
+    /// Where the command waits for whoever records it, and there is room, what was read (and is in the store) goes into the trace
+    /// while the command starts: see [`Session::run`].
+    ///
     /// # Errors
     /// Where the resume state can't be left for the command.
     pub(crate) fn begin(&mut self, fds: Vec<StandardFd<'static>>) -> Result<()> {
@@ -98,8 +104,11 @@ impl Session {
         self.write(Event::new(ts, Source::Recorder, start));
         if !self.setup.is_attached() {
             let first = self.first_snapshot();
-            // What is not in it is told by a loss; where nothing can be written, see below.
-            self.write_snapshot(Wanted { asked: ts, ..first }, captured, Vec::new()).ok();
+            let waits = self.setup.engine == Engine::Ptrace && self.has_room_for(&captured);
+            self.first = Some((Wanted { asked: ts, ..first }, captured));
+            if !waits {
+                self.write_first_snapshot();
+            }
         }
         let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
         self.check(flushed);
@@ -113,6 +122,23 @@ impl Session {
                 self.catalogue(&self.catalogue_entry());
                 Ok(())
             }
+        }
+    }
+
+    /// Whether the trace's disk has room for all of that, without a doubt.
+    fn has_room_for(&self, captured: &[Captured]) -> bool {
+        const REST: u64 = 16 << 20;
+        let bytes: u64 = captured.iter().flatten().map(|capture| capture.bytes).sum();
+        let free = statvfs(&self.trace_path)
+            .map_or(0, |disk| disk.blocks_available() * disk.fragment_size());
+        free > 2 * bytes + REST
+    }
+
+    /// Puts the first snapshot into the trace, where it was taken before.
+    pub(super) fn write_first_snapshot(&mut self) {
+        if let Some((first, captured)) = self.first.take() {
+            // What is not in it is told by a loss; where nothing can be written, that is known.
+            self.write_snapshot(first, captured, Vec::new()).ok();
         }
     }
 

@@ -30,7 +30,7 @@ use self::conversation::Conversation;
 use self::outside::Outside;
 use self::processes::Processes;
 use self::rotation::Parts;
-use self::snapshot::Snapshots;
+use self::snapshot::{Captured, Snapshots, Wanted};
 use self::terminal::Terminal;
 use self::writing::Output;
 use crate::mailbox::Inbox;
@@ -116,6 +116,8 @@ pub(crate) struct Session {
     /// Tool calls without a result, by id.
     calls: HashMap<String, Seq>,
     snapshots: Snapshots,
+    /// The first one, until it is in the trace.
+    first: Option<(Wanted, Vec<Captured>)>,
     parts: Parts,
     /// Programs that run otherwise because of us, each once.
     changed: Vec<ChangedRun>,
@@ -168,6 +170,7 @@ fn clock(id: ClockId) -> i64 {
 impl Session {
     /// Records until the session ends.
     pub(crate) fn run(&mut self, inputs: &Inbox<Input>) -> End {
+        self.write_first_snapshot();
         loop {
             self.step(inputs, None);
             if self.end.is_none() {
@@ -242,6 +245,10 @@ impl Session {
             Input::Source(Report::Told) => self.next_part_begun(),
             Input::Source(Report::Fence(token)) => self.fence = token,
             Input::Traced { pid, control, attached } => {
+                if self.output.failure.is_some() {
+                    // As early as that: there is no recording.
+                    control.silence();
+                }
                 self.control = Some(control);
                 // A watch has no command, and takes no snapshots.
                 if self.setup.watch.is_none() {
