@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 use agentrec_recorder_ebpf::{
     ABSENT, ANY, BLOCK, Call, Close, Descriptor, FOUND, Head, PIECES, Piece, Plan, Process, Sum,
-    TEXT, kind, piece, place, role, tells,
+    TEXT, UNTOLD, UNTOLD_CLOSE, UNTOLD_OPEN, kind, piece, place, role, tells,
 };
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::{
@@ -13,7 +13,7 @@ use aya_ebpf::helpers::generated::{
 };
 
 use crate::kernel::{self, offset};
-use crate::maps::{PLANS_BY_NUMBER, PROCESSES, SUMS};
+use crate::maps::{PLANS_BY_NUMBER, PROCESSES, SUMS, lose};
 use crate::record::{Record, emit_list, emit_messages, now};
 use crate::{socket, transfer, walk};
 
@@ -191,7 +191,13 @@ pub fn over(ctx: *mut c_void) -> Option<()> {
         process.epoch = ts;
     }
     (call.head, call.args, call.result, call.mode) = (head, args, result, mode);
-    record.emit(false);
+    let told = record.emit(false);
+    let key = Descriptor { epoch: head.epoch, pid, fd: result as i32 };
+    if plan.role == role::OPEN && result >= 0 && !told {
+        transfer::untold(process, key, UNTOLD_OPEN);
+    } else if process.flags & UNTOLD != 0 && result >= 0 {
+        transfer::begin_anew(key);
+    }
     Some(())
 }
 
@@ -243,6 +249,15 @@ fn tell_close(
     // SAFETY: the entry is copied at once; who adds to it now does so after the descriptor was let go.
     if let Some(found) = unsafe { SUMS.get(key) } {
         sum = *found;
+        if sum.written & UNTOLD_CLOSE != 0 {
+            // It was closed before, and is nothing that is followed.
+            return None;
+        }
+        if sum.written & UNTOLD_OPEN != 0 {
+            lose(kind::CLOSE);
+            transfer::untold(process, key, UNTOLD_CLOSE);
+            return None;
+        }
         let _ = SUMS.remove(key);
     } else if replaced {
         return None;
@@ -252,6 +267,8 @@ fn tell_close(
     let head =
         Head { kind: kind::CLOSE, flags: 0, tid, pid, number, ts: now(), epoch: process.epoch };
     *record.fixed() = Close { head, fd, replaced: u32::from(replaced), sum };
-    record.emit(false);
+    if !record.emit(false) && !replaced {
+        transfer::untold(process, key, UNTOLD_CLOSE);
+    }
     Some(())
 }

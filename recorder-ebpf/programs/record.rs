@@ -127,9 +127,9 @@ impl Record {
         len as u32
     }
 
-    /// Puts it into the ring buffer, or counts it as lost. `now` wakes the recorder.
+    /// Puts it into the ring buffer, or counts it as lost; whether it is told. `now` wakes the recorder.
     #[inline(always)]
-    pub fn emit(self, now: bool) {
+    pub fn emit(self, now: bool) -> bool {
         // SAFETY: every record begins with one.
         let kind = unsafe { &*self.base().cast::<Head>() }.kind;
         // SAFETY: queries of numbers.
@@ -141,14 +141,17 @@ impl Record {
         };
         let vital = matches!(kind, kind::FORK | kind::EXEC | kind::EXIT);
         if !vital && waiting + RESERVED > size {
-            return lose(kind);
+            lose(kind);
+            return false;
         }
         let flags = if now || waiting > HURRY { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
         let len = self.len() & (2 * HALF as u64 - 1);
         // SAFETY: so many bytes of the scratch are set: by this record, or an earlier one.
-        if unsafe { bpf_ringbuf_output(ring(), self.base().cast(), len, flags) } != 0 {
+        let told = unsafe { bpf_ringbuf_output(ring(), self.base().cast(), len, flags) } == 0;
+        if !told {
             lose(kind);
         }
+        told
     }
 }
 

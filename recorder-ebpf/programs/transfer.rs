@@ -3,7 +3,8 @@
 use core::ffi::c_void;
 
 use agentrec_recorder_ebpf::{
-    ANY, Descriptor, Head, INPUT, OUTPUT_CHUNKS, Sum, TERMINAL, Watched, kind, role,
+    ANY, Descriptor, Head, INPUT, OUTPUT_CHUNKS, Process, Sum, TERMINAL, UNTOLD, UNTOLD_CLOSE,
+    UNTOLD_OPEN, Watched, kind, role,
 };
 
 use crate::calls::{NUMBER, VALUES, argument, arguments, at, followed, user};
@@ -80,6 +81,24 @@ fn add(key: Descriptor, write: bool, bytes: u64) {
     };
     if SUMS.insert(key, sum, 0).is_err() {
         lose(0);
+    }
+}
+
+/// Marks a descriptor whose open or close is lost.
+#[inline(always)]
+pub fn untold(process: &mut Process, key: Descriptor, mark: u64) {
+    process.flags |= UNTOLD;
+    let _ = SUMS.insert(key, Sum { read: 0, written: mark }, 0);
+}
+
+/// What the descriptor names now was told.
+#[inline(always)]
+pub fn begin_anew(key: Descriptor) {
+    // SAFETY: only read, at once.
+    if let Some(sum) = unsafe { SUMS.get(key) }
+        && sum.written & (UNTOLD_OPEN | UNTOLD_CLOSE) != 0
+    {
+        let _ = SUMS.remove(key);
     }
 }
 

@@ -279,17 +279,23 @@ abi! {
     pub struct Sum {
         /// Out of it.
         pub read: u64,
-        /// Into it.
+        /// Into it; or [`UNTOLD_OPEN`] or [`UNTOLD_CLOSE`].
         pub written: u64,
     }
 }
+
+/// In [`Sum::written`]: that the descriptor came into being was lost. The same goes for its close then, of which nobody would
+/// know what it closes.
+pub const UNTOLD_OPEN: u64 = 1 << 63;
+/// In [`Sum::written`]: that the descriptor was closed was lost.
+pub const UNTOLD_CLOSE: u64 = 1 << 62;
 
 abi! {
     /// A process that is followed.
     pub struct Process {
         /// See [`Head::epoch`].
         pub epoch: u64,
-        /// [`ROOT`], [`COMMAND`] and [`FOUND`].
+        /// [`ROOT`], [`COMMAND`], [`FOUND`] and [`UNTOLD`].
         pub flags: u32,
         /// With [`FOUND`]: a bit for each of its standard descriptors that is an output.
         pub outputs: u32,
@@ -302,6 +308,8 @@ pub const ROOT: u32 = 1;
 pub const FOUND: u32 = 4;
 /// In [`Process::flags`]: it is the command.
 pub const COMMAND: u32 = 2;
+/// In [`Process::flags`]: some of its descriptors may bear [`UNTOLD_OPEN`] or [`UNTOLD_CLOSE`].
+pub const UNTOLD: u32 = 8;
 
 /// In [`Head::flags`] of [`kind::SIGNAL`]: to all processes of a group.
 pub const GROUP: u16 = 1;

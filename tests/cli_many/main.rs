@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use agentrec_trace::{Data, Event, Reader};
@@ -135,4 +136,36 @@ fn root_ebpf_a_killed_recorder_leaves_nothing_behind_and_its_agent_running() {
     assert_eq!(env.read("done").as_deref(), Some("done\n"), "{ran:?}");
     assert_eq!(ran.code, 7, "{ran:?}");
     assert!(ran.stderr.contains("the recorder was killed (signal 9)"), "{ran:?}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_ebpf_what_is_made_faster_than_it_is_taken_is_told_or_counted() {
+    let env = TestEnv::new();
+    fs::write(env.work().join("storm.c"), include_str!("storm.c")).expect("a file of ours");
+    fs::write(env.work().join("storm-file"), "content\n").expect("a file of ours");
+    let mut cc = Command::new("cc");
+    cc.args(["-O2", "-o", "storm", "storm.c"]).current_dir(env.work());
+    assert!(cc.status().expect("cc runs").success());
+    let words = ["run", "--engine", "ebpf", "-o", "t.zst", "--", "./storm", "8", "3"];
+    let ran = env.run(words);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let pairs: u64 = ran.stdout.trim().parse().expect("a number");
+    let events = events(&env.work().join("t.zst"));
+    let mut opens = BTreeSet::new();
+    let mut closes = 0;
+    for event in &events {
+        match &event.data {
+            Data::FileOpen(open) if open.path.ends_with(b"/storm-file") => {
+                opens.insert(event.seq);
+            }
+            Data::FileClose(close) if close.open.is_some_and(|open| opens.contains(&open)) => {
+                closes += 1;
+            }
+            _ => {}
+        }
+    }
+    let told = opens.len() as u64 + closes;
+    assert!(told > 0);
+    assert_eq!(told + lost(&events), 2 * pairs, "{told} told");
 }

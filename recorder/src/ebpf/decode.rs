@@ -31,6 +31,12 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
         entry.set_created(call.mode & MODE_CREATED != 0);
         self.kernel.proc.serves_files |= entry.opens_fuse();
         let fd = args[0] as i32;
+        use Shape::{Creat, Open, OpenHandle, OpenHow};
+        if let (Open { .. } | OpenHow { .. } | Creat { .. } | OpenHandle { .. }, Ok(fd)) =
+            (row.shape, result)
+        {
+            self.made(tid, ts, fd as i32);
+        }
         match row.shape {
             _ if row.shape.is_pointless(args) => {}
             Shape::CloseRange => {

@@ -26,8 +26,7 @@ impl Losses {
     pub(super) fn tell<I: From<Report>>(&mut self, reports: &Outbox<I>) -> bool {
         let mut ends = false;
         for (kind, told) in self.told.iter_mut().enumerate() {
-            let Ok(values) = self.counters.get(&(kind as u32), 0) else { continue };
-            let lost: u64 = values.iter().sum();
+            let lost = lost(&self.counters, kind as u16);
             let new = lost.saturating_sub(*told);
             if new == 0 {
                 continue;
@@ -37,6 +36,11 @@ impl Losses {
             report(new, reason(kind as u16), reports);
         }
         ends
+    }
+
+    /// How many closes are lost.
+    pub(super) fn closes(&self) -> u64 {
+        lost(&self.counters, kind::CLOSE)
     }
 
     /// Tells how often programs were not run since the last time, of `missed` in all.
@@ -51,6 +55,10 @@ impl Losses {
             );
         }
     }
+}
+
+fn lost(counters: &PerCpuArray<MapData, u64>, kind: u16) -> u64 {
+    counters.get(&u32::from(kind), 0).map_or(0, |values| values.iter().sum())
 }
 
 fn report<I: From<Report>>(count: u64, reason: &'static str, reports: &Outbox<I>) {

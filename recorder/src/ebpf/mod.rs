@@ -15,6 +15,7 @@ mod records;
 mod running;
 mod signals;
 mod subject;
+mod sums;
 mod told;
 pub mod tracefs;
 
@@ -25,9 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agentrec_recorder_ebpf::{
-    COMMAND, Descriptor, NARROW, Process, ROOT, Sum, Watch, Watched, place,
-};
+use agentrec_recorder_ebpf::{COMMAND, NARROW, Process, ROOT, Watch, Watched, place};
 use aya::maps::{Array, HashMap as BpfMap, MapData, MapError, RingBuf};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -36,8 +35,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::calls::decode::Entry;
 use crate::mailbox::Outbox;
-use crate::model::{Interest, Model};
-use crate::observation::{Call, Direction, Loss, Observation, Tid};
+use crate::model::Model;
+use crate::observation::{Call, Loss, Observation, Tid};
 use crate::source::{Captured, Config, Control, Report, Request};
 use crate::{privileges, proc};
 use attach::{Abi, Attached};
@@ -46,6 +45,7 @@ use records::Record;
 pub use running::Found;
 use running::Running;
 use signals::Signals;
+use sums::Sums;
 use told::Told;
 
 /// This machine can't be watched by BPF programs.
@@ -121,7 +121,7 @@ pub struct Watcher<I> {
     /// None while its records are handled.
     ring: Option<RingBuf<MapData>>,
     processes: BpfMap<MapData, u32, Abi<Process>>,
-    sums: BpfMap<MapData, Abi<Descriptor>, Abi<Sum>>,
+    sums: Sums,
     watched: BpfMap<MapData, u64, Abi<Watched>>,
     wanted: Array<MapData, Abi<Watch>>,
     /// More may come when nobody is left.
@@ -182,7 +182,7 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             epoll,
             ring: Some(ring),
             processes: loaded.map("PROCESSES")?,
-            sums: loaded.map("SUMS")?,
+            sums: Sums::new(&mut loaded)?,
             watched: loaded.map("WATCHED")?,
             wanted: loaded.array("WATCH")?,
             endless: false,
@@ -449,29 +449,6 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             }
         }
         Ok(())
-    }
-
-    /// What went through descriptors that are let go all at once.
-    fn settle(&mut self, tid: Tid, pid: u32, epoch: u64, ts: u64) {
-        for fd in self.model.descriptors_of(tid) {
-            let key = Abi(Descriptor { epoch, pid, fd });
-            if let Ok(Abi(sum)) = self.sums.get(&key, 0) {
-                let _ = self.sums.remove(&key);
-                self.moved(tid, ts, fd, sum);
-            }
-        }
-    }
-
-    fn moved(&mut self, tid: Tid, ts: u64, fd: i32, sum: Sum) {
-        // As with ptrace: of what nobody saw being opened, nothing is said.
-        if self.model.interest(tid, fd) == Interest::None {
-            return;
-        }
-        for (direction, bytes) in [(Direction::Read, sum.read), (Direction::Write, sum.written)] {
-            if bytes > 0 {
-                self.observe(tid, ts, Call::Transfer { fd, direction }, Ok(bytes));
-            }
-        }
     }
 
     fn observe(&mut self, tid: Tid, ts: u64, call: Call<'_>, result: Result<u64, i32>) {
