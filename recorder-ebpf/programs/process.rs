@@ -161,7 +161,9 @@ pub fn exiting(task: u64) -> Option<()> {
     let head =
         Head { kind: kind::EXIT, flags: 0, tid, pid, number: 0, ts: now(), epoch: process.epoch };
     *record.fixed() = Exit { head, status, last: u32::from(last), run, utime, stime, pages };
-    record.emit(last);
+    // Somebody waits for the command's end. Of others the next look is soon enough: to wake the recorder takes longer than all
+    // else here.
+    record.emit(last && process.flags & COMMAND != 0);
     if last {
         let _ = PROCESSES.remove(pid);
     }

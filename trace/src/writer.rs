@@ -11,13 +11,16 @@ use crate::event_codec::{self, Running};
 use crate::recipe::{ObjectHint, Recipes};
 use crate::{ObjectId, Seq};
 
+/// Bytes before compression from which on a frame is no short one.
+const SHORT: usize = 64 << 10;
+
 /// How a trace is written.
 #[derive(Clone, Debug)]
 pub struct WriterOptions {
-    /// Compression level of zstd for frames that are closed because they are full.
+    /// Compression level of zstd.
     pub level: i32,
-    /// The level for frames that are closed because they are old. Little happens then, so that there is time; and short
-    /// frames need it more, as each begins without what the one before has seen.
+    /// The level for frames that are closed because they are old, with less than 64 KiB. Little happens then, so
+    /// that there is time; and short frames need it more, as each begins without what the one before has seen.
     pub level_of_short: i32,
     /// A frame is closed when its records are this long, in bytes before compression.
     pub frame_bytes: usize,
@@ -322,8 +325,8 @@ impl<W: Write> Writer<W> {
             codec::encode_head(&mut records, &head)?;
             records.extend_from_slice(&pending.records);
             let start = out.len();
-            let full = pending.records.len() >= self.options.frame_bytes;
-            let compressor = if full { &mut self.compressor } else { &mut self.short_compressor };
+            let short = pending.records.len() < self.options.frame_bytes.min(SHORT);
+            let compressor = if short { &mut self.short_compressor } else { &mut self.compressor };
             let len = compressor.append(&records, &mut out)?;
             prev = *blake3::hash(&out[start..]).as_bytes();
             frames.push((len as u32, records.len() as u32, pending.counts));
