@@ -145,6 +145,8 @@ pub struct Progress {
 /// What an attached recorder follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attached {
+    /// By which engine.
+    pub engine: Engine,
     /// Processes, the one that was asked for among them.
     pub processes: usize,
     /// Threads of all of them.

@@ -120,6 +120,11 @@ pub fn may_load() -> bool {
     has(Capability::CAP_BPF) && has(Capability::CAP_PERFMON) || has(Capability::CAP_SYS_ADMIN)
 }
 
+/// The same, to watch what runs already. Others' processes are shown to root alone.
+pub(crate) fn may_attach() -> bool {
+    geteuid().is_root() && may_load()
+}
+
 /// The environment that this process was started with. A program with capabilities of its own is not given all of it
 /// (ld.so(8), "Secure-execution mode"), but its children shall have it.
 pub fn environment() -> Vec<(OsString, OsString)> {

@@ -175,11 +175,13 @@ fn choose_engine(
     inputs: &Outbox<Input>,
 ) -> Result<Option<(Watcher<Input>, Control)>> {
     let wanted = setup.options.engine;
+    let attached = setup.target.is_some();
     let dropped = |e| Error::io("give up privileges", e);
     let possible = wanted == Some(Engine::Ebpf)
-        || (setup.target.is_none() && wanted.is_none() && privileges::may_load());
+        || wanted.is_none()
+            && (if attached { privileges::may_attach() } else { privileges::may_load() });
     if wanted == Some(Engine::Ptrace) || !possible {
-        if wanted.is_some() && setup.target.is_none() {
+        if wanted.is_some() && !attached {
             setup.engine_reason = ASKED.into();
         }
         privileges::drop_all().map_err(dropped)?;
@@ -281,7 +283,8 @@ fn trace_running(
         }
     };
     let ptrace::Found { processes, threads } = found;
-    let attached = Some(announcement(link, Attached { processes, threads }));
+    let attached =
+        Some(announcement(link, Attached { engine: Engine::Ptrace, processes, threads }));
     let traced = Input::Traced { pid: Pid::from_raw(pid), control, attached };
     inputs.send(traced).unwrap_or_default();
     tracer.run().err().map(|error| Input::SourceFailed(chain(&error)))
@@ -299,7 +302,7 @@ fn watch_running(
         Ok(found) => found,
         Err(error) => return Some(Input::NotStarted(Some(chain(&error)))),
     };
-    let attached = Some(announcement(link, Attached { processes, threads }));
+    let attached = Some(announcement(link, Attached { engine: Engine::Ebpf, processes, threads }));
     let traced = Input::Traced { pid: Pid::from_raw(pid), control, attached };
     inputs.send(traced).unwrap_or_default();
     watcher.run().err().map(|error| Input::SourceFailed(chain(&error)))
@@ -318,7 +321,7 @@ fn watch_many(
         Ok(found) => found,
         Err(error) => return Some(Input::NotStarted(Some(chain(&error)))),
     };
-    let attached = Some(announcement(link, Attached { processes, threads }));
+    let attached = Some(announcement(link, Attached { engine: Engine::Ebpf, processes, threads }));
     let traced = Input::Traced { pid: Pid::from_raw(0), control, attached };
     inputs.send(traced).unwrap_or_default();
     watcher.run().err().map(|error| Input::SourceFailed(chain(&error)))

@@ -19,8 +19,9 @@ messages and tool calls are not recorded.
 It needs the right to trace the process: root, or one's own process where kernel.yama.ptrace_scope is 0 (agentrec doctor \
 tells). A process that is traced already, by a debugger or another recording, can't be attached to.
 
-Each system call of the process stops twice meanwhile, which costs some 20 to 40 µs; computing costs nothing. As root, \
---engine ebpf stops nobody, and takes a process that is traced already, too.";
+Each system call of the process stops twice meanwhile, which costs some 20 to 40 µs; computing costs nothing. As root it \
+is recorded by the eBPF engine where that loads, which stops nobody and takes a process that is traced already, too, but \
+records no terminal input; --engine chooses.";
 
 /// Arguments of `agentrec attach`.
 #[derive(clap::Args)]
@@ -40,36 +41,26 @@ pub fn run(args: Args, context: Context) -> Result<Exit> {
     let mut options = args.recording.options(target.plan(), session::home()?)?;
     if !quiet {
         eprintln!("agentrec: attaching to {} ({})", target.pid, target.name);
-        options.attached = Some(match options.engine {
-            Some(Engine::Ebpf) => say_attached,
-            _ => say_cost,
-        });
+        options.attached = Some(say_attached);
     }
     let record = |options| agentrec_recorder::attach(options, target);
     Ok(recording::record(options, record, quiet, None, context.preferences)?.exit)
 }
 
 fn say_attached(found: Attached) {
-    let (descendants, threads) = counts(found);
-    eprintln!(
-        "agentrec: attached{descendants} ({threads}); nobody is stopped while this lasts; Ctrl-C detaches"
-    );
-}
-
-/// What the recording costs whom it follows. Measured with getppid, open, close and pread on a virtual machine with two busy
-/// cores: 17 to 37 µs a call, of which those take 0.2 to 1.3 alone.
-fn say_cost(found: Attached) {
-    let (descendants, threads) = counts(found);
-    eprintln!(
-        "agentrec: attached{descendants} ({threads}); each of their system calls stops twice while this lasts: expect some \
-         20 to 40 µs for each, 20 to 200 times what short ones take, and computing as long as ever; Ctrl-C detaches"
-    );
-}
-
-fn counts(found: Attached) -> (String, String) {
     let descendants = match found.processes.saturating_sub(1) as u64 {
         0 => String::new(),
         count => format!(" with {}", plural(count, "descendant")),
     };
-    (descendants, plural(found.threads as u64, "thread"))
+    let threads = plural(found.threads as u64, "thread");
+    let cost = match found.engine {
+        Engine::Ebpf => "nobody is stopped while this lasts",
+        Engine::Ptrace => COST,
+    };
+    eprintln!("agentrec: attached{descendants} ({threads}); {cost}; Ctrl-C detaches");
 }
+
+/// What the recording costs whom it follows. Measured with getppid, open, close and pread on a virtual machine with two busy
+/// cores: 17 to 37 µs a call, of which those take 0.2 to 1.3 alone.
+const COST: &str = "each of their system calls stops twice while this lasts: expect some 20 to 40 µs for each, 20 to 200 \
+     times what short ones take, and computing as long as ever";

@@ -98,10 +98,11 @@ pub fn run(options: Options) -> Result<Outcome> {
 /// [`Error::Recorder`] where it could not be recorded.
 pub fn attach(options: Options, target: Target) -> Result<Outcome> {
     only_thread()?;
-    if options.engine == Some(Engine::Ebpf) {
-        as_root("attach by BPF programs")?;
-    } else {
-        target.refuse_traced()?;
+    match options.engine {
+        Some(Engine::Ebpf) => as_root("attach by BPF programs")?,
+        // Where they don't load after all, the tracer says it.
+        None if privileges::may_attach() => {}
+        _ => target.refuse_traced()?,
     }
     record_running(Setup::attach(options, target)?, Begin::Attach, None)
 }
