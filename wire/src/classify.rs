@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn other_protocols_are_told_by_their_first_bytes() {
         for bytes in [
-            &b"SSH-2.0-OpenSSH_9"[..],
+            &b"SSH-2.0-OpenSSH_9\r\n"[..],
             b"220 mail.test ESMTP\r\n",
             b"*1\r\n$4\r\nPING\r\n",
             &[0, 0, 0, 8, 4, 210, 22, 47],
@@ -303,7 +303,7 @@ mod tests {
         let rest: &[u8] = b"5\r\nhello\r\n";
         let found = join(&[(Received, rest), (Sent, request)], None);
         assert_eq!(found, Some((Protocol::Http1, Role::Client, 2)));
-        let response: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+        let response: &[u8] = b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n";
         assert_eq!(join(&[(Sent, response)], None), Some((Protocol::Http1, Role::Server, 1)));
         assert_eq!(join(&[(Sent, response)], Some(Role::Client)), None);
         assert_eq!(
