@@ -121,10 +121,11 @@ fn guess_client(bytes: &[u8]) -> Guess {
 
 /// What a server may say before its client: a response whose request is seen late, or HTTP/2's SETTINGS.
 fn guess_server(bytes: &[u8]) -> Guess {
-    let is_settings = match *bytes {
-        [0, 0, len, 4, 0, 0, 0, 0, 0, ..] => len % 6 == 0,
-        _ => bytes.len() < 9 && b"\0\0".starts_with(&bytes[..bytes.len().min(2)]),
-    };
+    // Its header, but for the length's last byte (RFC 9113, 4.1).
+    const SETTINGS: [Option<u8>; 9] =
+        [Some(0), Some(0), None, Some(4), Some(0), Some(0), Some(0), Some(0), Some(0)];
+    let fits = |(byte, expected): (&u8, &Option<u8>)| expected.is_none_or(|e| e == *byte);
+    let is_settings = bytes.iter().zip(&SETTINGS).all(fits);
     let is_response = check_start(Part::Response, bytes).is_ok();
     if is_settings || is_response { Guess::Server } else { Guess::Other }
 }
