@@ -190,7 +190,7 @@ impl Http1 {
                 Phase::Head(buffer) => match buffer.take(part, &mut input) {
                     Taken::More => return Outcome::Done,
                     Taken::Bad { why, start, bytes } => {
-                        return self.lose_head(part, start, &bytes, input, why, cx);
+                        return self.lose_head(part, start, (&bytes, 1), input, why, cx);
                     }
                     Taken::Head { bytes, first_byte, start } => {
                         let times = (first_byte, input.at);
@@ -202,27 +202,27 @@ impl Http1 {
                             Ok(None) => {}
                             Ok(Some(to)) => return Outcome::Switch(self.switch(to, input, cx)),
                             Err(why) => {
-                                return self.lose_head(part, start, &bytes, input, why, cx);
+                                // So that what is wrong is not found again.
+                                let line = memchr::memchr(b'\n', &bytes).unwrap_or_default();
+                                let head = (&bytes[..], line.max(1));
+                                return self.lose_head(part, start, head, input, why, cx);
                             }
                         }
                     }
                 },
-                Phase::Body { framing, body, waits } => {
-                    let offset = input.offset;
-                    match framing.step(&mut input) {
-                        Step::More => return Outcome::Done,
-                        Step::Data(data) => body.push(input.at, data, cx.out),
-                        Step::End(trailers) => {
-                            let next =
-                                if *waits { Phase::Held(Held::default()) } else { Phase::head() };
-                            let body = std::mem::replace(self.phase(part), next);
-                            if let Phase::Body { body, .. } = body {
-                                body.end(input.at, trailers, 0, None, cx.out);
-                            }
+                Phase::Body { framing, body, waits } => match framing.step(&mut input) {
+                    Step::More => return Outcome::Done,
+                    Step::Data(data) => body.push(input.at, data, cx.out),
+                    Step::End(trailers) => {
+                        let next =
+                            if *waits { Phase::Held(Held::default()) } else { Phase::head() };
+                        let body = std::mem::replace(self.phase(part), next);
+                        if let Phase::Body { body, .. } = body {
+                            body.end(input.at, trailers, 0, None, cx.out);
                         }
-                        Step::Bad(why) => self.lose(part, offset, input.at, why, cx),
                     }
-                }
+                    Step::Bad(why) => self.lose(part, input.offset, input.at, why, cx),
+                },
                 Phase::Held(held) => {
                     held.push(input);
                     if held.len() > MAX_HELD && part == Part::Request {
@@ -248,19 +248,19 @@ impl Http1 {
         }
     }
 
-    /// A head is none. What came since its first byte is searched again, without that byte.
+    /// A head is none. What came since its first byte is searched again, without its first bytes.
     fn lose_head(
         &mut self,
         part: Part,
         start: u64,
-        head: &[u8],
+        (head, skipped): (&[u8], usize),
         input: Input<'_>,
         why: Why,
         cx: &mut Context<'_, '_>,
     ) -> Outcome {
         self.lose(part, start, input.at, why, cx);
-        let bytes = [head.get(1..).unwrap_or_default(), input.bytes].concat();
-        Outcome::Again(bytes, start + 1)
+        let bytes = [head.get(skipped..).unwrap_or_default(), input.bytes].concat();
+        Outcome::Again(bytes, start + skipped as u64)
     }
 
     /// From here on the next message is searched for.
