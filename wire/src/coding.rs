@@ -154,7 +154,7 @@ enum Coder {
     Gzip { inflate: Box<Decompress>, state: Member },
     Deflate { inflate: Option<Box<Decompress>>, first: Option<u8>, ended: bool },
     Brotli { state: Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>, ended: bool },
-    Zstd { decoder: zstd::stream::raw::Decoder<'static>, ended: bool },
+    Zstd { decoder: zstd::stream::raw::Decoder<'static>, ended: bool, after_frame: bool },
 }
 
 /// Where a gzip decoder is. A body may be several gzip members one after the other (RFC 1952, 2.2).
@@ -179,7 +179,7 @@ impl Stage {
             b"zstd" => {
                 let mut decoder = zstd::stream::raw::Decoder::new().ok()?;
                 decoder.set_parameter(DParameter::WindowLogMax(MAX_ZSTD_WINDOW_LOG)).ok()?;
-                Coder::Zstd { decoder, ended: false }
+                Coder::Zstd { decoder, ended: false, after_frame: false }
             }
             _ => return None,
         };
@@ -213,7 +213,9 @@ impl Stage {
                 inflate_either(inflate, first, ended, input, output, out)
             }
             Coder::Brotli { state, ended } => unbrotli(state, ended, input, output, out),
-            Coder::Zstd { decoder, ended } => unzstd(decoder, ended, input, output, out),
+            Coder::Zstd { decoder, ended, after_frame } => {
+                unzstd(decoder, (ended, after_frame), input, output, out)
+            }
         };
         let undecoded = (input.len() - at) as u64;
         match error {
@@ -370,7 +372,7 @@ where
 
 fn unzstd(
     decoder: &mut zstd::stream::raw::Decoder<'static>,
-    ended: &mut bool,
+    (ended, after_frame): (&mut bool, &mut bool),
     input: &[u8],
     output: &mut [u8],
     out: &mut dyn FnMut(&[u8]),
@@ -378,7 +380,7 @@ fn unzstd(
     let mut at = 0;
     loop {
         let Ok(status) = decoder.run_on_buffers(&input[at..], output) else {
-            let error = if *ended { CodingError::Trailing } else { CodingError::Malformed };
+            let error = if *after_frame { CodingError::Trailing } else { CodingError::Malformed };
             return (at, Some(error));
         };
         at += status.bytes_read;
@@ -388,6 +390,7 @@ fn unzstd(
         if status.bytes_read > 0 || status.bytes_written > 0 {
             // Frames may follow each other (RFC 8878, 3); 0 is said at the end of each.
             *ended = status.remaining == 0;
+            *after_frame = *ended || (*after_frame && status.bytes_written == 0);
         }
         let is_idle = status.bytes_read == 0 && status.bytes_written == 0;
         if (at == input.len() && status.bytes_written < output.len()) || is_idle {
