@@ -114,10 +114,12 @@ impl Decoder {
 
     /// What could not be decoded, at the end of a body that is `whole` or was cut.
     pub fn finish(mut self, whole: bool) -> Option<CodingFailure> {
-        if self.failure.is_none() && whole && self.begun {
-            if let Some(stage) = self.stages.iter().find(|stage| !stage.is_at_end()) {
-                self.give_up(CodingError::Cut(stage.name()));
-            }
+        if self.failure.is_none()
+            && whole
+            && self.begun
+            && let Some(stage) = self.stages.iter().find(|stage| !stage.is_at_end())
+        {
+            self.give_up(CodingError::Cut(stage.name()));
         }
         self.failure
     }
@@ -304,9 +306,8 @@ fn inflate_either(
         let Some(&next) = input.first() else { return (0, None) };
         let Some(held) = *first else {
             *first = Some(next);
-            return match inflate_either(inflate, first, ended, &input[1..], output, out) {
-                (at, error) => (at + 1, error),
-            };
+            let (at, error) = inflate_either(inflate, first, ended, &input[1..], output, out);
+            return (at + 1, error);
         };
         let is_zlib = held & 0x0f == 8 && u16::from_be_bytes([held, next]) % 31 == 0;
         let mut inflater = Box::new(Decompress::new(is_zlib));

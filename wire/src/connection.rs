@@ -239,10 +239,10 @@ impl Connection {
             return self.finish(direction, at, cut, out);
         };
         // As long as one direction goes on, that may tell.
-        if self.ended.iter().all(Option::is_some) {
-            if let Some(decision) = detect.end(self.options.role) {
-                self.decided(at, decision, false, out);
-            }
+        if self.ended.iter().all(Option::is_some)
+            && let Some(decision) = detect.end(self.options.role)
+        {
+            self.decided(at, decision, false, out);
         }
     }
 

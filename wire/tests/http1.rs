@@ -312,7 +312,7 @@ fn responses_are_found_again() {
         (
             format!("{head}Transfer-Encoding: chunked\r\n\r\n0\r\n~bad\x01\r\n\r\n"),
             Why::Trailers,
-            57,
+            59,
         ),
     ] {
         found_again(&around(GET, &garbage), Direction::Received, &why, start + offset);

@@ -55,11 +55,11 @@ impl HeadBuffer {
             (self.first_byte, self.start) = (input.at, input.offset);
             (self.scanned, self.has_line) = (0, false);
             let within = &input.bytes[..input.bytes.len().min(MAX_HEAD)];
-            if check_start(part, within) == Ok(true) {
-                if let Some(end) = find_end(within, 0) {
-                    let bytes = Cow::Borrowed(input.take(end));
-                    return Taken::Head { bytes, first_byte: self.first_byte, start: self.start };
-                }
+            if check_start(part, within) == Ok(true)
+                && let Some(end) = find_end(within, 0)
+            {
+                let bytes = Cow::Borrowed(input.take(end));
+                return Taken::Head { bytes, first_byte: self.first_byte, start: self.start };
             }
         }
         while !input.is_empty() {

@@ -96,7 +96,9 @@ impl Header {
             DATA | HEADERS | CONTINUATION => (!of_connection, true),
             PRIORITY => (!of_connection, self.len == 5),
             RST_STREAM => (!of_connection, self.len == 4),
-            SETTINGS => (of_connection, self.len % 6 == 0 && !(self.has(ACK) && self.len > 0)),
+            SETTINGS => {
+                (of_connection, self.len.is_multiple_of(6) && !(self.has(ACK) && self.len > 0))
+            }
             PUSH_PROMISE => (!of_connection, self.len >= 4),
             PING => (of_connection, self.len == 8),
             GOAWAY => (of_connection, self.len >= 8),
@@ -327,8 +329,9 @@ impl FrameReader {
             GOAWAY => return Ok(Piece::GoAway { last: u32_at(0) & 0x7fff_ffff, code: u32_at(4) }),
             SETTINGS => {
                 const MAX_FRAME_SIZE: [u8; 2] = [0, 5];
-                let sizes = payload.chunks_exact(6).filter(|entry| entry[..2] == MAX_FRAME_SIZE);
-                let size = sizes.last().and_then(|entry| entry[2..].first_chunk());
+                let mut sizes =
+                    payload.chunks_exact(6).filter(|entry| entry[..2] == MAX_FRAME_SIZE);
+                let size = sizes.next_back().and_then(|entry| entry[2..].first_chunk());
                 return Ok(size.map_or(Piece::Other, |size| {
                     Piece::MaxFrame((u32::from_be_bytes(*size) as usize).min(LARGEST_FRAME))
                 }));
@@ -379,7 +382,7 @@ impl FrameReader {
 mod tests {
     use super::*;
 
-    pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let len = (payload.len() as u32).to_be_bytes();
         [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
     }

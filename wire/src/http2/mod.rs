@@ -167,15 +167,14 @@ impl Http2 {
     /// Takes frames until there are none or the place is lost.
     fn frames(&mut self, part: Part, input: &mut Input<'_>, cx: &mut Context<'_, '_>) {
         loop {
-            let offset = input.offset;
             let piece = self.flows[part.index()].frames.next(input);
-            let at = input.at;
+            let (at, offset) = (input.at, input.offset);
             match piece {
                 Piece::More => return,
                 Piece::Other => {}
                 Piece::Head(block) => self.head(part, block, (at, offset), cx),
                 Piece::Data { stream, bytes } => {
-                    let input = Input { at, offset, bytes };
+                    let input = Input { at, offset: offset - bytes.len() as u64, bytes };
                     if let Some(stream) = self.streams.get_mut(&stream) {
                         stream.data(self.role, part, input, cx);
                     }
@@ -282,10 +281,10 @@ impl Http2 {
             return false;
         }
         *highest = id.max(*highest);
-        if self.streams.len() >= MAX_STREAMS {
-            if let Some((_, mut oldest)) = self.streams.pop_first() {
-                oldest.abort(at, Incomplete::TooManyStreams, cx);
-            }
+        if self.streams.len() >= MAX_STREAMS
+            && let Some((_, mut oldest)) = self.streams.pop_first()
+        {
+            oldest.abort(at, Incomplete::TooManyStreams, cx);
         }
         let mut stream = Stream::new(cx.numbers.next());
         if is_older && part == Part::Response {
@@ -357,12 +356,13 @@ impl Http2 {
     ) {
         let role = self.role;
         let flow = &mut self.flows[part.index()];
-        if flow.search.is_none() && flow.preface == 0 {
-            if let Some(stream) = flow.frames.skip(count) {
-                return self.with_stream(stream, |stream| {
-                    stream.missing(role, part, (at, offset), count, cx);
-                });
-            }
+        if flow.search.is_none()
+            && flow.preface == 0
+            && let Some(stream) = flow.frames.skip(count)
+        {
+            return self.with_stream(stream, |stream| {
+                stream.missing(role, part, (at, offset), count, cx);
+            });
         }
         self.lose(part, offset, at, Why::Missing(count), cx);
     }
