@@ -24,9 +24,6 @@ const APART: &[(&str, &str)] = &[
     ("affinity", "how its threads take turns differs from run to run"),
 ];
 
-/// How often they are compared where they differ.
-const RUNS: usize = 3;
-
 /// What a tracee finds in its directory, as its own test has it.
 fn prepare(tracee: &str, dir: &Path) {
     let make = |name: &str| fs::create_dir_all(dir.join(name)).unwrap();
@@ -90,19 +87,10 @@ fn root_ebpf_tells_the_same_as_ptrace_of_every_covered_call() {
         if APART.iter().any(|(name, _)| name == tracee) {
             continue;
         }
-        // Where processes take turns as the scheduler likes, one run may differ from another by any engine.
-        let pairs = (0..RUNS).map(|_| (lines(tracee, Engine::Ptrace), lines(tracee, Engine::Ebpf)));
-        let mut differences = Vec::new();
-        for (ptrace, ebpf) in pairs {
-            if ptrace == ebpf {
-                differences.clear();
-                break;
-            }
-            differences.push(difference(&ptrace, &ebpf));
-        }
+        let (ptrace, ebpf) = (lines(tracee, Engine::Ptrace), lines(tracee, Engine::Ebpf));
         let known = DIFFERENT.iter().any(|(name, _)| name == tracee);
-        if differences.is_empty() == known {
-            let difference = differences.pop().unwrap_or_default();
+        if (ptrace == ebpf) == known {
+            let difference = difference(&ptrace, &ebpf);
             wrong.push_str(&format!("{tracee} (known to differ: {known}):\n{difference}\n"));
         }
     }

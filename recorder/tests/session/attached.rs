@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::harness::{Ended, Place, Running, compile_tracee};
+use super::harness::{Ended, Place, Running, boottime, compile_tracee};
 
 /// What records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -286,6 +286,7 @@ fn a_storm_is_followed(engine: Engine) {
     let mut program = Program::start(&place, STORM);
     for _ in 0..3 {
         let running = attach(&place, &program);
+        let attached = boottime();
         assert_eq!(threads_of(program.child.id()).len(), 51);
         assert!(engine.traces_by(&program.tracers(), running.recorder_pid()));
         let goes_on = |program: &mut Program| {
@@ -304,8 +305,10 @@ fn a_storm_is_followed(engine: Engine) {
         for event in &events {
             match &event.data {
                 Data::ProcessFork(fork) => drop(known.insert(fork.child)),
-                // Nothing stops them while eBPF begins, and they end all the time.
-                Data::Lost(lost) if engine == Engine::Ebpf && lost.reason.contains(ENDED) => {}
+                // Nothing stops them while eBPF begins, and they end all the time: until then, and no longer.
+                Data::Lost(lost) if engine == Engine::Ebpf && lost.reason.contains(ENDED) => {
+                    assert!(event.ts < attached, "{lost:?}");
+                }
                 Data::Lost(lost) => panic!("{lost:?}"),
                 _ => assert!(event.proc.is_none_or(|proc| known.contains(&proc)), "{event:?}"),
             }

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use agentrec_recorder::Recording;
 use agentrec_trace::{Data, Event, ProcId, Reader};
 use nix::sys::signal::{self, SigHandler, Signal, kill};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
@@ -194,6 +195,12 @@ impl Place {
         });
         socket.expect("a session runs").unwrap().path()
     }
+}
+
+/// CLOCK_BOOTTIME in nanoseconds, as events have it.
+pub fn boottime() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap();
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 
 /// Compiles `tests/tracees/NAME.c` with one more option; whether the compiler could.

@@ -5,9 +5,8 @@ use std::io::BufRead;
 use agentrec_trace::event::{Content, TermOutput};
 use agentrec_trace::{Data, Event, Status};
 use nix::sys::signal::{Signal, kill};
-use nix::time::{ClockId, clock_gettime};
 
-use super::harness::{Place, Running, wait_for_recorder};
+use super::harness::{Place, Running, boottime, wait_for_recorder};
 
 /// What a killed recorder may lose, and the resolution of /proc/uptime, in nanoseconds.
 const MAX_MISSING: u64 = 250_000_000;
@@ -17,11 +16,6 @@ const UPTIME_STEP: u64 = 10_000_000;
 const BUSY: &str = "
     (sleep 1000 &) ; setsid sleep 1000 &
     i=0; while :; do i=$((i+1)); echo $i > f$((i%5)); read up rest < /proc/uptime; echo $up; done";
-
-fn boottime() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap();
-    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
-}
 
 /// Numbers that differ from run to run, from the kernel.
 fn random() -> u64 {
