@@ -1,4 +1,4 @@
-//! Addresses as users type them: `t5`, `s2`, `#1234`, `p7`, `7q3k@s2`, `last`, a session's id or name, a file.
+//! Addresses as users type them: `t5`, `t5/a`, `s2`, `#1234`, `p7`, `7q3k@s2`, `last`, a session's id or name, a file.
 //!
 //! What an address means follows from its shape alone, never from what happens to exist: a word that has the shape of
 //! a place is a place, one with a slash or a dot is the path of a trace, and anything else is the id of a session, a
@@ -23,16 +23,36 @@ pub enum SessionRef {
 }
 
 /// Where in a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// `t5`
-    Turn(u32),
+    /// `t5`, `t5/a.2`
+    Turn(TurnLabel),
+    /// `t5/a`: another conversation than the main one, which began in `t5`.
+    Conversation(u32, String),
     /// `s2`
     Snapshot(SnapshotIndex),
     /// `#1234`
     Event(Seq),
     /// `p7`
     Process(ProcId),
+}
+
+/// A turn: `t5`, or `t5/a.2` for the second one of conversation `a`, which began in `t5`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TurnLabel {
+    /// The turn of the main conversation.
+    pub main: u32,
+    /// Another conversation, and the number of the turn in it.
+    pub other: Option<(String, u32)>,
+}
+
+impl fmt::Display for TurnLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.other {
+            None => f.pad(&format!("t{}", self.main)),
+            Some((name, turn)) => f.pad(&format!("t{}/{name}.{turn}", self.main)),
+        }
+    }
 }
 
 /// A session, a place in one, or both; what is missing has a default that the command knows.
@@ -66,17 +86,39 @@ impl Address {
 }
 
 fn place(text: &str) -> Option<Place> {
-    let (kind, digits) = text.split_at_checked(1)?;
-    if digits.is_empty() || digits.starts_with('0') || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
+    let (kind, rest) = text.split_at_checked(1)?;
     match kind {
-        "t" => digits.parse().ok().map(Place::Turn),
-        "s" => digits.parse().ok().map(|n| Place::Snapshot(SnapshotIndex(n))),
-        "#" => digits.parse().ok().map(|n| Place::Event(Seq(n))),
-        "p" => digits.parse().ok().map(|n| Place::Process(ProcId(n))),
+        "t" => turn(rest),
+        "s" => number(rest).map(|n| Place::Snapshot(SnapshotIndex(n))),
+        "#" => number(rest).map(|n| Place::Event(Seq(n))),
+        "p" => number(rest).map(|n| Place::Process(ProcId(n))),
         _ => None,
     }
+}
+
+/// What follows the `t`: `5`, `5/a`, `5/a.2`.
+fn turn(text: &str) -> Option<Place> {
+    let Some((main, other)) = text.split_once('/') else {
+        return Some(Place::Turn(TurnLabel { main: number(text)?, other: None }));
+    };
+    let main = number(main)?;
+    let (name, turn) = match other.split_once('.') {
+        None => (other, None),
+        Some((name, turn)) => (name, Some(number(turn)?)),
+    };
+    // A path of several directories is a path.
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase());
+    let name = is_name.then(|| name.to_owned())?;
+    Some(match turn {
+        None => Place::Conversation(main, name),
+        Some(turn) => Place::Turn(TurnLabel { main, other: Some((name, turn)) }),
+    })
+}
+
+/// A number from 1, written without zeros before it.
+fn number<N: FromStr>(digits: &str) -> Option<N> {
+    let is_number = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+    is_number.then(|| digits.parse().ok())?
 }
 
 fn session(text: &str) -> SessionRef {
@@ -122,7 +164,8 @@ impl FromStr for Range {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Turn(n) => write!(f, "t{n}"),
+            Self::Turn(label) => label.fmt(f),
+            Self::Conversation(main, name) => write!(f, "t{main}/{name}"),
             Self::Snapshot(index) => index.fmt(f),
             Self::Event(seq) => seq.fmt(f),
             Self::Process(id) => id.fmt(f),
@@ -139,9 +182,26 @@ mod tests {
         (session, place)
     }
 
+    fn turn(main: u32) -> Place {
+        Place::Turn(TurnLabel { main, other: None })
+    }
+
+    #[test]
+    fn other_conversations_and_their_turns_have_addresses() {
+        let session = Some(SessionRef::Named("7q3k".into()));
+        assert_eq!(parse("t3/a"), (None, Some(Place::Conversation(3, "a".into()))));
+        assert_eq!(parse("7q3k@t3/ab"), (session, Some(Place::Conversation(3, "ab".into()))));
+        let label = TurnLabel { main: 3, other: Some(("b".into(), 12)) };
+        assert_eq!(parse("t3/b.12"), (None, Some(Place::Turn(label.clone()))));
+        assert_eq!(label.to_string(), "t3/b.12");
+        for file in ["t3/", "t3/a.zst", "t3/a/b", "t3/A", "t0/a", "./t3/a", "t3/a.0"] {
+            assert_eq!(parse(file).0, Some(SessionRef::File(file.into())), "{file:?}");
+        }
+    }
+
     #[test]
     fn places_stand_alone() {
-        assert_eq!(parse("t5"), (None, Some(Place::Turn(5))));
+        assert_eq!(parse("t5"), (None, Some(turn(5))));
         assert_eq!(parse("s2"), (None, Some(Place::Snapshot(SnapshotIndex(2)))));
         assert_eq!(parse("#1234"), (None, Some(Place::Event(Seq(1234)))));
         assert_eq!(parse("p7"), (None, Some(Place::Process(ProcId(7)))));
@@ -152,7 +212,7 @@ mod tests {
         let session = Some(SessionRef::Named("7q3k".into()));
         assert_eq!(parse("7q3k@s2"), (session, Some(Place::Snapshot(SnapshotIndex(2)))));
         let file = Some(SessionRef::File("runs/a@b.zst".into()));
-        assert_eq!(parse("runs/a@b.zst@t1"), (file.clone(), Some(Place::Turn(1))));
+        assert_eq!(parse("runs/a@b.zst@t1"), (file.clone(), Some(turn(1))));
         assert_eq!(parse("runs/a@b.zst"), (file, None));
     }
 

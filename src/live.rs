@@ -22,7 +22,7 @@ pub fn runtime_dir() -> Option<PathBuf> {
 
 /// A connection to the session that `address` names; without one to the surrounding session, or to this directory's last.
 pub fn connect(address: Option<&Address>) -> Result<Client> {
-    if let Some(place) = address.and_then(|address| address.place) {
+    if let Some(place) = address.and_then(|address| address.place.as_ref()) {
         bail!("cannot use {place} here: this command is about a whole session");
     }
     let wanted = address.and_then(|address| address.session.as_ref());

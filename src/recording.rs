@@ -46,6 +46,9 @@ pub struct RecordingArgs {
     /// How to watch the processes
     #[arg(long, value_enum, default_value_t = Engine::Auto, value_name = "ENGINE", env = "AGENTREC_ENGINE")]
     engine: Engine,
+    /// How to read what goes over encrypted connections
+    #[arg(long, value_enum, default_value_t = Tls::Probe, value_name = "HOW")]
+    tls: Tls,
     /// Say nothing but errors
     #[arg(long, short)]
     quiet: bool,
@@ -92,6 +95,17 @@ enum Engine {
     Ptrace,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Tls {
+    /// In the TLS libraries (OpenSSL, GnuTLS, BoringSSL) of the processes, where nothing of the run is changed
+    Probe,
+    /// By a proxy in the recorder, for programs with other libraries (Go, rustls): connections are led through it, and variables
+    /// such as SSL_CERT_FILE have the agent trust certificates that are made for this run alone. Works by ptrace
+    Proxy,
+    /// Not at all
+    Off,
+}
+
 /// A name must be usable as an address: it can't look like a file or a place.
 pub fn session_name(text: &str) -> Result<String> {
     use crate::address::{Address, SessionRef};
@@ -127,6 +141,11 @@ impl RecordingArgs {
             output,
             overwrite: self.overwrite,
             engine,
+            tls: match self.tls {
+                Tls::Probe => agentrec_recorder::Tls::Probe,
+                Tls::Proxy => agentrec_recorder::Tls::Proxy,
+                Tls::Off => agentrec_recorder::Tls::Off,
+            },
             name: self.name,
             roots,
             excludes: self.exclude,

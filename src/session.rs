@@ -8,7 +8,7 @@ use agentrec_trace::{Event, Reader, Seq, SnapshotIndex, Status};
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::address::{Address, Place, SessionRef};
-use crate::digest::Digest;
+use crate::digest::{Digest, Turn};
 use crate::error::{WithHint, with_hint};
 use crate::identity;
 use crate::output::{Preferences, Progress};
@@ -105,7 +105,7 @@ pub fn open(address: &Address) -> Result<Opened> {
         }
     };
     let reader = open_file(&path)?;
-    Ok(Opened { reader, path, name, place: address.place })
+    Ok(Opened { reader, path, name, place: address.place.clone() })
 }
 
 /// Whether a recorder is writing the trace at `path`.
@@ -121,14 +121,18 @@ pub fn open_file(path: &Path) -> Result<Reader> {
 impl Opened {
     /// The snapshot that the address or `--snapshot` names.
     pub fn snapshot(&self, option: Option<u32>) -> Result<SnapshotIndex> {
-        match (option, self.place) {
+        let named = match &self.place {
+            Some(place) => Some((place, self.snapshot_at(place)?)),
+            None => None,
+        };
+        match (option, named) {
             (Some(n), None) => Ok(SnapshotIndex(n)),
-            (None, Some(Place::Snapshot(index))) => Ok(index),
-            (Some(n), Some(Place::Snapshot(SnapshotIndex(m)))) if n == m => Ok(SnapshotIndex(n)),
-            (Some(n), Some(place)) => bail!("cannot use both {place} and --snapshot {n}"),
-            (None, place) => Err(with_hint(
-                match place {
-                    Some(place) => anyhow!("cannot go back to {place}: it is not a snapshot"),
+            (None, Some((_, Some(index)))) => Ok(index),
+            (Some(n), Some((_, Some(SnapshotIndex(m))))) if n == m => Ok(SnapshotIndex(n)),
+            (Some(n), Some((place, _))) => bail!("cannot use both {place} and --snapshot {n}"),
+            (None, named) => Err(with_hint(
+                match named {
+                    Some((place, _)) => anyhow!("cannot go back to {place}: it is not a snapshot"),
                     None => anyhow!("cannot tell which snapshot is meant"),
                 },
                 format!(
@@ -137,6 +141,33 @@ impl Opened {
                 ),
             )),
         }
+    }
+
+    /// The snapshot that a place means: itself, or of a turn the one at its request. None where it is another kind of place.
+    ///
+    /// # Errors
+    /// Where there is no such turn, or it has no snapshot.
+    pub fn snapshot_at(&self, place: &Place) -> Result<Option<SnapshotIndex>> {
+        if let Place::Snapshot(index) = place {
+            return Ok(Some(*index));
+        }
+        if !matches!(place, Place::Turn(_)) {
+            return Ok(None);
+        }
+        let digest = analyse(&self.reader)?;
+        let Some(turn) = turns(&digest, place)?.and_then(|turns| turns.first().copied()) else {
+            return Ok(None);
+        };
+        let at = digest.snapshots.iter().find(|snapshot| snapshot.cause == Some(turn.seq));
+        if let Some(snapshot) = at {
+            return Ok(Some(snapshot.index));
+        }
+        let before = digest.snapshots.iter().rfind(|snapshot| snapshot.seq < turn.seq);
+        let hint = before.map_or_else(
+            || format!("agentrec info {} lists the snapshots", self.name),
+            |before| format!("the last one before it is {}@{}", self.name, before.index),
+        );
+        Err(with_hint(anyhow!("cannot go back to {place}: no snapshot was taken there"), hint))
     }
 
     /// Fails where the address names a place: for commands that are about whole sessions.
@@ -153,6 +184,27 @@ pub fn analyse(reader: &Reader) -> Result<Digest> {
     let mut digest = Digest::default();
     each_event(reader, |event| digest.add(event))?;
     Ok(digest)
+}
+
+/// The turns that a place names: one, or those of a conversation; none where it is another kind of place.
+///
+/// # Errors
+/// Where the trace has no such turn.
+pub fn turns<'d>(digest: &'d Digest, place: &Place) -> Result<Option<Vec<&'d Turn>>> {
+    let (what, found): (_, Vec<_>) = match place {
+        Place::Turn(label) => ("turn", digest.turns.get(label).into_iter().collect()),
+        Place::Conversation(main, name) => {
+            ("conversation", digest.turns.of_conversation(*main, name).collect())
+        }
+        Place::Snapshot(_) | Place::Event(_) | Place::Process(_) => return Ok(None),
+    };
+    if found.is_empty() {
+        bail!(with_hint(
+            anyhow!("cannot find a {what} {place}: there are {} turns", digest.turns.count()),
+            "turns are requests to a model that could be read: agentrec turns lists them, agentrec info tells what could not be"
+        ));
+    }
+    Ok(Some(found))
 }
 
 /// Calls `f` with every event. What is damaged is passed over, and said; returns how many parts that were.

@@ -40,8 +40,13 @@ fn eventful(env: &TestEnv, port: u16) {
     fs::write(env.outside("victim"), "v").expect("written");
     fs::write(env.outside("notes"), "notes").expect("written");
     env.write("in.txt", "in");
-    let connect =
-        format!("import socket; socket.create_connection(('127.0.0.1', {port})).send(b'x' * 1234)");
+    // 1234 bytes of HTTP: what is no protocol that we read would count as not seen.
+    let head = format!("GET / HTTP/1.1\\r\\nHost: 127.0.0.1:{port}\\r\\nX: ");
+    let rest = 1234 - head.replace("\\r\\n", "\r\n").len() - "\r\n\r\n".len();
+    let connect = format!(
+        "import socket; socket.create_connection(('127.0.0.1', {port})).send(
+    b'{head}' + b'x' * {rest} + b'\\r\\n\\r\\n')"
+    );
     env.record(&format!(
         "cat ~/.netrc ~/.netrc >/dev/null; cat in.txt > out.txt; echo new > ~/new; echo more >> ~/old; rm ~/victim
          echo t > ~/tmp; rm ~/tmp; cp /bin/true ./tool; ./tool; cat ~/new ~/notes >/dev/null; python3 -c \"{connect}\""
@@ -309,7 +314,9 @@ fn audit_tells_what_was_not_seen_and_may_fail_for_it() {
     let ran = audit(&env, "deny.connect = ['example.org']");
     assert!(ran.code == 0 && !ran.stdout.contains("not checked"), "{ran:?}");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    eventful(&env, listener.local_addr().expect("bound").port());
+    let port = listener.local_addr().expect("bound").port();
+    let connect = format!("import socket; socket.create_connection(('127.0.0.1', {port}))");
+    env.record(&format!("python3 -c \"{connect}\""));
     let ran = audit(&env, "deny.connect = ['example.org']");
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(

@@ -70,6 +70,33 @@ for count in 1, 2, 3:
 
 #[test]
 #[ignore = "needs root"]
+fn root_ebpf_what_a_child_says_at_once_is_told() {
+    let env = TestEnv::new();
+    // The recorder looks seldom where little happens: most children have spoken, and ended, before it has heard of them.
+    let script = r#"
+import os, socket, time
+s = socket.socket(socket.AF_UNIX)
+s.connect(os.environ["AGENTREC_SOCKET"])
+for i in range(60):
+    time.sleep(0.02)
+    if os.fork() == 0:
+        s.send(b'{"type": "my.fork", "i": %d}\n' % i)
+        os._exit(0)
+    os.wait()
+"#;
+    for events in both(&env, script) {
+        assert!(events.iter().all(|event| event["type"] != "lost"), "{events:#?}");
+        let forks = events.iter().filter(|event| event["type"] == "process.fork");
+        let children: Vec<_> = forks.map(|event| &event["data"]["child"]).collect();
+        let said = events.iter().filter(|event| event["type"] == "my.fork");
+        let said: Vec<_> = said.map(|event| (&event["proc"], event["data"]["i"].clone())).collect();
+        let expected: Vec<_> = children.into_iter().zip((0..60).map(Value::from)).collect();
+        assert_eq!(said, expected);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
 fn root_ebpf_a_stopped_recording_leaves_the_command_running() {
     let env = TestEnv::new();
     let options = ["--engine", "ebpf", "--name", "stopped"];

@@ -196,7 +196,7 @@ fn quickstart_goes_through_all_steps() {
     let ran = env.run(["quickstart"]);
     assert_eq!(ran.code, 0, "{ran:?}");
     for step in
-        ["run --with-sdk", "show", "why cart.py", "diff", "resume last@s2", "apply --dry-run"]
+        ["run --with-sdk", "show", "why cart.py", "diff", "resume last@s3", "apply --dry-run"]
     {
         assert!(ran.stdout.contains(&format!("$ agentrec {step}")), "no {step}: {ran:?}");
     }

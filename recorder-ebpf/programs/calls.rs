@@ -13,7 +13,7 @@ use aya_ebpf::helpers::generated::{
 };
 
 use crate::kernel::{self, offset};
-use crate::maps::{PLANS_BY_NUMBER, PROCESSES, SUMS, lose};
+use crate::maps::{self, PLANS_BY_NUMBER, SUMS, lose};
 use crate::record::{Record, emit_list, emit_messages, now};
 use crate::{socket, transfer, walk};
 
@@ -33,7 +33,7 @@ pub fn at<T: Copy>(ctx: *mut c_void, offset: usize) -> T {
 #[inline(always)]
 pub fn followed() -> Option<(u32, u32, &'static mut Process)> {
     let (pid, tid) = kernel::current_ids()?;
-    let process = PROCESSES.get_ptr_mut(pid)?;
+    let process = maps::process(pid)?;
     // SAFETY: the map keeps it; threads of the process that change it write the same things.
     let process = unsafe { &mut *process };
     if process.flags & FOUND != 0 {

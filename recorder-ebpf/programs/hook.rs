@@ -19,6 +19,19 @@ macro_rules! tracepoint {
     };
 }
 
+/// The same where a function begins (`uprobe`) or returns (`uretprobe`).
+macro_rules! uprobe {
+    ($(#[$meta:meta])* $section:literal $vis:vis fn $name:ident($context:ident) $body:block) => {
+        $(#[$meta])*
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = $section)]
+        $vis extern "C" fn $name($context: *mut ::core::ffi::c_void) -> u32 {
+            $body
+            0
+        }
+    };
+}
+
 /// The same for raw tracepoints, which nobody but BPF programs hangs on.
 macro_rules! raw_tracepoint {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($context:ident) $body:block) => {

@@ -17,6 +17,7 @@ mod maps;
 mod process;
 mod record;
 mod socket;
+mod tls;
 mod transfer;
 mod walk;
 mod watch;
@@ -48,6 +49,41 @@ tracepoint! {
     /// `syscalls/sys_exit_…` of those that move bytes through a descriptor.
     pub fn transfer_over(context) {
         let _ = transfer::over(context.as_ptr());
+    }
+}
+
+tracepoint! {
+    /// `syscalls/sys_exit_mmap`
+    pub fn mapped(context) {
+        let _ = tls::mapped(context.as_ptr());
+    }
+}
+
+uprobe! {
+    /// A function of a TLS library that plaintext goes through begins.
+    "uprobe" pub fn tls_entered(context) {
+        let _ = tls::entered(context);
+    }
+}
+
+uprobe! {
+    /// It returns.
+    "uretprobe" pub fn tls_returned(context) {
+        let _ = tls::returned(context);
+    }
+}
+
+uprobe! {
+    /// A function of a TLS library returns that makes a stream.
+    "uretprobe" pub fn tls_began(context) {
+        let _ = tls::began(context);
+    }
+}
+
+uprobe! {
+    /// A function of a TLS library begins that ends a stream.
+    "uprobe" pub fn tls_over(context) {
+        let _ = tls::over(context);
     }
 }
 

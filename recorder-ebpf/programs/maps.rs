@@ -2,12 +2,14 @@
 //! when they are loaded.
 
 use agentrec_recorder_ebpf::{
-    Descriptor, Offsets, PLANS, PROCESSES as MAX_PROCESSES, Plan, Process, SUMS as MAX_SUMS,
-    Settings, Sum, WATCHED as MAX_WATCHED, Watch, Watched, kind,
+    Descriptor, MARKS as MAX_MARKS, OBJECTS as MAX_OBJECTS, Object, Offsets, PLANS,
+    PROCESSES as MAX_PROCESSES, Plan, Process, STREAMS as MAX_STREAMS, SUMS as MAX_SUMS, Settings,
+    Stream, Sum, TLS_CALLS as MAX_TLS_CALLS, TlsCall, TlsKey, WATCHED as MAX_WATCHED, Watch,
+    Watched, kind, mark,
 };
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 
 use crate::record::Scratch;
 
@@ -15,10 +17,15 @@ use crate::record::Scratch;
 #[map]
 pub static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 24, 0);
 
-/// Who is followed, by process.
+/// Who is followed, by process; through [`follow`] and [`process`].
 #[map]
 pub static PROCESSES: HashMap<u32, Process> =
     HashMap::with_max_entries(MAX_PROCESSES, BPF_F_NO_PREALLOC);
+
+/// Not zero where a process with that [`mark`] is or was followed: whoever is not pays for no look into [`PROCESSES`], since the
+/// kernel looks into an array without a call. Set before the process is put there, and never taken back.
+#[map]
+pub static MARKS: Array<u32> = Array::with_max_entries(MAX_MARKS, 0);
 
 /// Who else is: one entry.
 #[map]
@@ -31,6 +38,18 @@ pub static PLANS_BY_NUMBER: Array<Plan> = Array::with_max_entries(PLANS, 0);
 /// What went through each descriptor that is open.
 #[map]
 pub static SUMS: HashMap<Descriptor, Sum> = HashMap::with_max_entries(MAX_SUMS, BPF_F_NO_PREALLOC);
+
+/// Connections, by the inode numbers of their sockets, which are never used again.
+#[map]
+pub static STREAMS: LruHashMap<u64, Stream> = LruHashMap::with_max_entries(MAX_STREAMS, 0);
+
+/// Executable files that the recorder has looked into: it puts them here.
+#[map]
+pub static OBJECTS: LruHashMap<Object, u32> = LruHashMap::with_max_entries(MAX_OBJECTS, 0);
+
+/// Calls of TLS libraries that have not returned. Some never do, of threads that are killed in them.
+#[map]
+pub static TLS_CALLS: LruHashMap<TlsKey, TlsCall> = LruHashMap::with_max_entries(MAX_TLS_CALLS, 0);
 
 /// The command's outputs and its terminal, by `struct file`.
 #[map]
@@ -62,4 +81,23 @@ pub fn lose(kind: u16) {
         // SAFETY: it is this CPU's own, and programs of ours don't interrupt each other.
         unsafe { *count += 1 };
     }
+}
+
+/// Follows a process from now on.
+///
+/// # Errors
+/// Where there is no room, or, with `BPF_NOEXIST`, where it is followed already.
+#[inline(always)]
+pub fn follow(pid: u32, process: Process, flags: u64) -> Result<(), i32> {
+    if let Some(mark) = MARKS.get_ptr_mut(mark(pid)) {
+        // SAFETY: whoever writes there writes the same.
+        unsafe { mark.write_volatile(1) };
+    }
+    PROCESSES.insert(pid, process, flags)
+}
+
+/// A process that is followed.
+#[inline(always)]
+pub fn process(pid: u32) -> Option<*mut Process> {
+    if *MARKS.get(mark(pid))? == 0 { None } else { PROCESSES.get_ptr_mut(pid) }
 }

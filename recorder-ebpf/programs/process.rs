@@ -13,9 +13,9 @@ use aya_ebpf::helpers::generated::{
 
 use crate::calls::{arguments, followed};
 use crate::kernel::{self, offset};
-use crate::maps::{PROCESSES, SETTINGS, lose};
-use crate::record::{Record, emit_chunks, emit_from_stack, now};
-use crate::{transfer, walk, watch};
+use crate::maps::{self, PROCESSES, SETTINGS, lose};
+use crate::record::{Of, Record, emit_chunks, emit_from_stack, now};
+use crate::{tls, transfer, walk, watch};
 
 const SYS_CLONE3: u32 = 435;
 
@@ -27,7 +27,7 @@ pub fn forked(child: u64) -> Option<()> {
     let ts = now();
     if child_pid != pid {
         let follow = Process { epoch: ts, flags: 0, outputs: 0 };
-        if PROCESSES.insert(child_pid, follow, 0).is_err() {
+        if maps::follow(child_pid, follow, 0).is_err() {
             lose(kind::FORK);
         }
     }
@@ -89,11 +89,17 @@ pub fn executed(task: u64, former: u64, bprm: u64) -> Option<()> {
     let env_start: u64 = kernel::read(mm, offset!(mm_env_start));
     let env_end: u64 = kernel::read(mm, offset!(mm_env_end));
     let head = Head { kind: kind::ARGUMENTS, flags: 0, tid, pid, number: 0, ts, epoch: ts };
-    emit_chunks(&head, 0, arg_start, arg_end.wrapping_sub(arg_start), ARGUMENT_CHUNKS as u32);
+    emit_chunks(
+        &head,
+        Of::just(0),
+        arg_start,
+        arg_end.wrapping_sub(arg_start),
+        ARGUMENT_CHUNKS as u32,
+    );
     let environment = Head { kind: kind::ENVIRONMENT, ..head };
     emit_chunks(
         &environment,
-        0,
+        Of::just(0),
         env_start,
         env_end.wrapping_sub(env_start),
         ENVIRONMENT_CHUNKS as u32,
@@ -108,7 +114,8 @@ pub fn executed(task: u64, former: u64, bprm: u64) -> Option<()> {
         transfer::adopt(task, 2, outputs);
         walk::tell_directory(&head, place::ROOT);
     }
-    walk::tell_file(&head, place::EXE, kernel::read(mm, offset!(mm_exe_file)));
+    let exe: u64 = kernel::read(mm, offset!(mm_exe_file));
+    walk::tell_file(&head, place::EXE, exe);
     // For a script this is its interpreter by now.
     let class: u8 = kernel::read(bprm, offset!(bprm_buf) + EI_CLASS);
     let fdpath: u64 = kernel::read(bprm, offset!(bprm_fdpath));
@@ -124,6 +131,7 @@ pub fn executed(task: u64, former: u64, bprm: u64) -> Option<()> {
         before,
         arguments: arg_end.wrapping_sub(arg_start),
         environment: env_end.wrapping_sub(env_start),
+        object: tls::object(exe),
     };
     record.emit(false);
     Some(())
@@ -184,7 +192,7 @@ pub fn signal_sent(signal: i32, task: u64, result: i32) -> Option<()> {
     let front = unsafe { core::ptr::read_volatile(&raw const SETTINGS.front) };
     if pid != front {
         // SAFETY: the map keeps it.
-        let flags = unsafe { (*PROCESSES.get_ptr_mut(pid)?).flags };
+        let flags = unsafe { (*maps::process(pid)?).flags };
         if flags & COMMAND == 0 {
             return None;
         }

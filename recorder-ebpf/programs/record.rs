@@ -132,19 +132,7 @@ impl Record {
     pub fn emit(self, now: bool) -> bool {
         // SAFETY: every record begins with one.
         let kind = unsafe { &*self.base().cast::<Head>() }.kind;
-        // SAFETY: queries of numbers.
-        let (waiting, size) = unsafe {
-            (
-                bpf_ringbuf_query(ring(), BPF_RB_AVAIL_DATA),
-                bpf_ringbuf_query(ring(), BPF_RB_RING_SIZE),
-            )
-        };
-        let vital = matches!(kind, kind::FORK | kind::EXEC | kind::EXIT);
-        if !vital && waiting + RESERVED > size {
-            lose(kind);
-            return false;
-        }
-        let flags = if now || waiting > HURRY { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+        let Some(flags) = wakeup(kind, now) else { return false };
         let len = self.len() & (2 * HALF as u64 - 1);
         // SAFETY: so many bytes of the scratch are set: by this record, or an earlier one.
         let told = unsafe { bpf_ringbuf_output(ring(), self.base().cast(), len, flags) } == 0;
@@ -153,6 +141,22 @@ impl Record {
         }
         told
     }
+}
+
+/// The flags with which a record goes into the ring buffer; none where it finds no room, and is counted as lost. `now` wakes the
+/// recorder.
+#[inline(always)]
+pub fn wakeup(kind: u16, now: bool) -> Option<u64> {
+    // SAFETY: queries of numbers.
+    let (waiting, size) = unsafe {
+        (bpf_ringbuf_query(ring(), BPF_RB_AVAIL_DATA), bpf_ringbuf_query(ring(), BPF_RB_RING_SIZE))
+    };
+    let vital = matches!(kind, kind::FORK | kind::EXEC | kind::EXIT);
+    if !vital && waiting + RESERVED > size {
+        lose(kind);
+        return None;
+    }
+    Some(if now || waiting > HURRY { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }
 
 /// Puts a whole record into the ring buffer that lies on the stack, and wakes the recorder.
@@ -180,6 +184,8 @@ struct Chunks {
     address: u64,
     left: u64,
     total: u64,
+    socket: u64,
+    offset: u64,
 }
 
 /// Buffers of user space on their way out.
@@ -206,14 +212,36 @@ pub fn copy_head(from: *const u64, to: *mut u64) {
     }
 }
 
+/// What the chunks are of: see [`Part`].
+#[derive(Clone, Copy)]
+pub struct Of {
+    pub what: u32,
+    pub socket: u64,
+    pub offset: u64,
+}
+
+impl Of {
+    /// Of what is no connection.
+    #[inline(always)]
+    pub fn just(what: u32) -> Self {
+        Self { what, socket: 0, offset: 0 }
+    }
+}
+
 /// Puts bytes of user space into the ring buffer, in so many chunks at most.
 #[inline(always)]
-pub fn emit_chunks(head: &Head, what: u32, address: u64, total: u64, most: u32) {
+pub fn emit_chunks(head: &Head, of: Of, address: u64, total: u64, most: u32) {
     if let Some(scratch) = scratch() {
         copy_head(core::ptr::from_ref(head).cast(), scratch.chunks.head.as_mut_ptr());
-        (scratch.chunks.what, scratch.chunks.total) = (u64::from(what), total);
+        begin(&mut scratch.chunks, of, total);
         emit_range(&mut scratch.chunks, address, total, most);
     }
+}
+
+#[inline(always)]
+fn begin(chunks: &mut Chunks, of: Of, total: u64) {
+    (chunks.what, chunks.total) = (u64::from(of.what), total);
+    (chunks.socket, chunks.offset) = (of.socket, of.offset);
 }
 
 #[inline(always)]
@@ -238,11 +266,14 @@ unsafe extern "C" fn emit_chunk(_round: u64, _context: *mut c_void) -> u64 {
     copy_head(chunks.head.as_ptr(), (&raw mut part.head).cast());
     part.what = chunks.what as u32;
     part.len = len;
-    part.total = chunks.total;
+    part.total = if chunks.socket == 0 { chunks.total } else { left };
+    part.socket = chunks.socket;
+    part.offset = chunks.offset;
     record.emit(false);
     if len > CHUNK as u32 {
         return 1;
     }
+    chunks.offset += u64::from(len);
     chunks.address += u64::from(len);
     chunks.left = left - u64::from(len);
     0
@@ -250,10 +281,10 @@ unsafe extern "C" fn emit_chunk(_round: u64, _context: *mut c_void) -> u64 {
 
 /// The same of an array of `struct iovec`, of which `left` bytes were moved.
 #[inline(always)]
-pub fn emit_vector(head: &Head, what: u32, at: u64, count: u64, left: u64) {
+pub fn emit_vector(head: &Head, of: Of, at: u64, count: u64, left: u64) {
     if let Some(scratch) = scratch() {
         copy_head(core::ptr::from_ref(head).cast(), scratch.chunks.head.as_mut_ptr());
-        (scratch.chunks.what, scratch.chunks.total) = (u64::from(what), left);
+        begin(&mut scratch.chunks, of, left);
         scratch.vector = Vector { at, count, left };
         // SAFETY: as above.
         unsafe { bpf_loop(MAX_VECTOR, emit_buffer as *mut c_void, core::ptr::null_mut(), 0) };
@@ -329,6 +360,7 @@ fn emit_beside(what: u32, address: u64, len: u64, most: u32) {
     part.what = what;
     part.len = len;
     part.total = u64::from(len);
+    (part.socket, part.offset) = (0, 0);
     record.emit(false);
 }
 
@@ -373,6 +405,7 @@ unsafe extern "C" fn emit_string(_round: u64, _context: *mut c_void) -> u64 {
     part.what = 1;
     part.len = len;
     part.total = u64::from(len);
+    (part.socket, part.offset) = (0, 0);
     if len != UNREADABLE {
         scratch.chunks.total += u64::from(len);
     }

@@ -12,6 +12,18 @@ const AF_INET6: u16 = 10;
 /// include/net/tcp_states.h; unix sockets have the same.
 const TCP_LISTEN: u8 = 10;
 
+/// Whether the file of a socket is one end of a connection of hosts, or of a unix one.
+#[inline(always)]
+pub fn is_stream(file: u64) -> bool {
+    const SOCK_STREAM: u16 = 1;
+    let socket: u64 = kernel::read(file, offset!(file_private));
+    if kernel::read::<u16>(socket, offset!(socket_type)) != SOCK_STREAM {
+        return false;
+    }
+    let sk: u64 = kernel::read(socket, offset!(socket_sk));
+    matches!(kernel::read::<u16>(sk, offset!(sk_family)), AF_UNIX | AF_INET | AF_INET6)
+}
+
 /// Tells of the socket at a descriptor.
 #[inline(always)]
 pub fn tell(head: &Head, fd: i32) {

@@ -3,65 +3,175 @@
 use core::ffi::c_void;
 
 use agentrec_recorder_ebpf::{
-    ANY, Descriptor, Head, INPUT, OUTPUT_CHUNKS, Process, Sum, TERMINAL, UNTOLD, UNTOLD_CLOSE,
-    UNTOLD_OPEN, Watched, kind, role,
+    ANY, Descriptor, Head, INPUT, INTO_PIPE, NO_MORE, OUTPUT_CHUNKS, PIPE, Part, Process, Stream,
+    Sum, TERMINAL, UNREADABLE, UNTOLD, UNTOLD_CLOSE, UNTOLD_OPEN, WAS_RESET, WRITTEN, Watched,
+    kind, role,
 };
 
 use crate::calls::{NUMBER, VALUES, argument, arguments, at, followed, user};
-use crate::kernel::{self, S_IFCHR, S_IFIFO, offset};
-use crate::maps::{PLANS_BY_NUMBER, SETTINGS, SUMS, WATCHED, lose};
-use crate::record::{Record, emit_chunks, emit_vector, now};
+use crate::kernel::{self, S_IFCHR, S_IFIFO, S_IFSOCK, offset};
+use crate::maps::{PLANS_BY_NUMBER, SETTINGS, STREAMS, SUMS, WATCHED, lose};
+use crate::record::{Of, Record, emit_chunks, emit_vector, now};
+use crate::socket;
 
-/// The bytes stay where they are (recv(2)).
+/// Urgent data, which is no part of the stream (recv(2)).
+const MSG_OOB: u64 = 1;
+/// The bytes stay where they are.
 const MSG_PEEK: u64 = 2;
+/// The bytes of a stream are thrown away (tcp(7)).
+const MSG_TRUNC: u64 = 0x20;
+const ECONNRESET: i64 = 104;
 
 /// A transfer is over.
 #[inline(always)]
 pub fn over(ctx: *mut c_void) -> Option<()> {
     let (pid, tid, process) = followed()?;
     let result: i64 = at(ctx, VALUES);
-    if result <= 0 {
-        return None;
-    }
     let number: u32 = at(ctx, NUMBER);
     let plan = PLANS_BY_NUMBER.get(number)?;
+    let write = matches!(plan.role, role::WRITE | role::WRITE_VECTOR | role::WRITE_MESSAGE);
+    let ends = (result == 0 && !write) || result == -ECONNRESET;
+    if result <= 0 && !ends {
+        return None;
+    }
     let args = arguments();
-    if plan.peek != u16::from(ANY) && argument(&args, plan.peek as u8) & MSG_PEEK != 0 {
+    let asked = match plan.peek == u16::from(ANY) {
+        true => 0,
+        false => argument(&args, plan.peek as u8),
+    };
+    if asked & (MSG_PEEK | MSG_OOB) != 0 {
         return None;
     }
     let fd = args[0] as i32;
-    let write = matches!(plan.role, role::WRITE | role::WRITE_VECTOR | role::WRITE_MESSAGE);
     // SAFETY: a static that nobody writes.
     if write && fd == unsafe { core::ptr::read_volatile(&raw const SETTINGS.reserved_fd) } {
         return None;
     }
-    let bytes = result as u64;
-    add(Descriptor { epoch: process.epoch, pid, fd }, write, bytes);
     let file = kernel::file(kernel::current(), fd);
-    // SAFETY: only read, at once.
-    let watched = unsafe { WATCHED.get(file) }?;
-    if watched.inode != kernel::read::<u64>(file, offset!(file_inode)) {
-        return None;
+    let inode: u64 = kernel::read(file, offset!(file_inode));
+    let epoch = process.epoch;
+    // Most transfers are only summed up, and need no clock.
+    let head = |kind, flags| Head { kind, flags, tid, pid, number, ts: now(), epoch };
+    if ends {
+        // Who asks for nothing gets that at any time.
+        let asks = plan.role != role::READ || args[2] != 0;
+        if !asks {
+            return None;
+        }
+        let (socket, offset) = stream(file, inode, write, 0, 0)?;
+        let flags = if result == 0 { NO_MORE } else { WAS_RESET };
+        let of = Of { what: fd as u32, socket, offset };
+        return tell_without_bytes(head(kind::STREAM, flags), of, 0, 0);
     }
-    let (flags, what) = match write {
-        true => (0, watched.stream),
-        false if watched.terminal != 0 => (INPUT, local_flags(file)),
-        false => return None,
+    let bytes = result as u64;
+    add(Descriptor { epoch, pid, fd }, write, bytes);
+    let (kind, flags, of) = match watched(file, inode, write) {
+        Some((flags, what)) => (kind::DATA, flags, Of::just(what)),
+        None => {
+            // A vector begins with the address of its first buffer. Messages go through sockets alone.
+            let begin = match plan.role {
+                role::READ_VECTOR | role::WRITE_VECTOR => 1,
+                _ => 0,
+            };
+            let (socket, offset) = stream(file, inode, write, bytes, args[1] | begin << VECTOR)?;
+            let flags = if write { WRITTEN } else { 0 };
+            let of = Of { what: fd as u32, socket, offset };
+            if asked & MSG_TRUNC != 0 {
+                return tell_without_bytes(head(kind::STREAM, flags), of, UNREADABLE, bytes);
+            }
+            (kind::STREAM, flags, of)
+        }
     };
-    if write && what == 0 {
-        return None;
-    }
-    let head = Head { kind: kind::DATA, flags, tid, pid, number, ts: now(), epoch: process.epoch };
+    let head = head(kind, flags);
     let (at, count) = match plan.role {
         role::READ_VECTOR | role::WRITE_VECTOR => (args[1], args[2]),
         // recvmsg(2), struct msghdr: the vector and its length come behind the name and its length.
-        role::WRITE_MESSAGE => (user(args[1].wrapping_add(16)), user(args[1].wrapping_add(24))),
+        role::READ_MESSAGE | role::WRITE_MESSAGE => {
+            (user(args[1].wrapping_add(16)), user(args[1].wrapping_add(24)))
+        }
         _ => {
-            emit_chunks(&head, what, args[1], bytes, OUTPUT_CHUNKS as u32);
+            emit_chunks(&head, of, args[1], bytes, OUTPUT_CHUNKS as u32);
             return None;
         }
     };
-    emit_vector(&head, what, at, count, bytes);
+    emit_vector(&head, of, at, count, bytes);
+    Some(())
+}
+
+/// What is to be told of a transfer through an output or the terminal: flags of its record, and what it is.
+#[inline(always)]
+fn watched(file: u64, inode: u64, write: bool) -> Option<(u16, u32)> {
+    // SAFETY: only read, at once.
+    let watched = unsafe { WATCHED.get(file) }?;
+    if watched.inode != inode {
+        return None;
+    }
+    match write {
+        true if watched.stream != 0 => Some((0, watched.stream)),
+        false if watched.terminal != 0 => Some((INPUT, local_flags(file))),
+        _ => None,
+    }
+}
+
+/// In the address of what a transfer moved: it is that of a vector. No address of a process has this bit.
+const VECTOR: u32 = 63;
+
+/// The number of a connection, or of a pipe with messages, and how many bytes went over it that way before these. `begin` is where
+/// they are.
+#[inline(always)]
+fn stream(file: u64, inode: u64, write: bool, bytes: u64, begin: u64) -> Option<(u64, u64)> {
+    let mut number: u64 = kernel::read(inode, offset!(inode_number));
+    match kernel::file_kind(inode) {
+        S_IFSOCK if socket::is_stream(file) => {}
+        S_IFIFO => number |= if write { PIPE | INTO_PIPE } else { PIPE },
+        _ => return None,
+    }
+    let stream = match STREAMS.get_ptr_mut(number) {
+        Some(stream) => stream,
+        None => {
+            if number & PIPE != 0 && !begins(begin, bytes) {
+                return None;
+            }
+            let _ = STREAMS.insert(number, Stream { read: 0, written: 0, unwanted: 0 }, 0);
+            STREAMS.get_ptr_mut(number)?
+        }
+    };
+    // SAFETY: the map keeps it; two threads at once that go the same way are told in no certain order anyhow.
+    unsafe {
+        if (*stream).unwanted != 0 {
+            return None;
+        }
+        let counter = if write { &raw mut (*stream).written } else { &raw mut (*stream).read };
+        let offset = *counter;
+        add_atomically(counter, bytes);
+        Some((number, offset))
+    }
+}
+
+/// Whether bytes may be the beginning of a JSON-RPC message: an object whose first field is one of its six. The recorder looks
+/// closer; this keeps what other pipes carry from being copied.
+#[inline(always)]
+fn begins(begin: u64, bytes: u64) -> bool {
+    if bytes == 0 {
+        return false;
+    }
+    let address = begin & !(1 << VECTOR);
+    let address = if begin >> VECTOR != 0 { user::<u64>(address) } else { address };
+    let text = user::<u64>(address).to_le_bytes();
+    if text[0] != b'{' || bytes < 3 {
+        return text[0] == b'{';
+    }
+    // jsonrpc, method, result, id, error, params.
+    text[1] == b'"' && matches!(text[2], b'j' | b'm' | b'r' | b'i' | b'e' | b'p')
+}
+
+/// Tells what became of a connection, or of bytes that nobody has.
+#[inline(always)]
+fn tell_without_bytes(head: Head, of: Of, len: u32, total: u64) -> Option<()> {
+    let mut record = Record::new::<Part>()?;
+    let Of { what, socket, offset } = of;
+    *record.fixed() = Part { head, what, len, total, socket, offset };
+    record.emit(false);
     Some(())
 }
 

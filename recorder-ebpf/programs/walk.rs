@@ -66,6 +66,7 @@ fn tell(head: &Head, what: u32, path: u64) {
     part.what = what;
     part.len = (len - size_of::<Part>() as u64) as u32;
     part.total = u64::from(part.len);
+    (part.socket, part.offset) = (0, 0);
     record.emit(false);
 }
 

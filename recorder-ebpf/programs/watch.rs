@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{
 
 use crate::calls::followed;
 use crate::kernel::{self, offset};
-use crate::maps::{PROCESSES, WATCH, lose};
+use crate::maps::{self, WATCH, lose};
 use crate::record::{Record, now};
 use crate::walk;
 
@@ -34,7 +34,7 @@ fn find(by_exec: bool) -> bool {
     }
     let ts = now();
     let process = Process { epoch: ts, flags: 0, outputs: 0 };
-    match PROCESSES.insert(pid, process, u64::from(BPF_NOEXIST)) {
+    match maps::follow(pid, process, u64::from(BPF_NOEXIST)) {
         Ok(()) => {}
         // Another of its threads was first.
         Err(EEXIST) => return true,

@@ -12,9 +12,11 @@
 #[macro_use]
 mod abi;
 mod offsets;
+mod streams;
 
 pub use abi::Plain;
 pub use offsets::Offsets;
+pub use streams::*;
 
 /// Longest text that is copied, with its NUL: a path (PATH_MAX).
 pub const TEXT: usize = 4096;
@@ -38,8 +40,12 @@ pub const PIECES: usize = 3;
 pub const PLANS: u32 = 512;
 /// Processes that are followed at a time.
 pub const PROCESSES: u32 = 100_000;
+/// Marks for processes that may be followed: one for all whose ids give the same remainder ([`mark`]).
+pub const MARKS: u32 = 1 << 15;
 /// Descriptors with sums at a time.
 pub const SUMS: u32 = 1 << 20;
+/// Connections at a time whose bytes are counted; of more, those that were still for longest are taken for new ones.
+pub const STREAMS: u32 = 1 << 16;
 /// Outputs and terminals that are watched at a time.
 pub const WATCHED: u32 = 1024;
 /// In place of a piece's length: it could not be read.
@@ -80,8 +86,14 @@ pub mod kind {
     /// A [`Head`](super::Head): a process was found that is [looked for](super::Watch), and is followed from now on; its
     /// directories came before.
     pub const FOUND: u16 = 14;
+    /// A [`Part`](super::Part) of what went over a connection.
+    pub const STREAM: u16 = 15;
+    /// A [`Part`](super::Part) of what went through a TLS library.
+    pub const PLAINTEXT: u16 = 16;
+    /// A [`Head`](super::Head): the file at the descriptor that is its `number` was mapped to be executed; its path came before.
+    pub const MAPPED: u16 = 17;
     /// How many there are: one counter of losses each.
-    pub const COUNT: u32 = 15;
+    pub const COUNT: u32 = 18;
 }
 
 abi! {
@@ -166,6 +178,8 @@ abi! {
         pub arguments: u64,
         /// The same of the environment.
         pub environment: u64,
+        /// The program's file.
+        pub object: Object,
     }
 }
 
@@ -194,12 +208,16 @@ abi! {
     pub struct Part {
         /// Who, and when.
         pub head: Head,
-        /// Of output 1 or 2; of a terminal the settings (`c_lflag`).
+        /// Of output 1 or 2; of a terminal the settings (`c_lflag`); of a connection the descriptor.
         pub what: u32,
         /// How many follow.
         pub len: u32,
-        /// How many there are in all.
+        /// How many there are in all; of a connection, how many of this buffer there were with them.
         pub total: u64,
+        /// Of a connection: the inode number of its socket; of plaintext a number that its process and the library's object make.
+        pub socket: u64,
+        /// Of a connection: how many went before them that way, since the first that were seen.
+        pub offset: u64,
     }
 }
 
@@ -408,6 +426,8 @@ pub mod role {
     pub const WRITE_VECTOR: u8 = 8;
     /// The same, that stands in a `struct msghdr`.
     pub const WRITE_MESSAGE: u8 = 9;
+    /// The same of [`READ_VECTOR`].
+    pub const READ_MESSAGE: u8 = 10;
 }
 
 abi! {
@@ -492,3 +512,9 @@ pub mod watch {
 
 /// In [`Head::flags`] of [`kind::FOUND`]: it executes a program just now, of which the next [`kind::EXEC`] tells.
 pub const BY_EXEC: u16 = 1;
+
+/// The index of a process's mark.
+#[must_use]
+pub const fn mark(pid: u32) -> u32 {
+    pid % MARKS
+}

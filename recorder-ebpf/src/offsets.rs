@@ -67,8 +67,18 @@ abi! {
         pub file_private: u32,
         /// `inode`: mode.
         pub inode_mode: u32,
+        /// `inode`: its number.
+        pub inode_number: u32,
         /// `inode`: rdev.
         pub inode_rdev: u32,
+        /// `inode`: i_size.
+        pub inode_size: u32,
+        /// `inode`: i_generation.
+        pub inode_generation: u32,
+        /// `inode`: i_sb.
+        pub inode_sb: u32,
+        /// `super_block`: s_dev.
+        pub sb_dev: u32,
         /// `tty`: private_tty.
         pub tty_private_tty: u32,
         /// `tty`: lflag.

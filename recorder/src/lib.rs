@@ -18,6 +18,7 @@ pub mod observation;
 mod options;
 pub mod privileges;
 mod proc;
+mod proxy;
 pub mod ptrace;
 mod recorder;
 pub mod redact;
@@ -27,13 +28,14 @@ mod setup;
 mod socket;
 pub mod source;
 mod target;
+pub mod tls;
 mod watch;
 
 pub use error::{Error, Result};
 pub use front::{attach, run, watch};
 pub use options::{
     Attached, ChangedRun, Engine, FileCounts, Lack, Lineage, OnError, Options, Outcome, Progress,
-    Recording,
+    Recording, Tls,
 };
 pub use runtime::find_socket;
 pub use target::Target;

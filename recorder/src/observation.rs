@@ -47,12 +47,23 @@ pub enum At<'a> {
 }
 
 /// Which way bytes went through a descriptor, as the process sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// Into the process.
     Read,
     /// Out of it.
     Write,
+}
+
+/// What went one way over a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow<'a> {
+    /// These bytes, after those that came before.
+    Bytes(&'a [u8]),
+    /// So many bytes, which could not be read.
+    Missing(u64),
+    /// No more.
+    End,
 }
 
 /// Processor time and memory that a process used, without its children.
@@ -138,6 +149,27 @@ pub enum Call<'a> {
     Transfer {
         fd: RawFd,
         direction: Direction,
+    },
+    /// What went through a descriptor of a connection (see `Model::stream`).
+    Flow {
+        fd: RawFd,
+        direction: Direction,
+        flow: Flow<'a>,
+    },
+    /// A connection was reset: a call through this descriptor says so.
+    Reset {
+        fd: RawFd,
+    },
+    /// What went through a TLS library, before it was encrypted or after it was decrypted. `stream` is the address of the
+    /// library's object (`SSL *`, `gnutls_session_t`).
+    Plaintext {
+        stream: u64,
+        direction: Direction,
+        flow: Flow<'a>,
+    },
+    /// That object is gone: its address may be another's next.
+    PlaintextOver {
+        stream: u64,
     },
     /// Bytes went from one descriptor to another: as many as the result says.
     Move {
@@ -376,10 +408,16 @@ pub enum Loss {
     NameChanged,
     /// The same, and what was opened is known.
     NameReplaced,
+    /// A TLS library was in use before its functions were probed.
+    ProbedLate,
+    /// The functions of a TLS library can't be probed.
+    NotProbed,
     /// How a process was started was not seen, because its parent was killed at that moment.
     Orphan,
     /// A descendant of the process that was attached to could not be attached to.
     NotAttached,
+    /// Plaintext of a TLS library is not seen, since no breakpoint can be set in its code.
+    Plaintext,
     /// A process ended while it was attached to, before it could be looked at.
     Vanished,
 }
@@ -389,7 +427,7 @@ impl Loss {
     pub fn place(self) -> &'static str {
         match self {
             Self::Memory | Self::Hidden | Self::Orphan | Self::NotAttached | Self::Sum => "ptrace",
-            Self::Vanished => "ebpf",
+            Self::Vanished | Self::ProbedLate | Self::NotProbed => "ebpf",
             Self::MovedOutput => "output",
             Self::MovedInput => "input",
             Self::IoUring
@@ -401,6 +439,7 @@ impl Loss {
             | Self::NameChanged
             | Self::NameReplaced => "process",
             Self::ReservedDescriptor => "socket",
+            Self::Plaintext => "tls",
         }
     }
 
@@ -439,6 +478,9 @@ impl Loss {
             Self::Sum => {
                 "the process was killed before it could be asked how much its last read or write moved; the sum of its file lacks it"
             }
+            Self::Plaintext => {
+                "a TLS library of the process can't be listened to, at least in part: its code is not as its file has it, can't be changed (any more), or is of a kind that no breakpoint fits"
+            }
             Self::Hidden => {
                 "the process's memory is closed to an unprivileged recorder (PR_SET_DUMPABLE, or a program that may not be read): names and contents that its calls point to are not known"
             }
@@ -453,6 +495,12 @@ impl Loss {
             }
             Self::NameReplaced => {
                 "another thread changed a name while open(2) used it: the event before has the name of what was opened"
+            }
+            Self::NotProbed => {
+                "the kernel did not let the process's TLS library be looked into: what goes through it is missing"
+            }
+            Self::ProbedLate => {
+                "the process began to encrypt before its TLS library could be looked into: what it said first may be missing"
             }
             Self::Orphan => {
                 "the process's parent was killed while starting it; its parent and inherited descriptors are a guess"

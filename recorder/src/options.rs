@@ -28,6 +28,8 @@ pub struct Options {
     pub excludes: Vec<String>,
     /// How processes are watched; `None` for the best that works here.
     pub engine: Option<Engine>,
+    /// How what is encrypted is read.
+    pub tls: Tls,
     /// Wait for the last descendant instead of the command.
     pub wait_tree: bool,
     /// What to do when the trace can't be written any more.
@@ -77,6 +79,7 @@ impl Options {
             roots: Vec::new(),
             excludes: Vec::new(),
             engine: None,
+            tls: Tls::default(),
             wait_tree: false,
             on_error: OnError::Continue,
             inline_max: Self::INLINE_MAX,
@@ -110,6 +113,18 @@ impl Engine {
             Self::Ebpf => "ebpf",
         }
     }
+}
+
+/// How what goes over encrypted connections is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tls {
+    /// In the TLS libraries of the processes.
+    #[default]
+    Probe,
+    /// By a proxy that decrypts it, which the command is led to trust.
+    Proxy,
+    /// Not at all.
+    Off,
 }
 
 /// What to do when the trace can't be written any more.

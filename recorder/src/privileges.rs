@@ -27,8 +27,9 @@ const FOR_LOADING: [Capability; 4] = [
     Capability::CAP_SYS_ADMIN,
 ];
 
-/// Before Linux 5.19 also who only looks into maps (kernel/bpf/syscall.c, `__sys_bpf`).
-const FOR_MAPS: [Capability; 1] = [Capability::CAP_BPF];
+/// Before Linux 5.19 also who only looks into maps (kernel/bpf/syscall.c, `__sys_bpf`); and whoever probes functions, which is done
+/// when an object is mapped that has them (kernel/events/core.c, `perf_uprobe_event_init`).
+const WHILE_RECORDING: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_PERFMON];
 
 /// Where a file's capabilities are (capabilities(7)).
 const ATTRIBUTE: &str = "security.capability";
@@ -153,12 +154,12 @@ pub(crate) fn with_rights<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// Keeps of the rights what a recorder needs whose programs are loaded.
-pub(crate) fn keep_for_maps() -> io::Result<()> {
+pub(crate) fn keep_while_recording() -> io::Result<()> {
     if geteuid().is_root() {
         return Ok(());
     }
     let permitted = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
-    let kept = permitted.intersection(&FOR_MAPS.into()).copied().collect();
+    let kept = permitted.intersection(&WHILE_RECORDING.into()).copied().collect();
     permit(&kept)?;
     enforce(&kept)
 }

@@ -5,12 +5,13 @@
 
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use agentrec_store::ProgressFn;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Pid, setpgid};
 
 use crate::ebpf::{self, Watcher};
@@ -19,8 +20,9 @@ use crate::front;
 use crate::gate::RecorderGate;
 use crate::link::{FromFront, FromRecorder, Link};
 use crate::mailbox::{Outbox, mailbox};
-use crate::options::{Attached, Engine, Progress};
+use crate::options::{Attached, Engine, Progress, Tls};
 use crate::privileges;
+use crate::proxy::{self, Bundle, Proxy, Trust};
 use crate::ptrace::{self, Tracer};
 use crate::runtime::failure;
 use crate::session::{Announcement, End, Input, Session};
@@ -87,12 +89,15 @@ fn record(mut setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
     let watcher = choose_engine(&mut setup, link, &inputs)?;
     let engine = setup.engine;
     let listener = Listener::bind(&setup.socket)?;
-    let unfinished = Arc::new(Mutex::new(Some(vec![setup.socket.clone()])));
+    let (proxy, _bundle) = start_proxy(&setup, &inputs)?.unzip();
+    let own_files = [Some(setup.socket.as_path()), setup.trust.as_ref().map(Trust::bundle)];
+    let own_files = own_files.into_iter().flatten().map(Path::to_owned).collect();
+    let unfinished = Arc::new(Mutex::new(Some(own_files)));
     let asked = watcher.as_ref().map(|(_, control)| control.clone());
     watch_front(link, inputs.clone(), Arc::clone(&unfinished), asked)?;
     let config = setup.source.clone();
     let target = setup.target.as_ref().map(|target| target.pid);
-    let (watch, front) = (setup.watch.clone(), setup.front);
+    let (watch, front, tls) = (setup.watch.clone(), setup.front, setup.options.tls);
     let is_attached = setup.is_attached();
     let mut session = {
         // Whoever would remove the files waits until they are known.
@@ -101,6 +106,7 @@ fn record(mut setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
         files.get_or_insert_default().extend(session.files());
         session
     };
+    session.proxy.clone_from(&proxy);
     session.begin(standard_fds)?;
     let socket = listener.serve(inputs.clone())?;
     unfinished.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -114,7 +120,7 @@ fn record(mut setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
         (Begin::Command(gate), _) => tracer.spawn(move || {
             tracer_thread(&inputs, || match watcher {
                 Some(watcher) => watch_command(gate, &config, watcher, &inputs),
-                None => trace_command(gate, &config, &inputs),
+                None => trace_command(gate, &config, (tls, proxy), &inputs),
             })
         }),
         (Begin::Watch, _) => {
@@ -181,20 +187,25 @@ fn choose_engine(
         || wanted.is_none()
             && (if attached { privileges::may_attach() } else { privileges::may_load() });
     if wanted == Some(Engine::Ptrace) || !possible {
-        if wanted.is_some() && !attached {
+        if setup.trust.is_some() {
+            setup.engine_reason = "the proxy for TLS needs it".into();
+        } else if wanted.is_some() && !attached {
             setup.engine_reason = ASKED.into();
         }
         privileges::drop_all().map_err(dropped)?;
         return Ok(None);
     }
     match privileges::with_rights(|| Watcher::new(&setup.source, inputs.clone())) {
-        Ok(watcher) => {
+        Ok(mut watcher) => {
+            if setup.options.tls == Tls::Off {
+                watcher.0.ignore_tls();
+            }
             setup.engine = Engine::Ebpf;
             if setup.watch.is_none() {
                 setup.engine_reason =
                     if wanted.is_some() { ASKED } else { "its programs load" }.into();
             }
-            privileges::keep_for_maps().map_err(dropped)?;
+            privileges::keep_while_recording().map_err(dropped)?;
             Ok(Some(watcher))
         }
         Err(error) if wanted.is_none() => {
@@ -238,13 +249,41 @@ fn tracer_thread(inputs: &Outbox<Input>, trace: impl FnOnce() -> Option<Input>) 
     }
 }
 
+/// Starts the proxy, where there is to be one.
+fn start_proxy(setup: &Setup, inputs: &Outbox<Input>) -> Result<Option<(Arc<Proxy>, Bundle)>> {
+    let Some(trust) = &setup.trust else { return Ok(None) };
+    // Each connection takes two descriptors, and some a third.
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap_or_default();
+    }
+    let inputs = inputs.clone();
+    // A closed channel means that the session is gone; the connections are not.
+    let report = move |report| inputs.send(report).unwrap_or_default();
+    let failed = |error: proxy::Error| Error::Recorder {
+        message: format!("cannot start the proxy for TLS: {}", chain(&error)),
+        hint: error.hint().map(str::to_owned),
+    };
+    let (proxy, bundle) = Proxy::start(trust, report).map_err(failed)?;
+    Ok(Some((Arc::new(proxy), bundle)))
+}
+
 /// Traces the command from its gate to the end of its last descendant.
-fn trace_command(gate: RecorderGate, config: &Config, inputs: &Outbox<Input>) -> Option<Input> {
+fn trace_command(
+    gate: RecorderGate,
+    config: &Config,
+    (tls, proxy): (Tls, Option<Arc<Proxy>>),
+    inputs: &Outbox<Input>,
+) -> Option<Input> {
     let Some(pid) = gate.wait() else { return Some(Input::NotStarted(None)) };
-    let (tracer, control) = match Tracer::seize(pid.as_raw(), config, inputs.clone()) {
+    let (mut tracer, control) = match Tracer::seize(pid.as_raw(), config, inputs.clone()) {
         Ok(traced) => traced,
         Err(error) => return Some(Input::NotStarted(Some(chain(&error)))),
     };
+    match (tls, proxy) {
+        (_, Some(proxy)) => tracer.divert_to(proxy),
+        (Tls::Off, None) => tracer.ignore_tls(),
+        _ => {}
+    }
     inputs.send(Input::Traced { pid, control, attached: None }).unwrap_or_default();
     gate.open();
     tracer.run().err().map(|error| Input::SourceFailed(chain(&error)))

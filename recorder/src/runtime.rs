@@ -53,6 +53,11 @@ pub(crate) fn resume_path(dir: &Path, session: &str) -> PathBuf {
     dir.join(format!("{session}.resume.json"))
 }
 
+/// The certificates that the tree of `session` trusts, below `dir`.
+pub(crate) fn bundle_path(dir: &Path, session: &str) -> PathBuf {
+    dir.join(format!("{session}.ca.pem"))
+}
+
 /// The socket of a session that is being recorded; `None` where there is none.
 pub fn find_socket(home: &Home, runtime_dir: Option<&Path>, session: &str) -> Option<PathBuf> {
     directories(home, runtime_dir)

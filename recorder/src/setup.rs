@@ -8,10 +8,11 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Pid, getpid};
 
 use crate::error::{Error, Result, chain};
-use crate::options::{Engine, Options};
+use crate::options::{Engine, Options, Tls};
+use crate::proxy::Trust;
 use crate::target::Target;
 use crate::watch::Watch;
-use crate::{runtime, source};
+use crate::{privileges, runtime, source};
 
 /// Variables that tell the agent of its recording.
 pub(crate) const SOCKET: &str = "AGENTREC_SOCKET";
@@ -32,6 +33,8 @@ pub(crate) struct Setup {
     pub(crate) socket: PathBuf,
     /// Where the resume state goes, in a resumed run.
     pub(crate) resume_file: Option<PathBuf>,
+    /// What the command trusts, where connections go through the proxy.
+    pub(crate) trust: Option<Trust>,
     /// The front.
     pub(crate) front: Pid,
     /// How processes are watched: settled by the recorder, which finds out what works.
@@ -62,6 +65,21 @@ impl Setup {
         if let Some(path) = &resume_file {
             plan.set_env(RESUME, path);
         }
+        let proxied = options.tls == Tls::Proxy;
+        let trust = proxied.then(|| Trust::lead(plan, runtime::bundle_path(&dir, &session)));
+        if trust.is_some() {
+            let none_wanted = options.engine.is_none();
+            if let Some(say) = options.fell_back.filter(|_| none_wanted && privileges::may_load()) {
+                say("the proxy for TLS needs it");
+            }
+            // BPF programs can't have a thread wait.
+            if options.engine.replace(Engine::Ptrace) == Some(Engine::Ebpf) {
+                return Err(refused(
+                    "cannot lead connections through a proxy by BPF programs",
+                    "leave out --engine ebpf: --tls proxy takes ptrace",
+                ));
+            }
+        }
         let source = source::Config {
             cwd: plan.cwd.clone(),
             env: plan.env.clone(),
@@ -77,6 +95,7 @@ impl Setup {
             session,
             socket,
             resume_file,
+            trust,
             front: getpid(),
             source,
             target: None,
@@ -86,6 +105,12 @@ impl Setup {
 
     /// To record what runs already. It has no line to us: it was started without one.
     pub(crate) fn attach(mut options: Options, target: Target) -> Result<Self> {
+        if options.tls == Tls::Proxy {
+            return Err(refused(
+                "cannot lead the connections of a process that runs already through a proxy",
+                "it does not trust the proxy: start it with `agentrec run --tls proxy`",
+            ));
+        }
         let (session, dir) = session(&mut options)?;
         let socket = runtime::socket_path(&dir, &session);
         options.plan = target.plan();
@@ -105,6 +130,7 @@ impl Setup {
             session,
             socket,
             resume_file: None,
+            trust: None,
             front: getpid(),
             source,
             target: Some(target),
@@ -131,6 +157,7 @@ impl Setup {
             session,
             socket,
             resume_file: None,
+            trust: None,
             front: getpid(),
             source,
             target: None,
@@ -142,6 +169,10 @@ impl Setup {
     pub(crate) fn is_attached(&self) -> bool {
         self.target.is_some() || self.watch.is_some()
     }
+}
+
+fn refused(message: &str, hint: &str) -> Error {
+    Error::Recorder { message: message.to_owned(), hint: Some(hint.to_owned()) }
 }
 
 /// The new session's id, and the directory of its socket.

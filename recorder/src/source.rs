@@ -17,11 +17,17 @@
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::time::Duration;
 
-use agentrec_trace::Event;
+use agentrec_trace::event::Address;
+use agentrec_trace::{Event, ProcId};
+use agentrec_wire::Role;
 use serde::{Deserialize, Serialize};
+
+use crate::observation::{Direction, Tid};
+use crate::proxy::Tunnel;
 
 /// What a source tells the session.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +38,8 @@ use serde::{Deserialize, Serialize};
 pub enum Report {
     /// Something happened in the tree.
     Event(Captured),
+    /// Bytes went over a connection, or something became of it.
+    Stream(Streamed),
     /// The command (the root process, `p1`) ended; its `process.exit` went before. Descendants may live on.
     CommandExited(ExitStatus),
     /// The command goes on after a stop (SIGCONT), whoever continued it.
@@ -61,6 +69,149 @@ pub struct Captured {
 /// is all that a session needs, and stays as small as the most descriptions that were ever open at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpenId(pub u32);
+
+/// A connection whose bytes are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StreamId {
+    /// A socket, by its open file description. The number is used again after [`Stream::Over`].
+    Socket(OpenId),
+    /// A stream of a TLS library.
+    Tls(u32),
+    /// A connection that goes through the proxy.
+    Proxy(u32),
+    /// A descriptor of a pipe in one process, through which messages of an MCP server go.
+    Pipe(u32),
+}
+
+/// Something that happened on a connection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Streamed {
+    /// Which one.
+    pub id: StreamId,
+    /// CLOCK_BOOTTIME in nanoseconds.
+    pub ts: u64,
+    /// Whose call it was, where it was one.
+    pub proc: Option<ProcId>,
+    /// The thread, where it is not the process's first.
+    pub tid: Option<u32>,
+    /// What.
+    pub what: Stream,
+}
+
+/// What can happen on a connection.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stream {
+    /// The first bytes come next.
+    Began(Box<Began>),
+    /// These went over it.
+    Bytes {
+        /// Which way.
+        direction: Direction,
+        /// After those before.
+        data: Vec<u8>,
+    },
+    /// So many went over it, and could not be read.
+    Missing {
+        /// Which way.
+        direction: Direction,
+        /// Bytes.
+        count: u64,
+    },
+    /// No more comes this way.
+    End {
+        /// Which way.
+        direction: Direction,
+    },
+    /// What follows was encrypted on its way: the proxy reads it.
+    Decrypted,
+    /// What follows is encrypted, and the proxy can't read it.
+    Opaque(Opaque),
+    /// So much went over it in all, of which not all was told.
+    Sum {
+        /// Out of the process.
+        sent: u64,
+        /// Into it.
+        received: u64,
+    },
+    /// It is gone.
+    Over {
+        /// By its peer, in the middle.
+        reset: bool,
+    },
+}
+
+/// Why the proxy does not read a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opaque {
+    /// The server is not who it says, as far as the system's certificates go.
+    Unverified,
+    /// The server wants a certificate of the client's.
+    ClientCertificate,
+    /// The client trusts certificates of its own.
+    Distrusted,
+    /// The proxy can't talk with one of them.
+    Handshake,
+}
+
+impl Opaque {
+    /// Why, for `net.opaque`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Unverified => "server-not-verified",
+            Self::ClientCertificate => "client-certificate",
+            Self::Distrusted => "proxy-not-trusted",
+            Self::Handshake => "tls-handshake",
+        }
+    }
+
+    /// What would help.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Unverified => "add the server's authority to the file that SSL_CERT_FILE names",
+            Self::Distrusted => {
+                "have the program trust the certificates in SSL_CERT_FILE, or leave --tls proxy out"
+            }
+            Self::ClientCertificate | Self::Handshake => "",
+        }
+    }
+}
+
+/// Whether the bytes of a connection tell nothing, and are not copied any more. Both sides hold it.
+#[derive(Clone, Debug, Default)]
+pub struct Unwanted(Arc<AtomicBool>);
+
+impl Unwanted {
+    /// They tell nothing.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they don't.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl PartialEq for Unwanted {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// What is known of a connection when its first bytes come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Began {
+    /// What the process is on it; None where nobody saw how it came to be.
+    pub role: Option<Role>,
+    /// Who is at the other end; of no family where that is not known.
+    pub peer: Address<'static>,
+    /// The socket that it goes through, where that is another stream's.
+    pub through: Option<OpenId>,
+    /// It is older than the recording.
+    pub joined: bool,
+    /// To be set where its bytes tell nothing: they are not copied any more then.
+    pub unwanted: Unwanted,
+}
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +256,13 @@ pub(crate) enum Request {
         answer: mpsc::Sender<bool>,
     },
     Again,
+    /// A way through the proxy for a thread that stands before its connect(2); None where there is none.
+    Tunnel {
+        tid: Tid,
+        /// Which of its calls it is for.
+        ticket: u64,
+        tunnel: Option<Tunnel>,
+    },
 }
 
 /// Requests that a source has not taken yet, and how to wake it.
@@ -148,6 +306,11 @@ impl Control {
         let (answer, answered) = mpsc::channel();
         self.request(Request::WasSent { signal, answer });
         answered.recv_timeout(PATIENCE).unwrap_or(false)
+    }
+
+    /// The proxy's answer for a thread that waits.
+    pub(crate) fn give_tunnel(&self, tid: Tid, ticket: u64, tunnel: Option<Tunnel>) {
+        self.request(Request::Tunnel { tid, ticket, tunnel });
     }
 
     fn request(&self, request: Request) {

@@ -234,7 +234,11 @@ impl Audit<'_> {
         }
         let Some((host, port)) = host_of(&e.url) else { return };
         self.net.unnamed = self.net.unnamed.saturating_sub(1);
-        if let Some(rule) = self.rules.denies_peer(hosts::Peer::Name(host, port)) {
+        // An address was held against the rules when it was connected to.
+        let is_name = host.parse::<IpAddr>().is_err();
+        if let Some(rule) = self.rules.denies_peer(hosts::Peer::Name(host, port))
+            && is_name
+        {
             self.violations.note((rule, host.as_bytes().to_vec()), who, seq);
         }
         if !matches!(&*e.method.to_ascii_uppercase(), "GET" | "HEAD" | "OPTIONS" | "CONNECT") {

@@ -85,7 +85,7 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
 }
 
 fn session_of(address: &Address) -> Result<String> {
-    if let Some(place) = address.place {
+    if let Some(place) = &address.place {
         bail!("cannot apply {place}: only whole sessions have a copy");
     }
     match &address.session {

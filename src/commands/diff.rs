@@ -8,7 +8,7 @@ use agentrec_trace::ObjectId;
 use anyhow::{Context as _, Result, anyhow, bail};
 use globset::{GlobBuilder, GlobMatcher};
 
-use crate::address::{Address, Place, Range};
+use crate::address::{Address, Range};
 use crate::digest::{Digest, Snapshot};
 use crate::error::{WithHint, with_hint};
 use crate::exit::Exit;
@@ -19,7 +19,7 @@ use crate::view::changes;
 /// Arguments of `agentrec diff`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A session, a snapshot or two: s1..s3, 7q3k@s2 (then to its end) (default: this directory's last)
+    /// A session, a snapshot or turn or two: s1..s3, t2..t5, 7q3k@s2 (then to its end) (default: this directory's last)
     from: Option<Range>,
     /// Where to: a snapshot, or another session (then their ends are compared)
     to: Option<Address>,
@@ -98,7 +98,7 @@ fn states(args: &Args) -> Result<(State, State)> {
         (Range::One(before), Some(after)) => {
             // Two bare places are of one session.
             let session = after.session.clone().or_else(|| before.session.clone());
-            let after = Address { session, place: after.place };
+            let after = Address { session, place: after.place.clone() };
             Ok((state(&before, Default::End)?, state(&after, Default::End)?))
         }
     }
@@ -113,6 +113,13 @@ enum Default {
 
 fn state(address: &Address, default: Default) -> Result<State> {
     let opened = session::open(address)?;
+    let named = match &opened.place {
+        Some(place) => match opened.snapshot_at(place)? {
+            Some(index) => Some(index),
+            None => bail!("cannot compare {place}: it is no snapshot and no turn"),
+        },
+        None => None,
+    };
     let mut digest = Digest::default();
     session::each_event(&opened.reader, |event| {
         if let agentrec_trace::Data::SnapshotCreated(_) = &event.data {
@@ -121,16 +128,15 @@ fn state(address: &Address, default: Default) -> Result<State> {
     })?;
     let mut snapshots = digest.snapshots;
     let count = snapshots.len();
-    let at = match (opened.place, default) {
-        (Some(Place::Snapshot(index)), _) => snapshots.iter().position(|s| s.index == index),
-        (Some(place), _) => bail!("cannot compare {place}: it is not a snapshot"),
+    let at = match (named, default) {
+        (Some(index), _) => snapshots.iter().position(|s| s.index == index),
         (None, Default::Start) => (count > 0).then_some(0),
         (None, Default::End) => count.checked_sub(1),
     };
     match at {
         Some(at) => Ok(State { opened, snapshot: snapshots.swap_remove(at) }),
         None => Err(with_hint(
-            match opened.place {
+            match &opened.place {
                 Some(place) => anyhow!("cannot compare: {} has no snapshot {place}", opened.name),
                 None => anyhow!("cannot compare: {} has no snapshots", opened.name),
             },

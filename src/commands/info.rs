@@ -110,7 +110,10 @@ fn facts(out: &mut Output, opened: &Opened, digest: &Digest) -> Result<()> {
             "{}   {}   {}   {}",
             count(opened.reader.len()),
             plural(digest.processes.len() as u64, "process"),
-            plural(digest.calls.len() as u64, "tool call"),
+            plural(
+                digest.calls.iter().filter(|call| call.carries_out.is_none()).count() as u64,
+                "tool call"
+            ),
             plural(digest.messages.len() as u64, "message"),
         ),
     )?;
@@ -291,10 +294,59 @@ fn program(digest: &Digest, loss: &Loss) -> Option<String> {
     Some(printable_line(name))
 }
 
+/// What of the connections could be read.
+fn traffic(out: &mut Output, digest: &Digest) -> Result<()> {
+    let paint = out.paint;
+    let traffic = &digest.traffic;
+    if traffic.connections() == 0 && traffic.requests == 0 {
+        return Ok(());
+    }
+    writeln!(out, "{}", paint.strong("connections"))?;
+    let opaque: u64 = traffic.opaque.values().sum();
+    let mut line = format!(
+        "{} with hosts   {} read as HTTP",
+        count(traffic.connections()),
+        count(traffic.read())
+    );
+    // Of several streams of TLS to one host nobody knows which socket carries which.
+    if traffic.loose > 0 {
+        line += &format!("   {} through TLS, one of several", plural(traffic.loose, "request"));
+    }
+    if opaque > 0 {
+        let reasons: Vec<_> = traffic
+            .opaque
+            .iter()
+            .map(|(why, n)| format!("{} {}", printable_line(why.as_bytes()), count(*n)))
+            .collect();
+        let reasons = format!("{} not readable ({})", count(opaque), reasons.join(", "));
+        line += &format!("   {}", paint.apply(Style::Warn, reasons));
+    }
+    writeln!(out, "  {line}")?;
+    // By the proxy it has other reasons.
+    if traffic.opaque.contains_key("tls") {
+        writeln!(
+            out,
+            "  {}",
+            paint.dim("`agentrec run --tls proxy` reads what no library gives away")
+        )?;
+    }
+    let side: u64 = digest.turns.side.values().sum();
+    writeln!(
+        out,
+        "  {}   {}   {}",
+        plural(traffic.requests, "request"),
+        plural(digest.turns.iter().count() as u64, "turn"),
+        plural(side, "side request"),
+    )?;
+    writeln!(out)?;
+    Ok(())
+}
+
 /// What is not in the trace, and why.
 fn ledger(out: &mut Output, digest: &Digest) -> Result<()> {
     let paint = out.paint;
     writeln!(out)?;
+    traffic(out, digest)?;
     let mut losses: BTreeMap<(&str, &str), Vec<&Loss>> = BTreeMap::new();
     for loss in &digest.lost {
         losses.entry((&loss.lost.place, &loss.lost.reason)).or_default().push(loss);
@@ -329,10 +381,6 @@ fn ledger(out: &mut Output, digest: &Digest) -> Result<()> {
     if digest.cut_arguments > 0 {
         writeln!(out, "  {} cut", plural(digest.cut_arguments, "argument list"))?;
     }
-    writeln!(
-        out,
-        "  {}",
-        paint.dim("not covered: what connections carry; who wrote through shared mappings")
-    )?;
+    writeln!(out, "  {}", paint.dim("not covered: who wrote through shared mappings"))?;
     Ok(())
 }

@@ -7,9 +7,12 @@ mod completions;
 mod diff;
 mod doctor;
 mod export;
+mod files;
+mod graph;
 mod info;
 mod list;
 mod man;
+mod messages;
 mod prune;
 mod ps;
 mod quickstart;
@@ -22,6 +25,7 @@ mod show;
 mod snapshot;
 mod status;
 mod stop;
+mod turns;
 mod verify;
 mod watch;
 mod why;
@@ -44,10 +48,18 @@ pub enum Command {
     Watch(watch::Args),
     /// Show what happened: folded, or as a flat timeline with --events
     Show(show::Args),
+    /// Show the conversation's turns: tokens, cost, where the time went, tools, files
+    Turns(turns::Args),
+    /// Show what was said, whole, with tool calls and their results
+    Messages(messages::Args),
     /// Show the process tree: times, exit codes, what each read and wrote
     Ps(ps::Args),
     /// Tell who changed a file, and for which tool call
     Why(why::Args),
+    /// List the files that a session, a turn or a process changed, by whom, and for which tool call
+    Files(files::Args),
+    /// Show what led to what: turns, tool calls, processes, files, hosts
+    Graph(graph::Args),
     /// Compare the files at two snapshots: start and end by default
     Diff(diff::Args),
     /// Tell what is in a trace, how complete it is, and what was not seen
@@ -96,8 +108,12 @@ impl Command {
             Self::Attach(args) => attach::run(args, context),
             Self::Watch(args) => watch::run(args, context),
             Self::Show(args) => show::run(&args, context),
+            Self::Turns(args) => turns::run(&args, context),
+            Self::Messages(args) => messages::run(&args, context),
             Self::Ps(args) => ps::run(&args, context),
             Self::Why(args) => why::run(&args, context),
+            Self::Files(args) => files::run(&args, context),
+            Self::Graph(args) => graph::run(&args, context),
             Self::Diff(args) => diff::run(&args, context),
             Self::Info(args) => info::run(&args, context),
             Self::Audit(args) => audit::run(&args, context),

@@ -50,7 +50,7 @@ const STEPS: [Step; 6] = [
     ("What is different now?", &["diff"], 1),
     (
         "Go back to when it had seen the failing test, ask for something else, and go on from there, in a copy.",
-        &["resume", "last@s2", "--with-sdk", "--prompt", "The code is right, correct the test."],
+        &["resume", "last@s3", "--with-sdk", "--prompt", "The code is right, correct the test."],
         0,
     ),
     ("What would that run change at home?", &["apply", "--dry-run"], 0),

@@ -23,7 +23,7 @@ use crate::session::{self, Context, Opened};
 /// Arguments of `agentrec restore`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The session, or the snapshot as 7q3k@s2 (default: this directory's last)
+    /// The session, or the snapshot as 7q3k@s2, or a turn as t5 (default: this directory's last)
     trace: Option<Address>,
     /// The snapshot's number
     #[arg(long, short, value_name = "N")]

@@ -24,7 +24,7 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     let catalogue = session::catalogue()?;
     let mut found = Vec::new();
     for address in &args.sessions {
-        match (&address.session, address.place) {
+        match (&address.session, &address.place) {
             (Some(SessionRef::File(path)), _) => bail!(with_hint(
                 anyhow!("cannot remove {}: a session is removed by its id", path.display()),
                 "a trace that lies outside the data directory is yours: use rm(1)"

@@ -5,11 +5,12 @@ use std::thread;
 use std::time::Duration;
 
 use agentrec_trace::json::JsonEvent;
-use agentrec_trace::{Data, Reader, Seq, Status};
+use agentrec_trace::{Data, Event, Reader, Seq, Status};
 use anyhow::{Result, anyhow, bail};
 
 use crate::address::{Address, Place};
 use crate::baseline::Baseline;
+use crate::digest::{Digest, Turn};
 use crate::error::with_hint;
 use crate::exit::Exit;
 use crate::filter::{Filter, FilterArgs, SessionTimes};
@@ -20,7 +21,7 @@ use crate::view::{Folded, Limits, Timeline, header, json};
 /// Arguments of `agentrec show`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A session or a place in one: 7q3k, p7, #1234, trace.zst (default: this directory's last)
+    /// A session or a place in one: 7q3k, t5, t5/a, p7, #1234, trace.zst (default: this directory's last)
     trace: Option<Address>,
     /// The flat timeline: one line an event
     #[arg(long, short)]
@@ -66,10 +67,11 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
                 opened.name
             )
         )),
-        Some(Place::Turn(turn)) => bail!(with_hint(
-            anyhow!("cannot show t{turn}: this trace has no turns"),
-            "turns come from the agent's conversation, which this version does not read from the wire"
-        )),
+        Some(place @ (Place::Turn(_) | Place::Conversation(..))) => {
+            let digest = session::analyse(&opened.reader)?;
+            let turns = session::turns(&digest, &place)?.unwrap_or_default();
+            events_of(&turns, &digest, &opened.reader, context.preferences)
+        }
         None if flat => {
             timeline(&opened, args.filter.clone(), args, context)?;
             Ok(Exit::OK)
@@ -99,6 +101,43 @@ fn folded(opened: &Opened, args: &Args, context: Context) -> Result<Exit> {
         writeln!(out)?;
         folded.write_summary(&mut out)?;
     }
+    out.finish()?;
+    Ok(Exit::OK)
+}
+
+/// The events from the first to the last of some turns of one conversation, without what was said in others meanwhile.
+fn events_of(
+    turns: &[&Turn],
+    digest: &Digest,
+    reader: &Reader,
+    preferences: Preferences,
+) -> Result<Exit> {
+    let (Some(first), Some(last)) = (turns.first(), turns.last()) else { return Ok(Exit::OK) };
+    // Another conversation ends at the latest where the main one goes on.
+    let goes_on = || {
+        let later = digest.turns.iter().find(|turn| {
+            last.label.other.is_some() && turn.label.other.is_none() && turn.seq > last.seq
+        });
+        later.map(|turn| turn.seq)
+    };
+    let end = last.next_seq.or_else(goes_on).unwrap_or(Seq(u64::MAX));
+    let is_other = |event: &Event<'_>| {
+        let name = |turn: &Turn| turn.label.other.as_ref().map(|(name, _)| name.clone());
+        digest.turns.of_event(event).is_some_and(|turn| name(turn) != name(first))
+    };
+    let mut out = Output::paged(preferences);
+    let mut timeline = Timeline::default();
+    session::each_event(reader, |event| {
+        timeline.learn(event);
+        if (first.seq..end).contains(&event.seq) && !is_other(event) {
+            let shown = match preferences.json {
+                true => out.json_line(&JsonEvent(event)),
+                false => timeline.write(&mut out, reader, event),
+            };
+            // A reader that is gone is noticed at the end.
+            drop(shown);
+        }
+    })?;
     out.finish()?;
     Ok(Exit::OK)
 }

@@ -17,7 +17,7 @@ use crate::error::with_hint;
 use crate::exit::Exit;
 use crate::output::{Output, Style, command_line, fit, json, printable_line, relative, size, wall};
 use crate::session::{self, Context, Opened};
-use crate::view::{arguments, certainty};
+use crate::view::{arguments, certainty, how_sure, server};
 
 /// Arguments of `agentrec why`.
 #[derive(clap::Args)]
@@ -147,7 +147,8 @@ fn tell(
             .calls
             .iter()
             .map(|call| {
-                format!("{} {}", paint.address(call.seq), printable_line(call.name.as_bytes()))
+                let name = printable_line(call.name.as_bytes());
+                format!("{} {name}{}", paint.address(call.seq), server(call))
             })
             .collect();
         write!(out, " <- {} ({})", calls.join(" or "), how_sure(found))?;
@@ -179,13 +180,6 @@ fn tell(
         }
     }
     Ok(())
-}
-
-fn how_sure(found: &Attribution<'_>) -> String {
-    match found.calls.len() {
-        1 => certainty(found.certainty).to_owned(),
-        _ => format!("{}, ambiguous", certainty(found.certainty)),
-    }
 }
 
 /// The commands of the processes above the one that acted, up to the recorded command.
@@ -242,7 +236,9 @@ fn to_json(digest: &Digest, step: &Step) -> serde_json::Value {
         let calls: Vec<_> = found
             .calls
             .iter()
-            .map(|call| json!({ "seq": call.seq, "id": call.id, "name": call.name }))
+            .map(|call| {
+                json!({ "seq": call.seq, "id": call.id, "name": call.name, "server": call.server })
+            })
             .collect();
         json!({ "calls": calls, "certainty": certainty(found.certainty) })
     });

@@ -41,41 +41,80 @@ pub struct Attribution<'d> {
 impl Digest {
     /// The tool calls behind what `proc` did at `ts` with event `seq`; none where no call was open.
     pub fn attribute(&self, proc: ProcId, seq: Seq, ts: u64) -> Option<Attribution<'_>> {
-        self.recorded(proc, seq).or_else(|| self.inferred(proc, ts))
+        self.recorded(proc, seq, ts).or_else(|| self.open_calls(proc, ts, |_| true))
     }
 
-    /// The call that edges in the trace lead to, from the event or from how one of its processes began.
-    fn recorded(&self, proc: ProcId, seq: Seq) -> Option<Attribution<'_>> {
-        let lineage = self.processes.get(proc).into_iter().chain(self.processes.ancestors(proc));
-        let beginnings = lineage.flat_map(|process| {
-            let execs = process.execs.iter().rev().map(|exec| exec.seq);
-            execs.filter(move |exec| *exec <= seq).chain(process.fork)
-        });
-        std::iter::once(seq).chain(beginnings).find_map(|from| {
+    /// The call that edges in the trace lead to, from the event or from how one of its processes began. A process that serves
+    /// calls began for one, and works for others: there the times say more.
+    fn recorded(&self, proc: ProcId, seq: Seq, ts: u64) -> Option<Attribution<'_>> {
+        let edge = |from: Seq| {
             let (cause, certainty) = self.edges.causes.get(&from)?;
-            let call = self.calls.iter().find(|call| call.seq == *cause)?;
-            Some(Attribution { calls: vec![call], certainty: *certainty })
-        })
+            let call = self.call(*cause)?;
+            Some(Attribution { calls: vec![self.whole(call)], certainty: *certainty })
+        };
+        if let Some(found) = edge(seq) {
+            return Some(found);
+        }
+        let mut moment = ts;
+        let lineage = self.processes.get(proc).into_iter().chain(self.processes.ancestors(proc));
+        for process in lineage {
+            if let Some(found) = self.open_in(process.id, moment, |call| call.server.is_some()) {
+                return Some(found);
+            }
+            let execs = process.execs.iter().rev().map(|exec| exec.seq);
+            let mut beginnings = execs.filter(|exec| *exec <= seq).chain(process.fork);
+            if let Some(found) = beginnings.find_map(edge) {
+                return Some(found);
+            }
+            moment = process.started;
+        }
+        None
     }
 
     /// The calls that were open in the process that told of them when control left it: at the act itself, or when it
     /// forked the child that led to the act.
-    fn inferred(&self, proc: ProcId, ts: u64) -> Option<Attribution<'_>> {
+    fn open_calls(
+        &self,
+        proc: ProcId,
+        ts: u64,
+        wanted: impl Fn(&Call) -> bool,
+    ) -> Option<Attribution<'_>> {
         let mut moment = ts;
         let mut process = self.processes.get(proc)?;
         loop {
-            let open: Vec<_> = self
-                .calls
-                .iter()
-                .filter(|call| call.proc == Some(process.id))
-                .filter(|call| call.is_open_at(moment))
-                .collect();
-            if !open.is_empty() {
-                return Some(Attribution { calls: open, certainty: Certainty::Inferred });
+            if let Some(found) = self.open_in(process.id, moment, &wanted) {
+                return Some(found);
             }
             moment = process.started;
             process = self.processes.get(process.parent?)?;
         }
+    }
+
+    /// The calls that a process worked on at a time.
+    fn open_in(
+        &self,
+        proc: ProcId,
+        ts: u64,
+        wanted: impl Fn(&Call) -> bool,
+    ) -> Option<Attribution<'_>> {
+        let open = self.calls.iter().filter(|call| call.is_of(proc) && call.is_open_at(ts));
+        let mut calls: Vec<&Call> = Vec::new();
+        for call in open.filter(|call| wanted(call)).map(|call| self.whole(call)) {
+            if !calls.iter().any(|known| known.seq == call.seq) {
+                calls.push(call);
+            }
+        }
+        let certainty = Certainty::Inferred;
+        (!calls.is_empty()).then_some(Attribution { calls, certainty })
+    }
+
+    fn call(&self, seq: Seq) -> Option<&Call> {
+        self.calls.iter().find(|call| call.seq == seq)
+    }
+
+    /// The call that another one carries out, or that one.
+    fn whole<'d>(&'d self, call: &'d Call) -> &'d Call {
+        call.carries_out.and_then(|seq| self.call(seq)).unwrap_or(call)
     }
 }
 

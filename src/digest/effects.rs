@@ -79,7 +79,11 @@ impl Digest {
         let told =
             |connection: &&Connection| connection.carries_data() && !self.is_recorder(connection);
         for connection in self.connections.iter().filter(told) {
-            let Some(group) = group_at(connection.proc, connection.ts) else { continue };
+            // A call's result is told by the next request, whose connection may be older than that: it is the agent's own.
+            let asks = self.traffic.asks_model(connection.seq);
+            let own = group_of.get(&connection.proc).copied();
+            let group = if asks { own } else { group_at(connection.proc, connection.ts) };
+            let Some(group) = group else { continue };
             let Effects { contacts, .. } = effects.entry(group).or_default();
             let at = contacts.iter().position(|c| c.peer == connection.peer).unwrap_or_else(|| {
                 let peer = connection.peer.clone();

@@ -8,15 +8,20 @@ mod attribution;
 mod changes;
 mod effects;
 mod files;
+mod graph;
 mod history;
 mod naming;
 mod network;
 mod paths;
 mod processes;
 mod rows;
+mod traffic;
+mod turns;
 
 #[cfg(test)]
 pub mod testing;
+
+use std::collections::HashMap;
 
 use agentrec_trace::event::{Lost, SessionStart, SessionStop};
 use agentrec_trace::{Data, Event, ProcId, Seq};
@@ -26,12 +31,15 @@ pub use attribution::Attribution;
 pub use changes::{Change, Net};
 pub use effects::{Contact, Effects, Read, is_pseudo};
 pub use files::{Action, ActionKind, Files};
+pub use graph::{Edge, Graph, How, Node};
 pub use history::{Step, history};
 pub use naming::Naming;
 pub use network::{Connection, Peer};
 pub use paths::suffix_below;
 pub use processes::{Exit, Process, Processes};
 pub use rows::{Row, RowKind};
+pub use traffic::Traffic;
+pub use turns::{Turn, Turns};
 
 use agent::Agent;
 use attribution::Edges;
@@ -59,6 +67,10 @@ pub struct Digest {
     pub calls: Vec<Call>,
     /// Messages in order.
     pub messages: Vec<Message>,
+    /// Turns of the conversations.
+    pub turns: Turns,
+    /// HTTP requests and what could not be read, by connection.
+    pub traffic: Traffic,
     /// Snapshots in order.
     pub snapshots: Vec<Snapshot>,
     /// What is not in the trace, with where and why.
@@ -66,6 +78,8 @@ pub struct Digest {
     /// Argument lists that were cut.
     pub cut_arguments: u64,
     edges: Edges,
+    /// HTTP requests that a process of the session received.
+    received: HashMap<Seq, Option<ProcId>>,
 }
 
 /// Something that is not in the trace.
@@ -92,11 +106,14 @@ impl Digest {
         self.edges.add(event);
         self.processes.add(event);
         self.files.add(event);
+        self.turns.add(event);
+        self.traffic.add(event);
         network::add(&mut self.connections, event);
         Agent {
             calls: &mut self.calls,
             messages: &mut self.messages,
             snapshots: &mut self.snapshots,
+            received: &mut self.received,
         }
         .add(event);
         match &event.data {

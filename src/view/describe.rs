@@ -1,9 +1,10 @@
 //! Small phrases that several views share.
 
+use agentrec_trace::Seq;
 use agentrec_trace::event::Certainty;
 use nix::sys::signal::Signal;
 
-use crate::digest::{Exit, Peer};
+use crate::digest::{Attribution, Call, Digest, Exit, Net, Peer};
 use crate::output::{Paint, Style, home_relative, printable_line};
 
 /// `exit 1`, `SIGKILL`; coloured by whether it is a failure. Padded to `columns`.
@@ -42,5 +43,45 @@ pub fn certainty(certainty: Certainty) -> &'static str {
     match certainty {
         Certainty::Recorded => "recorded",
         Certainty::Inferred => "inferred",
+    }
+}
+
+/// `recorded`, or `inferred, ambiguous` where several calls may stand behind it.
+pub fn how_sure(found: &Attribution<'_>) -> String {
+    match found.calls.len() {
+        1 => certainty(found.certainty).to_owned(),
+        _ => format!("{}, ambiguous", certainty(found.certainty)),
+    }
+}
+
+/// `t5` for the first call of a turn, `t5.2` for its second; the event of one that belongs to no turn.
+pub fn call_address(digest: &Digest, call: Seq) -> String {
+    match digest.turns.of_call(call) {
+        Some((turn, 0)) => turn.label.to_string(),
+        Some((turn, n)) => format!("{}.{}", turn.label, n + 1),
+        None => call.to_string(),
+    }
+}
+
+/// How a change is coloured.
+pub fn net_style(net: Net) -> Style {
+    match net {
+        Net::Added => Style::Good,
+        Net::Modified => Style::Warn,
+        Net::Deleted => Style::Bad,
+    }
+}
+
+/// Which MCP server carries a call out: ` (sums)`.
+pub fn server(call: &Call) -> String {
+    server_name(call.server.as_deref())
+}
+
+/// The same by its name, which may be empty.
+pub fn server_name(name: Option<&str>) -> String {
+    match name {
+        None => String::new(),
+        Some("") => " (MCP)".to_owned(),
+        Some(name) => format!(" ({})", printable_line(name.as_bytes())),
     }
 }

@@ -14,7 +14,7 @@ use crate::output::{
     Output, Paint, Style, command_line, count, duration, fit, offset, plural, printable_line,
     relative, size, width,
 };
-use crate::view::describe::{peer, process_exit};
+use crate::view::describe::{call_address, net_style, peer, process_exit, server};
 use crate::view::json;
 use crate::view::lines::Line;
 use crate::view::values::{arguments, text_of};
@@ -32,6 +32,8 @@ pub struct Limits {
     pub snapshots: usize,
     /// Show copies of a process that executed nothing and did nothing.
     pub forks: bool,
+    /// Show messages that say what other rows tell, too.
+    pub repeats: bool,
     /// From this many on, neighbours that did nothing to speak of share a row.
     pub idle: usize,
     /// From this many processes on, neighbours that run the same program quietly share a row.
@@ -48,6 +50,7 @@ impl Limits {
         processes: 24,
         snapshots: 3,
         forks: false,
+        repeats: false,
     };
     /// Everything.
     pub const NONE: Self = Self {
@@ -58,6 +61,7 @@ impl Limits {
         processes: usize::MAX,
         snapshots: usize::MAX,
         forks: true,
+        repeats: true,
     };
 }
 
@@ -208,11 +212,13 @@ impl<'d> Folded<'d> {
         let call = &self.digest.calls[index];
         let took =
             call.ended.map_or("…".to_owned(), |ended| duration(ended.saturating_sub(call.ts)));
-        self.begin(out, &call.seq.to_string(), call.ts, &took)?;
+        let address = call_address(self.digest, call.seq);
+        self.begin(out, &address, call.ts, &took)?;
         let name = printable_line(call.name.as_bytes());
-        let columns = self.text_columns(out, width(&name) + 1);
+        let server = server(call);
+        let columns = self.text_columns(out, width(&name) + width(&server) + 1);
         let args = fit(&arguments(&self.value(&call.arguments)), columns);
-        write!(out, "{} {args}", paint.strong(name))?;
+        write!(out, "{}{} {args}", paint.strong(name), paint.dim(server))?;
         match &call.error {
             Some(error) => {
                 let error = fit(&printable_line(error.as_bytes()), 60);
@@ -224,7 +230,9 @@ impl<'d> Folded<'d> {
 
     fn message(&self, out: &mut Output, index: usize) -> io::Result<()> {
         let message = &self.digest.messages[index];
-        self.begin(out, &message.seq.to_string(), message.ts, "")?;
+        let turn = self.digest.turns.of_message(message.seq);
+        let address = turn.map_or_else(|| message.seq.to_string(), |turn| turn.label.to_string());
+        self.begin(out, &address, message.ts, "")?;
         let role = printable_line(message.role.as_bytes());
         let columns = self.text_columns(out, width(&role) + 4);
         let text = fit(&text_of(&self.value(&message.content)), columns);
@@ -264,11 +272,7 @@ impl<'d> Folded<'d> {
 
     fn change(&self, out: &mut Output, change: &Change) -> io::Result<()> {
         let paint = out.paint;
-        let style = match change.net {
-            Net::Added => Style::Good,
-            Net::Modified => Style::Warn,
-            Net::Deleted => Style::Bad,
-        };
+        let style = net_style(change.net);
         let mut name = relative(&change.path, self.digest.cwd());
         if change.directory {
             name.push('/');

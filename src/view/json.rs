@@ -79,7 +79,8 @@ pub fn process(digest: &Digest, process: &Process, effects: Option<&Effects>) ->
     object
 }
 
-fn change(change: &Change) -> Value {
+/// What became of a path.
+pub fn change(change: &Change) -> Value {
     json!({
         "change": match change.net {
             crate::digest::Net::Added => "added",
@@ -95,7 +96,8 @@ fn change(change: &Change) -> Value {
     })
 }
 
-fn read(read: &Read) -> Value {
+/// A file that was read.
+pub fn read(read: &Read) -> Value {
     json!({ "path": bytes(&read.path), "bytes": read.bytes })
 }
 
@@ -118,6 +120,7 @@ pub fn call(reader: &Reader, digest: &Digest, call: &Call, effects: &Effects) ->
         "proc": call.proc,
         "id": call.id,
         "name": call.name,
+        "server": call.server,
         "arguments": payload(&call.arguments),
         "result": call.result.as_ref().map(payload),
         "error": call.error,

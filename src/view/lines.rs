@@ -17,10 +17,22 @@ impl Folded<'_> {
     /// The lines of the screen, in the order in which they began.
     pub(super) fn lines(&self) -> Vec<Line> {
         let mut rows = self.digest.rows(self.existed);
+        if !self.limits.repeats {
+            rows.retain(|row| !self.is_told_elsewhere(row));
+        }
         if !self.limits.forks {
             rows.retain(|row| !self.is_idle_fork(row));
         }
         self.join_alike(self.join_idle(rows))
+    }
+
+    /// What the screen need not repeat: a system prompt, and what the model said before it called a tool, where the turn is known.
+    fn is_told_elsewhere(&self, row: &Row) -> bool {
+        let RowKind::Message(index) = row.kind else { return false };
+        let message = &self.digest.messages[index];
+        let turns = &self.digest.turns;
+        let calls = turns.of_message(message.seq).is_some_and(|turn| !turn.calls.is_empty());
+        !turns.is_empty() && (calls || message.role == "system")
     }
 
     /// A copy of the command that executed nothing and did nothing to speak of, such as a shell's subshell.

@@ -11,7 +11,9 @@ mod timeline;
 mod values;
 
 pub use audit::Report;
-pub use describe::{certainty, exit_text, process_exit};
+pub use describe::{
+    call_address, certainty, exit_text, how_sure, net_style, peer, process_exit, server,
+};
 pub use folded::{Folded, Limits};
 pub use header::header;
 pub use timeline::Timeline;

@@ -9,7 +9,7 @@ use crate::digest::{Naming, Peer};
 use crate::output::{
     Output, Style, command_line, duration, fit, plural, printable_line, relative, size, width,
 };
-use crate::view::describe::peer;
+use crate::view::describe::{peer, server_name};
 use crate::view::values::{arguments, text_of};
 
 /// Prints events as they come, with the names that earlier events gave.
@@ -179,15 +179,37 @@ impl Timeline {
             }
             Data::HttpRequest(e) => printable_line(format!("{} {}", e.method, e.url).as_bytes()),
             Data::HttpResponse(e) => format!("{} {}", e.status, size(e.wire_len)),
+            Data::HttpMessage(e) => {
+                let from = if e.client { "client" } else { "server" };
+                format!("{from} {} {}", printable_line(e.kind.as_bytes()), content(reader, &e.data))
+            }
             Data::TermOutput(e) => format!("{} {}", e.fd, content(reader, &e.data)),
             Data::TermInput(e) if e.hidden > 0 => {
                 format!("{}, not shown and not kept", plural(e.hidden, "byte"))
             }
             Data::TermInput(e) => content(reader, &e.data),
             Data::TermResize(e) => format!("{}x{}", e.cols, e.rows),
+            Data::ModelRequest(e) => {
+                let what = e.side.as_deref().or(e.conversation.as_deref()).unwrap_or_default();
+                let again = if e.repeats { "  again" } else { "" };
+                printable_line(format!("{}  {what}{again}", e.model).as_bytes())
+            }
+            Data::ModelResponse(e) => {
+                let said = [e.finish.as_deref(), e.error.as_deref(), e.incomplete.as_deref()];
+                let said: Vec<&str> = said.into_iter().flatten().collect();
+                printable_line(format!("{}  {}", e.model, said.join("  ")).as_bytes())
+            }
+            Data::HistoryDropped(e) => {
+                format!(
+                    "{} {}",
+                    printable_line(e.how.as_bytes()),
+                    plural(e.messages.into(), "message")
+                )
+            }
             Data::ToolCall(e) => {
                 let args = value(reader, &e.arguments);
-                format!("{} {}", printable_line(e.name.as_bytes()), arguments(&args))
+                let server = server_name(e.server.as_deref());
+                format!("{}{server} {}", printable_line(e.name.as_bytes()), arguments(&args))
             }
             Data::ToolResult(e) => match &e.error {
                 Some(error) => format!("raised {}", printable_line(error.as_bytes())),

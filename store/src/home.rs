@@ -73,6 +73,11 @@ impl Home {
         self.data.join("redaction.key")
     }
 
+    /// The user's own prices of models, where there are some.
+    pub fn prices(&self) -> PathBuf {
+        self.data().join("prices.toml")
+    }
+
     /// Stat caches.
     pub fn cache(&self) -> PathBuf {
         self.data.join("cache")

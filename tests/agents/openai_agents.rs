@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use agentrec_trace::{Data, Reader};
+use agentrec_trace::event::{Certainty, Payload};
+use agentrec_trace::{Data, Reader, json};
 use serde_json::Value;
 
 use crate::sandbox::{Sandbox, checkout, python, succeed};
@@ -95,7 +96,9 @@ fn an_unmodified_agent_is_recorded_truly_and_resumed_with_another_prompt() {
 
     let trace = Reader::open(&first).unwrap();
     holds_the_truth(&trace, &work, &differences(&before, &after));
-    let session = snapshot_by_the_agents_shell(&trace);
+    holds_the_conversation(&trace, &first_requests);
+    let (session, snapshot) = snapshot_by_the_agents_shell(&trace);
+    let snapshot = snapshot.to_string();
 
     let second = sandbox.path("second.zst");
     let copy = sandbox.path("copy");
@@ -103,7 +106,7 @@ fn an_unmodified_agent_is_recorded_truly_and_resumed_with_another_prompt() {
         "resume",
         first.to_str().unwrap(),
         "--snapshot",
-        "2",
+        &snapshot,
         "--prompt",
         SECOND_PROMPT,
         "--dir",
@@ -131,7 +134,8 @@ fn an_unmodified_agent_is_recorded_truly_and_resumed_with_another_prompt() {
         panic!("a trace begins with session.start")
     };
     let lineage = start.parent.unwrap();
-    assert_eq!((&*lineage.session, &*lineage.at), (session.as_str(), "s2"));
+    let at = format!("s{snapshot}");
+    assert_eq!((&*lineage.session, &*lineage.at), (session.as_str(), &*at));
     assert!(lineage.edits.iter().any(|edit| edit == "prompt"), "{:?}", lineage.edits);
     // Recorded under the original path, which is what the agent saw.
     assert!(
@@ -174,8 +178,56 @@ fn holds_the_truth(trace: &Reader, work: &Path, differences: &std::collections::
     assert!(told.iter().all(|(path, ..)| path != Path::new("untouched.txt")));
 }
 
-/// The second snapshot is the one that the agent's shell asked for; returns the session's id.
-fn snapshot_by_the_agents_shell(trace: &Reader) -> String {
+/// What was said, as the server's own log has it: each message, call and result once, though every request repeats all.
+fn holds_the_conversation(trace: &Reader, requests: &[Vec<Value>]) {
+    let plain = |payload: &Payload| json::from_value(&trace.payload(payload).unwrap());
+    let (mut said, mut calls, mut results, mut asked) = (vec![], vec![], vec![], 0);
+    let mut ties = 0;
+    for event in trace.iter() {
+        match event.unwrap().data {
+            Data::Message(message) => {
+                said.push((message.role.into_owned(), plain(&message.content)));
+            }
+            Data::ToolCall(call) => calls.push((call.id.into_owned(), plain(&call.arguments))),
+            Data::ToolResult(result) => {
+                results.push((result.id.into_owned(), plain(&result.result)));
+            }
+            Data::ModelRequest(_) => asked += 1,
+            Data::Link(link) if link.kind == "call-process" => {
+                assert_eq!(link.certainty, Certainty::Recorded, "its command line names the call");
+                ties += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(asked, requests.len());
+    assert_eq!(ties, 3, "the shell was started three times");
+    let text =
+        |message: &Value, field: &str| message[field].as_str().unwrap_or_default().to_owned();
+    let last = requests.last().unwrap();
+    let mut expected: Vec<_> = last
+        .iter()
+        .filter(|message| message["role"] != "tool")
+        .map(|message| (text(message, "role"), message["content"].clone()))
+        .collect();
+    expected.push(("assistant".into(), "Done after 4 steps.".into()));
+    assert_eq!(said, expected);
+    let tools = last.iter().filter(|message| message["role"] == "tool");
+    let expected: Vec<_> =
+        tools.map(|tool| (text(tool, "tool_call_id"), tool["content"].clone())).collect();
+    assert_eq!(results, expected);
+    let asked_for = last.iter().filter_map(|message| message["tool_calls"].as_array()).flatten();
+    let expected: Vec<(String, Value)> = asked_for
+        .map(|call| {
+            let arguments = call["function"]["arguments"].as_str().unwrap();
+            (text(call, "id"), serde_json::from_str(arguments).unwrap())
+        })
+        .collect();
+    assert_eq!(calls, expected);
+}
+
+/// The one snapshot that the agent's shell asked for, beside those at requests; returns the session's id and its number.
+fn snapshot_by_the_agents_shell(trace: &Reader) -> (String, u32) {
     let mut session = String::new();
     let mut snapshots = Vec::new();
     for event in trace.iter() {
@@ -188,8 +240,11 @@ fn snapshot_by_the_agents_shell(trace: &Reader) -> String {
             _ => {}
         }
     }
-    let second = (2, "command".to_owned(), "after the second tool call".to_owned());
-    assert_eq!(snapshots.get(1), Some(&second), "{snapshots:?}");
-    assert_eq!(snapshots.len(), 3, "start, the agent's, end");
-    session
+    let triggers: Vec<_> = snapshots.iter().map(|(_, trigger, _)| trigger.as_str()).collect();
+    let requests = ["request"; 3];
+    let expected = [&["start"], &requests[..], &["command"], &requests[..2], &["end"]].concat();
+    assert_eq!(triggers, expected, "{snapshots:?}");
+    let (index, _, description) = &snapshots[4];
+    assert_eq!(description, "after the second tool call");
+    (session, *index)
 }

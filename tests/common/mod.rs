@@ -3,6 +3,8 @@
 // Every test file uses its part of this.
 #![allow(dead_code)]
 
+pub mod exchanges;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -937,7 +937,7 @@ events! {
         open: Option<Seq>,
         /// Peer.
         #[serde(borrow)] peer: Address<'a>,
-        /// Why: such as `go-tls`, `rustls`, `unknown-protocol`.
+        /// Why: such as `tls`, `unknown-protocol`, `server-not-verified`, `proxy-not-trusted`.
         #[serde(borrow)] reason: Cow<'a, str>,
         /// What would make it readable.
         #[serde(borrow)] hint: Cow<'a, str>,
@@ -945,6 +945,8 @@ events! {
         sent: u64,
         /// Bytes received.
         received: u64,
+        /// Name of the host that was asked for, where it was said before the encryption began.
+        #[serde(borrow)] server_name: Cow<'a, str>,
     }
     /// An HTTP request was sent or received.
     Sys "http.request" HttpRequest<'a> {
@@ -962,6 +964,10 @@ events! {
         #[serde(borrow)] body: Content<'a>,
         /// Bytes of the body on the wire.
         wire_len: u64,
+        /// The process received it: it is the server.
+        received: bool,
+        /// Why the body is not whole, such as `connection closed`.
+        #[serde(borrow)] incomplete: Option<Cow<'a, str>>,
     }
     /// An HTTP response was received or sent.
     Sys "http.response" HttpResponse<'a> {
@@ -982,6 +988,21 @@ events! {
         /// Arrival of each server-sent event, nanoseconds after the first byte.
         sse: Vec<u64>,
         /// Why the body is not whole, such as `connection closed`.
+        #[serde(borrow)] incomplete: Option<Cow<'a, str>>,
+    }
+    /// A WebSocket message was sent or received.
+    Sys "http.message" HttpMessage<'a> {
+        /// The request that made the connection a WebSocket.
+        request: Option<Seq>,
+        /// The client sent it; else the server.
+        client: bool,
+        /// `text`, `binary`, `close`, `ping`, `pong`.
+        #[serde(borrow)] kind: Cow<'a, str>,
+        /// Its bytes, decompressed, redacted.
+        #[serde(borrow)] data: Content<'a>,
+        /// Its bytes on the wire.
+        wire_len: u64,
+        /// Why it is not whole, such as `connection closed`.
         #[serde(borrow)] incomplete: Option<Cow<'a, str>>,
     }
     /// Something of the tree was written to descriptor 1 or 2.
@@ -1005,6 +1026,53 @@ events! {
         /// Rows.
         rows: u16,
     }
+    /// A model was asked: of a conversation, a new turn unless it repeats a request.
+    Agent "model.request" ModelRequest<'a> {
+        /// The `http.request`, or the `http.message` that it was sent with.
+        request: Option<Seq>,
+        /// Conversation it belongs to.
+        #[serde(borrow)] conversation: Option<Cow<'a, str>>,
+        /// The conversation that this one began as a copy of, in its first request.
+        #[serde(borrow)] branch_of: Option<Cow<'a, str>>,
+        /// What it is beside all conversations: `title`, `count_tokens`, `models`, `embeddings`, `moderation`, `probe`.
+        #[serde(borrow)] side: Option<Cow<'a, str>>,
+        /// The API: such as `openai-chat`, `anthropic`.
+        #[serde(borrow)] dialect: Cow<'a, str>,
+        /// Model that is asked for.
+        #[serde(borrow)] model: Cow<'a, str>,
+        /// The same was asked before, and not answered as it should.
+        repeats: bool,
+        /// System prompt, where it is not the one of the conversation's last request, redacted.
+        system_prompt: Payload,
+        /// Tools that the model may call, where they are not those of the conversation's last request, redacted.
+        tools: Payload,
+    }
+    /// A model answered, or did not.
+    Agent "model.response" ModelResponse<'a> {
+        /// The `model.request`.
+        request: Option<Seq>,
+        /// The `http.response`, or the `http.message` that ended it.
+        response: Option<Seq>,
+        /// Model that answered.
+        #[serde(borrow)] model: Cow<'a, str>,
+        /// Why it stopped, in the words of its API.
+        #[serde(borrow)] finish: Option<Cow<'a, str>>,
+        /// What went wrong, redacted.
+        #[serde(borrow)] error: Option<Cow<'a, str>>,
+        /// Why the answer is not whole.
+        #[serde(borrow)] incomplete: Option<Cow<'a, str>>,
+    }
+    /// A request edits what was said before, or leaves some of it out.
+    Agent "history.dropped" HistoryDropped<'a> {
+        /// Conversation it belongs to.
+        #[serde(borrow)] conversation: Option<Cow<'a, str>>,
+        /// Messages that are gone, whole or in part.
+        messages: u32,
+        /// Position of the first of them, from 0.
+        index: u32,
+        /// `rewound`, `edited` or `compacted`.
+        #[serde(borrow)] how: Cow<'a, str>,
+    }
     /// A tool was called.
     Tool "tool.call" ToolCall<'a> {
         /// Id that the result repeats.
@@ -1015,6 +1083,9 @@ events! {
         arguments: Payload,
         /// Conversation it belongs to.
         #[serde(borrow)] conversation: Option<Cow<'a, str>>,
+        /// The MCP server that is called, by the name that it gives itself; empty where it gave none. The event's process is the
+        /// server's where that is known, else its client's. Absent of calls that a model or the agent told of.
+        #[serde(borrow)] server: Option<Cow<'a, str>>,
     }
     /// A tool returned.
     Tool "tool.result" ToolResult<'a> {

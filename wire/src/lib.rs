@@ -1,4 +1,5 @@
-//! The HTTP layer: bytes of a connection become requests, responses, server-sent events and WebSocket messages. No I/O.
+//! The HTTP layer: bytes of a connection become requests, responses, server-sent events and WebSocket messages; and the
+//! conversation ([`llm`]): those become what a program and a model said. No I/O.
 //!
 //! A [`Connection`] takes what went either way over one TCP or unix socket, or through one TLS stream, in pieces of any
 //! size, and gives [`Item`]s in order. It holds no more than what is unfinished of heads, frames and small messages;
@@ -16,6 +17,7 @@ mod http1;
 mod http2;
 mod item;
 pub mod limits;
+pub mod llm;
 mod sse;
 mod tls_hello;
 mod url;

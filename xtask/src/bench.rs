@@ -4,6 +4,7 @@
 
 mod build;
 mod ebpf;
+mod http;
 mod memory;
 mod recorded;
 mod run;
@@ -46,6 +47,15 @@ pub enum Bench {
         #[arg(default_value = "")]
         filter: String,
     },
+    /// What reading HTTP costs a command, by both engines
+    Http {
+        /// Rounds; the figures are kept with 7 or more
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+        /// Only what has this in its name
+        #[arg(default_value = "")]
+        filter: String,
+    },
     /// What the recorder holds
     Memory {
         /// Minutes of steady work after the first
@@ -70,6 +80,7 @@ pub fn run(bench: &Bench) -> Result<bool> {
         Bench::Sdk => sdk::run(),
         Bench::Run { rounds, filter } => run::run(*rounds, filter),
         Bench::Ebpf { rounds, filter } => ebpf::run(*rounds, filter),
+        Bench::Http { rounds, filter } => http::run(*rounds, filter),
         Bench::Memory { minutes } => memory::run(*minutes),
         Bench::TraceTail { path } => trace::tail(path).map(|()| true),
     }
@@ -89,6 +100,9 @@ fn release(bench: &Bench) -> Result<ExitStatus> {
         }
         Bench::Ebpf { rounds, filter } => {
             cargo.args(["ebpf", "--rounds", &rounds.to_string(), filter])
+        }
+        Bench::Http { rounds, filter } => {
+            cargo.args(["http", "--rounds", &rounds.to_string(), filter])
         }
         Bench::Memory { minutes } => cargo.args(["memory", "--minutes", &minutes.to_string()]),
         Bench::TraceTail { path } => cargo.arg("trace-tail").arg(path),

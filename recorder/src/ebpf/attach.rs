@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use aya::maps::{Array, HashMap as BpfMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::{Program, ProgramError, RawTracePoint, TracePoint};
+use aya::programs::{Program, ProgramError, RawTracePoint, TracePoint, UProbe};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
 
 use agentrec_recorder_ebpf::{Plain, Plan, Settings};
@@ -38,6 +38,12 @@ pub(super) struct Attached {
 }
 
 impl Attached {
+    /// A program for functions of user space.
+    pub(super) fn uprobe(&mut self, name: &str) -> &mut UProbe {
+        let program = self.ebpf.program_mut(name).expect("the object has it");
+        program.try_into().expect("it is for functions")
+    }
+
     /// How often one of them was not run, because another BPF program was at work on that CPU: the kernel nests none
     /// (kernel/trace/bpf_trace.c, trace_call_bpf).
     pub(super) fn missed(&self) -> u64 {
@@ -49,6 +55,7 @@ fn missed(program: &Program) -> Option<u64> {
     let fd = match program {
         Program::TracePoint(program) => program.fd(),
         Program::RawTracePoint(program) => program.fd(),
+        Program::UProbe(program) => program.fd(),
         _ => return None,
     };
     // Since Linux 5.12 (kernel/bpf/syscall.c, bpf_prog_show_fdinfo).
@@ -134,6 +141,7 @@ impl Loaded {
             let loaded = match program {
                 Program::TracePoint(program) => program.load(),
                 Program::RawTracePoint(program) => program.load(),
+                Program::UProbe(program) => program.load(),
                 _ => continue,
             };
             loaded.map_err(|error| refused(name, error))?;
@@ -186,7 +194,7 @@ impl Loaded {
 }
 
 /// Why the kernel refused a program. What its verifier says of it, thousands of lines, is for those who change it.
-fn refused(program: &str, error: ProgramError) -> Error {
+pub(super) fn refused(program: &str, error: ProgramError) -> Error {
     let source = match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             tracing::debug!(%verifier_log, "the kernel refused {program}");
@@ -204,6 +212,7 @@ fn tracepoints(call: &str, hooks: plans::Hooks) -> impl Iterator<Item = (&'stati
         (hooks.replaces, "replacing", "sys_enter_"),
         (hooks.over, "call_over", "sys_exit_"),
         (hooks.transfer, "transfer_over", "sys_exit_"),
+        (hooks.maps, "mapped", "sys_exit_"),
     ]
     .into_iter()
     .filter(|(wanted, ..)| *wanted)

@@ -10,7 +10,7 @@ use super::records::Captured;
 use crate::calls::abi::Abi;
 use crate::calls::control::descriptors;
 use crate::calls::shape::{Buffers, Shape};
-use crate::observation::{ArgList, At, Call, Loss, Tid, Usage};
+use crate::observation::{ArgList, At, Call, Direction, Flow, Loss, Tid, Usage};
 use crate::proc;
 use crate::source::{ExitStatus, Report};
 
@@ -96,6 +96,12 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
                     u32::from_ne_bytes(message[56..60].try_into().unwrap_or_default())
                 };
                 let bytes = messages.map(|message| u64::from(len(message))).sum();
+                // Their bytes are not copied: nobody sends messages in arrays over a connection.
+                if result.is_ok() && bytes > 0 && self.model.stream(tid, fd) {
+                    let direction = if write { Direction::Write } else { Direction::Read };
+                    let flow = Flow::Missing(bytes);
+                    self.observe(tid, ts, Call::Flow { fd, direction, flow }, Ok(0));
+                }
                 if let (Some(call), Ok(_)) = (entry.call(Ok(bytes)), result) {
                     self.observe(tid, ts, call, Ok(bytes));
                 }
@@ -121,6 +127,13 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
                     && self.model.terminal(tid, args[usize::from(from)] as i32)
                 {
                     self.observe(tid, ts, Call::Lost { loss: Loss::MovedInput }, Ok(0));
+                }
+                for (fd, direction) in [(from, Direction::Read), (to, Direction::Write)] {
+                    let fd = args[usize::from(fd)] as i32;
+                    if let (Ok(bytes @ 1..), true) = (result, self.model.stream(tid, fd)) {
+                        let flow = Flow::Missing(bytes);
+                        self.observe(tid, ts, Call::Flow { fd, direction, flow }, Ok(0));
+                    }
                 }
                 let stream = self.model.output(tid, args[usize::from(to)] as i32);
                 if stream.is_some() && result.is_ok_and(|bytes| bytes > 0) {

@@ -95,6 +95,12 @@ fn reason(kind: u16) -> &'static str {
         kind::FOUND => {
             "the ring buffer or the table of processes was full: processes that are watched are missing with all that they did"
         }
+        kind::STREAM | kind::PLAINTEXT => {
+            "the ring buffer was full: bytes of connections are missing"
+        }
+        kind::MAPPED => {
+            "the ring buffer was full: a TLS library may have been mapped whose traffic is missing"
+        }
         kind::MESSAGE => "the ring buffer was full: what went beside messages is missing",
         _ => "the table of descriptors was full: bytes read and written are missing",
     }

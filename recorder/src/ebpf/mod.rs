@@ -7,6 +7,7 @@
 
 mod attach;
 mod decode;
+mod followed;
 mod losses;
 pub mod object;
 mod offsets;
@@ -14,8 +15,10 @@ mod plans;
 mod records;
 mod running;
 mod signals;
+mod streams;
 mod subject;
 mod sums;
+mod tls;
 mod told;
 pub mod tracefs;
 
@@ -26,8 +29,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agentrec_recorder_ebpf::{COMMAND, NARROW, Process, ROOT, Watch, Watched, place};
-use aya::maps::{Array, HashMap as BpfMap, MapData, MapError, RingBuf};
+use agentrec_recorder_ebpf::{COMMAND, Mapped, NARROW, Process, ROOT, Watch, Watched, place};
+use aya::maps::{Array, HashMap as BpfMap, MapData, RingBuf};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -37,15 +40,18 @@ use crate::calls::decode::Entry;
 use crate::mailbox::Outbox;
 use crate::model::Model;
 use crate::observation::{Call, Loss, Observation, Tid};
-use crate::source::{Captured, Config, Control, Report, Request};
+use crate::source::{Config, Control, Report, Request};
 use crate::{privileges, proc};
 use attach::{Abi, Attached};
+use followed::Followed;
 use losses::Losses;
 use records::Record;
 pub use running::Found;
 use running::Running;
 use signals::Signals;
+use streams::Streams;
 use sums::Sums;
+use tls::Objects;
 use told::Told;
 
 /// This machine can't be watched by BPF programs.
@@ -120,8 +126,10 @@ pub struct Watcher<I> {
     epoll: Epoll,
     /// None while its records are handled.
     ring: Option<RingBuf<MapData>>,
-    processes: BpfMap<MapData, u32, Abi<Process>>,
+    followed: Followed,
     sums: Sums,
+    streams: Streams,
+    objects: Objects,
     watched: BpfMap<MapData, u64, Abi<Watched>>,
     wanted: Array<MapData, Abi<Watch>>,
     /// More may come when nobody is left.
@@ -150,7 +158,7 @@ pub struct Watcher<I> {
     /// Addresses and control data of messages that are being told.
     messages: Vec<(Tid, u32, Vec<u8>)>,
     entry: Entry,
-    captured: Vec<Captured>,
+    seen: Vec<Report>,
 }
 
 impl<I: From<Report> + Send + 'static> Watcher<I> {
@@ -181,8 +189,10 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             bell,
             epoll,
             ring: Some(ring),
-            processes: loaded.map("PROCESSES")?,
+            followed: Followed::new(&mut loaded)?,
             sums: Sums::new(&mut loaded)?,
+            streams: Streams::new(&mut loaded)?,
+            objects: Objects::new(&mut loaded)?,
             watched: loaded.map("WATCHED")?,
             wanted: loaded.array("WATCH")?,
             endless: false,
@@ -200,7 +210,7 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             contents: std::collections::HashMap::new(),
             messages: Vec::new(),
             entry: Entry::default(),
-            captured: Vec::new(),
+            seen: Vec::new(),
         };
         Ok((watcher, control))
     }
@@ -214,14 +224,17 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
         self.begin(pid, config)?;
         self.live.insert(pid);
         self.kernel.starting(pid);
-        let process = Abi(Process { epoch: 1, flags: ROOT | COMMAND, outputs: 0 });
-        self.processes.insert(pid as u32, process, 0).map_err(|e| Error::Map("PROCESSES", e))
+        let process = Process { epoch: 1, flags: ROOT | COMMAND, outputs: 0 };
+        self.followed.remove(pid);
+        self.followed.follow(pid, process).map(drop)
     }
 
     /// Forgets an earlier tree.
     fn begin(&mut self, root: Tid, config: &Config) -> Result<(), Error> {
         self.root = root;
         self.model = Model::new(root, config);
+        // Functions are probed once their library is mapped, which takes a while.
+        self.model.join_tls();
         self.kernel = Told::default();
         (self.silent, self.killing, self.uncertain) = (false, false, false);
         (self.endless, self.lets_go) = (false, false);
@@ -368,6 +381,14 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
                 self.signals.note(&sent, self.root);
             }
             Some(Record::Data(part, data)) => self.data(&part, data),
+            Some(Record::Stream(part, data)) => self.streamed(&part, data),
+            Some(Record::Plaintext(part, data)) => self.plaintext(&part, data),
+            Some(Record::Mapped(Mapped { head, object })) => {
+                if let Some(path) = self.kernel.told(head.tid as Tid, head.number) {
+                    self.mapped((head.pid as Tid, head.tid as Tid, head.ts), &path, Some(object));
+                }
+                self.kernel.forget(head.tid as Tid);
+            }
             None => tracing::error!("a record that no program writes"),
         }
     }
@@ -387,6 +408,11 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
         let [arguments, env] = self.parts.remove(&tid).unwrap_or_default();
         let argv = decode::argument_list(arguments, exec.arguments);
         let exe = self.kernel.told(tid, place::EXE).or_else(|| proc::program(tid));
+        if let Some(exe) = &exe
+            && !self.objects.is_known(exec.object)
+        {
+            self.mapped((exec.head.pid as Tid, tid, ts), exe, Some(exec.object));
+        }
         let at = decode::executed_at(exec, name);
         let call = Call::Exec { former, at, argv: &argv, env: &env, exe: exe.as_deref() };
         self.observe(tid, ts, call, Ok(0));
@@ -427,21 +453,16 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
     /// Waits no longer for the ends of processes that were lost: who is in no map any more, and of whose end nothing lies
     /// in the ring buffer.
     fn forget_lost(&mut self) -> Result<(), Error> {
-        let gone = |watcher: &Self, pid: Tid| match watcher.processes.get(&(pid as u32), 0) {
-            Err(MapError::KeyNotFound) => Ok(true),
-            Err(error) => Err(Error::Map("PROCESSES", error)),
-            Ok(_) => Ok(false),
-        };
         let mut lost = Vec::new();
         for &pid in &self.live {
-            if gone(self, pid)? {
+            if !self.followed.contains(pid)? {
                 lost.push(pid);
             }
         }
         self.drain();
         for pid in lost {
             // Its number may be another's by now.
-            if self.live.contains(&pid) && gone(self, pid)? {
+            if self.live.contains(&pid) && !self.followed.contains(pid)? {
                 self.live.remove(&pid);
                 if pid == self.root {
                     return Err(Error::EndLost);
@@ -456,12 +477,12 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             return;
         }
         let seen = Observation { tid, ts, call, result };
-        let mut captured = std::mem::take(&mut self.captured);
-        self.model.observe(&seen, &mut self.kernel, &mut captured);
-        for captured in captured.drain(..) {
-            let _ = self.reports.defer(Report::Event(captured));
+        let mut reports = std::mem::take(&mut self.seen);
+        self.model.observe(&seen, &mut self.kernel, &mut reports);
+        for report in reports.drain(..) {
+            let _ = self.reports.defer(report);
         }
-        self.captured = captured;
+        self.seen = reports;
     }
 
     /// Whether the command was sent a signal as well as the front, which asks when it has it. To a group it is sent one by one:
@@ -485,6 +506,8 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
                     self.live.iter().copied().for_each(kill);
                 }
                 Request::Silence => self.silent = true,
+                // Nobody is held to wait for one.
+                Request::Tunnel { .. } => {}
                 Request::WasSent { signal, answer } => {
                     let _ = answer.send(self.was_sent(signal));
                 }

@@ -19,6 +19,8 @@ pub(super) struct Hooks {
     pub(super) over: bool,
     /// `sys_exit_…` gets `transfer_over`.
     pub(super) transfer: bool,
+    /// `sys_exit_…` gets `mapped`.
+    pub(super) maps: bool,
 }
 
 /// `sizeof(struct mmsghdr)`.
@@ -35,6 +37,7 @@ pub(super) fn plan(row: &Row) -> Option<(Plan, Hooks)> {
         Shape::Close => (role::TELL, Hooks { closes: true, ..Hooks::default() }),
         // Both: what went through the one that is replaced is told before, what becomes of it after.
         Shape::Dup2 | Shape::Dup3 => (role::TELL, Hooks { replaces: true, ..over }),
+        Shape::Mmap => (role::TELL, Hooks { maps: true, ..over }),
         Shape::CloseRange => (role::EPOCH, over),
         Shape::Open { .. }
         | Shape::Creat { .. }
@@ -48,9 +51,8 @@ pub(super) fn plan(row: &Row) -> Option<(Plan, Hooks)> {
         Shape::Read { .. } => (role::READ, transfer),
         Shape::Write { buffers: Buffers::Vector(..) } => (role::WRITE_VECTOR, transfer),
         Shape::SpliceMemory => (role::WRITE_VECTOR, transfer),
-        Shape::Receive { message, .. } => {
-            (role::READ, Hooks { over: message.is_some(), ..transfer })
-        }
+        Shape::Receive { message: None, .. } => (role::READ, transfer),
+        Shape::Receive { .. } => (role::READ_MESSAGE, Hooks { over: true, ..transfer }),
         Shape::Write { buffers } => {
             let beside = matches!(buffers, Buffers::To { .. } | Buffers::Message(_));
             let is_message = matches!(buffers, Buffers::Message(_));

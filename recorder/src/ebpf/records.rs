@@ -1,8 +1,8 @@
 //! Records as they come out of the ring buffer, taken apart.
 
 use agentrec_recorder_ebpf::{
-    ABSENT, Call, Close, Exec, Exit, Fork, Head, PIECES, Part, Plain, Signal, Socket, UNREADABLE,
-    kind,
+    ABSENT, Call, Close, Exec, Exit, Fork, Head, Mapped, PIECES, Part, Plain, Signal, Socket,
+    UNREADABLE, kind,
 };
 
 use crate::calls::memory::{Found, Memory, Piece, Unreadable};
@@ -18,6 +18,9 @@ pub(super) enum Record<'a> {
     Exec(Exec, &'a [u8]),
     Exit(Exit),
     Data(Part, &'a [u8]),
+    Stream(Part, &'a [u8]),
+    Plaintext(Part, &'a [u8]),
+    Mapped(Mapped),
     Place(Part, &'a [u8]),
     Message(Part, &'a [u8]),
     Socket(Socket),
@@ -58,6 +61,15 @@ impl<'a> Record<'a> {
                 let (part, data) = part(bytes)?;
                 Self::Data(part, data)
             }
+            kind::STREAM => {
+                let (part, data) = part(bytes)?;
+                Self::Stream(part, data)
+            }
+            kind::PLAINTEXT => {
+                let (part, data) = part(bytes)?;
+                Self::Plaintext(part, data)
+            }
+            kind::MAPPED => Self::Mapped(split(bytes)?.0),
             kind::MESSAGE => {
                 let (part, data) = part(bytes)?;
                 Self::Message(part, data)

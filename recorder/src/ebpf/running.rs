@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::os::fd::RawFd;
 
 use agentrec_recorder_ebpf::{BY_EXEC, FOUND, Head, Process};
-use aya::maps::MapError;
 
 use super::attach::Abi;
 use super::{Error, Watcher};
@@ -18,9 +17,6 @@ use crate::proc;
 use crate::session::boottime;
 use crate::source::{Config, Report};
 use crate::watch::Subject;
-
-/// Not where there is one (bpf(2), BPF_MAP_UPDATE_ELEM).
-const BPF_NOEXIST: u64 = 1;
 
 /// Processes that were there before, until they are told.
 #[derive(Debug, Default)]
@@ -87,19 +83,13 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
 
     /// Whether it was not followed yet, and can be.
     fn follow_one(&mut self, pid: Tid, outputs: u32) -> Result<bool, Error> {
-        let process = Abi(Process { epoch: self.running.since, flags: FOUND, outputs });
-        match self.processes.insert(pid as u32, process, BPF_NOEXIST) {
-            Ok(()) => {}
-            Err(MapError::SyscallError(error))
-                if error.io_error.raw_os_error() == Some(libc::EEXIST) =>
-            {
-                return Ok(false);
-            }
-            Err(error) => return Err(Error::Map("PROCESSES", error)),
+        let process = Process { epoch: self.running.since, flags: FOUND, outputs };
+        if !self.followed.follow(pid, process)? {
+            return Ok(false);
         }
         // Whose end was told before it was followed would be followed for ever.
         if proc::is_ending(pid) {
-            let _ = self.processes.remove(&(pid as u32));
+            self.followed.remove(pid);
             return Ok(false);
         }
         self.live.insert(pid);
@@ -155,10 +145,10 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
     pub(super) fn retell(&mut self) {
         self.report(Report::Again);
         let program = |tid| (proc::arguments(tid).unwrap_or_default(), proc::program(tid));
-        let mut captured = Vec::new();
-        self.model.retell(boottime(), &mut self.kernel, program, &mut captured);
-        for captured in captured {
-            let _ = self.reports.defer(Report::Event(captured));
+        let mut reports = Vec::new();
+        self.model.retell(boottime(), &mut self.kernel, program, &mut reports);
+        for report in reports {
+            let _ = self.reports.defer(report);
         }
         self.report(Report::Told);
     }
@@ -184,6 +174,7 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             let exe = exe.as_deref();
             let call = Call::Found { parent, threads: &threads, argv: &argv, env: &env, exe };
             self.observe(pid, since, call, Ok(0));
+            self.mapped_before(pid, thread, since);
         }
     }
 }

@@ -86,7 +86,10 @@ pub fn run(options: Options) -> Result<Outcome> {
     let child = unsafe { prepared.spawn_with(hook) }?;
     // The child holds the other end now: when it dies the recorder sees it.
     drop(child_gate);
-    front.wait_for_agent(child)
+    let outcome = front.wait_for_agent(child);
+    // A recorder that was killed could not clean up.
+    setup.trust.iter().filter(|_| outcome.is_err()).for_each(|trust| trust.remove_bundle());
+    outcome
 }
 
 /// Records a process that runs already, with its threads and descendants, until it ends or somebody asks to end it. It goes

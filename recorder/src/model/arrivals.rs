@@ -41,7 +41,7 @@ impl Model {
                     }
                     if let Some((at, id)) = sent.filter(|_| !peeked) {
                         self.in_flight.sent.remove(at);
-                        self.let_go(id);
+                        self.let_go(id, scribe);
                     }
                 }
             }
@@ -65,7 +65,7 @@ impl Model {
         }
     }
 
-    fn pass(&mut self, task: Task, fd: RawFd, kernel: &mut impl Kernel, scribe: &Scribe<'_>) {
+    fn pass(&mut self, task: Task, fd: RawFd, kernel: &mut impl Kernel, scribe: &mut Scribe<'_>) {
         let Some(id) = self.files.get(task.files).get(fd) else { return };
         let Some(link) = kernel.link(scribe.tid, fd) else { return };
         self.descriptions.get_mut(id).tables += 1;
@@ -73,7 +73,7 @@ impl Model {
         if self.in_flight.sent.len() > MAX_IN_FLIGHT
             && let Some((_, oldest)) = self.in_flight.sent.pop_front()
         {
-            self.let_go(oldest);
+            self.let_go(oldest, scribe);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Processes that ran already when the recording began, or whose birth was not told: what they are, and what they have open.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::files::{Description, FileTable, Kind};
 use super::mounts::Fs;
 use super::{Kernel, Model, Process, Scribe, Task, describe};
 use crate::observation::{ArgList, Tid};
-use crate::source::Captured;
+use crate::source::{Captured, Report};
 
 /// [`Call::Found`](crate::observation::Call::Found).
 pub(super) struct Found<'a> {
@@ -109,6 +109,7 @@ impl Model {
             tasks: 1,
             lost: BTreeSet::new(),
             handed_over: BTreeSet::new(),
+            tls: HashMap::new(),
         };
         self.processes.insert(child, process);
         for (fd, link) in kernel.descriptors(child) {
@@ -120,7 +121,7 @@ impl Model {
         }
         let data = ProcessFork { child: id, pid: child as u32, flags: 0, initial: false };
         let event = Event::new(scribe.ts, Source::Kernel, data);
-        scribe.out.push(Captured { event, opens: None });
+        scribe.out.push(Report::Event(Captured { event, opens: None }));
     }
 
     /// Tables for a process that was found, shared by its threads. The root has its own already.
@@ -145,6 +146,7 @@ impl Model {
                 tasks: 0,
                 lost: Default::default(),
                 handed_over: Default::default(),
+                tls: HashMap::new(),
             }
         });
         process.tasks = users;

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
 
 use super::mounts::MountFd;
+use super::pipes::Pipe;
 use super::sockets::Socket;
 use crate::observation::Direction;
 
@@ -79,6 +80,8 @@ pub(super) struct FileTable {
     pub(super) users: u32,
     slots: BTreeMap<RawFd, Slot>,
     uses: BTreeMap<DescriptionId, Use>,
+    /// What is known of those that are not followed, since bytes went through them.
+    pub(super) pipes: BTreeMap<RawFd, Pipe>,
 }
 
 /// A description left a table: its last descriptor there is gone.
@@ -97,6 +100,7 @@ impl FileTable {
         cloexec: bool,
         opened: bool,
     ) -> (Option<Released>, bool) {
+        self.pipes.remove(&fd);
         // First in, then out: dup2(fd, fd) and its kin must not lose the sums.
         let used = self.uses.entry(description).or_insert(Use { opened, ..Use::default() });
         used.slots += 1;
@@ -118,17 +122,21 @@ impl FileTable {
     }
 
     pub(super) fn close(&mut self, fd: RawFd) -> Option<Released> {
+        self.pipes.remove(&fd);
         let slot = self.slots.remove(&fd)?;
         self.unuse(slot.description)
     }
 
     pub(super) fn close_range(&mut self, range: RangeInclusive<RawFd>) -> Vec<Released> {
+        self.pipes.retain(|fd, _| !range.contains(fd));
         let fds: Vec<RawFd> = self.slots.range(range).map(|(&fd, _)| fd).collect();
         fds.into_iter().filter_map(|fd| self.close(fd)).collect()
     }
 
     /// What an exec closes.
     pub(super) fn close_on_exec(&mut self) -> Vec<Released> {
+        // Which of them stay nobody knows, and those begin anew with the program.
+        self.pipes.clear();
         let fds: Vec<RawFd> =
             self.slots.iter().filter(|(_, slot)| slot.cloexec).map(|(&fd, _)| fd).collect();
         fds.into_iter().filter_map(|fd| self.close(fd)).collect()
@@ -151,7 +159,8 @@ impl FileTable {
     pub(super) fn inherit(&self) -> Self {
         let uses =
             self.uses.iter().map(|(&id, used)| (id, Use { slots: used.slots, ..Use::default() }));
-        Self { users: 1, slots: self.slots.clone(), uses: uses.collect() }
+        let pipes = BTreeMap::new();
+        Self { users: 1, slots: self.slots.clone(), uses: uses.collect(), pipes }
     }
 
     /// Descriptors in order, with what they name.

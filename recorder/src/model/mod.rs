@@ -13,10 +13,12 @@ mod files;
 mod handover;
 mod mounts;
 mod paths;
+mod pipes;
 mod questions;
 mod retold;
 mod slab;
 mod sockets;
+mod streams;
 mod tables;
 mod terminal;
 #[cfg(test)]
@@ -31,13 +33,14 @@ use agentrec_trace::event::{Data, Lost, ProcessExec, ProcessExit, ProcessFork, T
 use agentrec_trace::{Event, ProcId, Source};
 
 use crate::observation::{ArgList, At, Call, Direction, Loss, Observation, Tid, Usage, split_nul};
-use crate::source::{Captured, Config, ExitStatus, OpenId};
+use crate::source::{Captured, Config, ExitStatus, OpenId, Report};
 use arrivals::InFlight;
 use attached::Found;
 use files::{Description, DescriptionId, FileTable};
 use mounts::Fs;
 pub use questions::Interest;
 use slab::Slab;
+use streams::TlsStream;
 use terminal::Terminal;
 
 /// What a model may ask about a thread that stands still. An engine that can't answer says None, and the model
@@ -132,6 +135,8 @@ struct Process {
     /// What was reported once already.
     lost: BTreeSet<Loss>,
     handed_over: BTreeSet<(&'static str, Option<Tid>)>,
+    /// Streams of TLS libraries, by the addresses of their objects.
+    tls: HashMap<u64, TlsStream>,
 }
 
 /// The state of the tree. Pure: asks the kernel only through [`Kernel`].
@@ -150,13 +155,17 @@ pub struct Model {
     outputs: Vec<RawFd>,
     in_flight: InFlight,
     terminal: Option<Terminal>,
+    last_tls: u32,
+    last_pipe: u32,
+    /// What went through a TLS library before its functions were probed was not seen.
+    tls_is_joined: bool,
 }
 
 /// Who an event belongs to and when it was; gathers what comes of one observation.
 struct Scribe<'o> {
     ts: u64,
     tid: Tid,
-    out: &'o mut Vec<Captured>,
+    out: &'o mut Vec<Report>,
 }
 
 impl Scribe<'_> {
@@ -174,7 +183,7 @@ impl Scribe<'_> {
         let mut event = Event::new(self.ts, Source::Kernel, data);
         event.proc = Some(proc);
         event.tid = (self.tid != process).then_some(self.tid as u32);
-        self.out.push(Captured { event, opens: opens.map(OpenId) });
+        self.out.push(Report::Event(Captured { event, opens: opens.map(OpenId) }));
     }
 }
 
@@ -199,6 +208,7 @@ impl Model {
             tasks: 1,
             lost: BTreeSet::new(),
             handed_over: BTreeSet::new(),
+            tls: HashMap::new(),
         };
         Self {
             tasks: HashMap::from([(root, Task { process: root, files: table, fs })]),
@@ -214,6 +224,9 @@ impl Model {
             outputs: config.outputs.clone(),
             in_flight: InFlight::default(),
             terminal: None,
+            last_tls: 0,
+            last_pipe: 0,
+            tls_is_joined: false,
         }
     }
 
@@ -229,7 +242,7 @@ impl Model {
         &mut self,
         seen: &Observation<'_>,
         kernel: &mut impl Kernel,
-        out: &mut Vec<Captured>,
+        out: &mut Vec<Report>,
     ) {
         let mut scribe = Scribe { ts: seen.ts, tid: seen.tid, out };
         // An exec by another thread than the leader: the caller has the leader's id from here on.
@@ -291,6 +304,18 @@ impl Model {
                     self.files.get_mut(task.files).transferred(fd, direction, bytes);
                 }
             }
+            Call::Flow { fd, direction, flow } => {
+                self.flowed(task, fd, direction, flow, &mut scribe);
+            }
+            Call::Reset { fd } => {
+                if let Some(id) = self.files.get(task.files).get(fd) {
+                    self.stream_over(id, true, &mut scribe);
+                }
+            }
+            Call::Plaintext { stream, direction, flow } => {
+                self.plaintext(task, stream, direction, flow, &mut scribe);
+            }
+            Call::PlaintextOver { stream } => self.plaintext_over(task, stream, &mut scribe),
             Call::Move { from, to } => {
                 if let Ok(bytes) = seen.result {
                     let files = self.files.get_mut(task.files);
@@ -391,6 +416,7 @@ impl Model {
                 tasks: 1,
                 lost: BTreeSet::new(),
                 handed_over: BTreeSet::new(),
+                tls: HashMap::new(),
             },
         );
         let data = ProcessFork { child: id, pid: child as u32, flags, initial: false };
@@ -445,6 +471,7 @@ impl Model {
         }
         let cwd = self.fs.get(task.fs).cwd.clone();
         let Some(process) = self.processes.get_mut(&task.process) else { return };
+        Self::end_tls(process, task.process, scribe);
         let changes = describe::env_changes(&process.env, env);
         if !changes.is_empty() {
             process.env = env.into();
@@ -484,7 +511,8 @@ impl Model {
                 self.leave(tid, scribe);
             }
         }
-        let Some(process) = self.processes.remove(&pid) else { return };
+        let Some(mut process) = self.processes.remove(&pid) else { return };
+        Self::end_tls(&mut process, pid, scribe);
         let (code, signal, core) = match status {
             ExitStatus::Code(code) => (Some(code), None, false),
             ExitStatus::Signal { signal, core } => (None, Some(signal), core),

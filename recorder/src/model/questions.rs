@@ -11,6 +11,8 @@ use crate::observation::Tid;
 pub enum Interest {
     /// Nothing: it leads to what is not followed, such as a pipe.
     None,
+    /// The same, and what it begins with is not known: [`Model::begins`] says whether it is more.
+    Begin,
     /// How much it moved, at some time before the thread's next call.
     Sum,
     /// What it moved, at its end.
@@ -30,9 +32,15 @@ impl Model {
 
     /// What has to be known of a transfer of `tid` through `fd`.
     pub fn interest(&self, tid: Tid, fd: RawFd) -> Interest {
-        let Some(task) = self.tasks.get(&tid) else { return Interest::Each };
+        let Some(&task) = self.tasks.get(&tid) else { return Interest::Each };
         let files = self.files.get(task.files);
-        let Some(description) = files.get(fd) else { return Interest::None };
+        let Some(description) = files.get(fd) else {
+            return match () {
+                () if self.carries_lines(task, fd) => Interest::Each,
+                () if self.wants_pipe(task, fd) => Interest::Begin,
+                () => Interest::None,
+            };
+        };
         let description = self.descriptions.get(description);
         match description.kind {
             // What is typed is recorded.

@@ -8,7 +8,7 @@ use agentrec_trace::event::{FdInitial, ProcessExec, ProcessFork};
 use super::files::Kind;
 use super::{Kernel, Model, Scribe, Task, address, describe};
 use crate::observation::{ArgList, Tid};
-use crate::source::Captured;
+use crate::source::Report;
 
 impl Model {
     /// Tells every process and what it has open, as if it had just been found; `program` says what it runs. Processes keep
@@ -18,7 +18,7 @@ impl Model {
         ts: u64,
         kernel: &mut impl Kernel,
         mut program: impl FnMut(Tid) -> (ArgList, Option<Vec<u8>>),
-        out: &mut Vec<Captured>,
+        out: &mut Vec<Report>,
     ) {
         let mut tasks: HashMap<Tid, (Tid, Task)> = HashMap::new();
         for (&tid, &task) in &self.tasks {

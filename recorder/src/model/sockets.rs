@@ -5,8 +5,10 @@ use std::os::fd::RawFd;
 
 use agentrec_trace::Seq;
 use agentrec_trace::event::{Address, FileMknod, NetAccept, NetConnect, NetListen, NetShutdown};
+use agentrec_wire::Role;
 
 use super::files::{Description, DescriptionId, Kind};
+use super::streams::Told;
 use super::{Kernel, Messages, Model, Scribe, SocketFacts, Task, address, handover};
 use crate::observation::{At, Call, Observation, Tid};
 
@@ -20,6 +22,7 @@ const MAX_PEERS: usize = 4096;
 pub(super) struct Socket {
     pub(super) family: i32,
     pub(super) kind: i32,
+    protocol: i32,
     /// The agent's end of the session's socket.
     pub(super) ours: bool,
     pub(super) listens: bool,
@@ -29,6 +32,9 @@ pub(super) struct Socket {
     local: Option<Address<'static>>,
     /// Addresses that datagrams were sent to.
     peers: BTreeSet<Vec<u8>>,
+    /// Who is at the other end, as an event says it.
+    pub(super) connected: Option<Address<'static>>,
+    pub(super) told: Told,
 }
 
 impl Socket {
@@ -43,6 +49,16 @@ impl Socket {
 
     fn is_stream(&self) -> bool {
         matches!(self.kind, libc::SOCK_STREAM | libc::SOCK_SEQPACKET)
+    }
+
+    pub(super) fn is_unconnected_tcp(&self) -> bool {
+        let tcp = matches!(self.protocol, 0 | libc::IPPROTO_TCP | libc::IPPROTO_MPTCP);
+        self.kind == libc::SOCK_STREAM && tcp && self.connected.is_none() && !self.listens
+    }
+
+    pub(super) fn listens_on(&self, port: u16) -> bool {
+        let bound = self.local.as_ref().is_some_and(|local| local.port == port);
+        self.listens && self.kind == libc::SOCK_STREAM && bound
     }
 
     fn has_hosts(&self) -> bool {
@@ -79,10 +95,10 @@ impl Model {
     ) {
         let errno = seen.result.err();
         match seen.call {
-            Call::Socket { family, kind, protocol: _ } => {
+            Call::Socket { family, kind, protocol } => {
                 if let Ok(fd) = seen.result {
                     let cloexec = kind & libc::SOCK_CLOEXEC != 0;
-                    let socket = Socket::new(family, kind);
+                    let socket = Box::new(Socket { protocol, ..*Socket::new(family, kind) });
                     self.install_socket(task, fd as RawFd, socket, cloexec, scribe);
                 }
             }
@@ -124,7 +140,9 @@ impl Model {
             peer => address::decode(peer),
         };
         let local = (!facts.local.is_empty()).then(|| address::decode(&facts.local));
-        let socket = Socket { listens, peer: Some(peer), local, ..*Socket::new(family, kind) };
+        let new = *Socket::new(family, kind);
+        let told = Told::joined();
+        let socket = Socket { listens, peer: Some(peer), local, told, ..new };
         Kind::Socket(Box::new(socket))
     }
 
@@ -184,6 +202,8 @@ impl Model {
             (protocol, stream) = (socket.protocol(), socket.is_stream());
             if made {
                 socket.ours = ours;
+                (socket.connected, socket.told) =
+                    (Some(peer.clone()), Told::with_role(Role::Client));
                 opens = Some(id);
                 self.descriptions.get_mut(id).has_event = !ours;
             }
@@ -334,7 +354,8 @@ impl Model {
         let peer_pid = facts.and_then(|facts| facts.peer_pid).map(|pid| pid as u32);
         let listen = listener.filter(|&(id, ..)| self.descriptions.get(id).has_event);
         let listen = listen.map(|(id, ..)| Seq(u64::from(id)));
-        let socket = Socket::new(family, kind);
+        let mut socket = Socket::new(family, kind);
+        (socket.connected, socket.told) = (Some(peer.clone()), Told::with_role(Role::Server));
         let protocol = socket.protocol().into();
         let description = Description::new(Vec::new(), Kind::Socket(socket), true);
         let id = self.descriptions.insert(description);
@@ -352,6 +373,9 @@ impl Model {
         scribe: &mut Scribe<'_>,
     ) {
         let Some((id, _)) = self.socket(task, fd) else { return };
+        if matches!(how, libc::SHUT_WR | libc::SHUT_RDWR) && errno.is_none() {
+            self.half_closed(task, id, scribe);
+        }
         let how = match how {
             libc::SHUT_RD => "read",
             libc::SHUT_WR => "write",

@@ -184,14 +184,15 @@ impl Model {
                 }
             }
         }
-        self.let_go(id);
+        self.let_go(id, scribe);
     }
 
     /// One that held a description does no longer.
-    pub(super) fn let_go(&mut self, id: DescriptionId) {
+    pub(super) fn let_go(&mut self, id: DescriptionId, scribe: &mut Scribe<'_>) {
         let description = self.descriptions.get_mut(id);
         description.tables -= 1;
         if description.tables == 0 {
+            self.stream_over(id, false, scribe);
             self.descriptions.remove(id);
         }
     }

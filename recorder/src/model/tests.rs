@@ -207,7 +207,11 @@ impl Naive {
         let mut out = Vec::new();
         let seen = Observation { tid, ts: 0, call, result: Ok(result) };
         self.model.observe(&seen, &mut Blind, &mut out);
-        out
+        let event = |report| match report {
+            Report::Event(captured) => Some(captured),
+            _ => None,
+        };
+        out.into_iter().filter_map(event).collect()
     }
 
     fn apply(&mut self, tid: Tid, op: &Op) {

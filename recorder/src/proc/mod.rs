@@ -1,6 +1,6 @@
 //! What only /proc knows of a thread, best asked while it stands still: real directories, what descriptors name, arguments, memory use.
 
-mod sockets;
+pub(crate) mod sockets;
 mod terminal;
 
 use std::collections::HashMap;
@@ -209,6 +209,12 @@ pub(crate) fn environment(tid: Tid) -> io::Result<Vec<u8>> {
 pub(crate) fn family(tid: Tid) -> Option<(Tid, Tid)> {
     let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
     Some((number(&status, "Tgid:")? as Tid, number(&status, "PPid:")? as Tid))
+}
+
+/// Which network a thread is in, or this process.
+pub(crate) fn network(tid: Option<Tid>) -> Option<Vec<u8>> {
+    let path = tid.map_or_else(|| "/proc/self/ns/net".into(), |tid| format!("/proc/{tid}/ns/net"));
+    Some(fs::read_link(path).ok()?.into_os_string().into_vec())
 }
 
 /// Whether no such thread is there any more, not even one that ended and was not yet waited for by its parent.

@@ -50,6 +50,21 @@ pub(crate) fn facts(tid: Tid, fd: RawFd) -> Option<SocketFacts> {
     })
 }
 
+/// The local port of a socket of TCP, from the kernel's lists (proc_pid_net(5)): slower, and permitted to everybody.
+pub(crate) fn listed_port(tid: Tid, fd: RawFd) -> Option<u16> {
+    let link = std::fs::read_link(format!("/proc/{tid}/fd/{fd}")).ok()?;
+    let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+    ["tcp", "tcp6"].into_iter().find_map(|list| {
+        let list = std::fs::read_to_string(format!("/proc/{tid}/net/{list}")).ok()?;
+        list.lines().find_map(|line| {
+            // Number, local and remote address, state, queues, timers, retransmissions, user, timeout, inode.
+            let mut fields = line.split_ascii_whitespace();
+            let (_, port) = fields.nth(1)?.rsplit_once(':')?;
+            (fields.nth(7)? == inode).then(|| u16::from_str_radix(port, 16).ok())?
+        })
+    })
+}
+
 fn option<T: Copy>(socket: &OwnedFd, name: c_int) -> Option<T> {
     let mut value = std::mem::MaybeUninit::<T>::zeroed();
     let mut len = size_of::<T>() as libc::socklen_t;
@@ -72,4 +87,23 @@ fn address(socket: &OwnedFd, ask: Ask) -> Vec<u8> {
     let done = unsafe { ask(socket.as_raw_fd(), bytes.as_mut_ptr().cast(), &mut len) };
     bytes.truncate(if done == 0 { len as usize } else { 0 });
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn both_ways_tell_the_same_port() {
+        let own = std::process::id() as Tid;
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            // Not every machine has IPv6.
+            let Ok(listener) = std::net::TcpListener::bind(address) else { continue };
+            let port = listener.local_addr().unwrap().port();
+            assert_eq!(listed_port(own, listener.as_raw_fd()), Some(port));
+        }
+        assert_eq!(listed_port(own, 0), None);
+    }
 }

@@ -70,6 +70,8 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     pub(super) fn thaw(&mut self, frozen: Frozen) {
         let Frozen { processes, threads, news, refused, .. } = frozen;
         self.every_call = true;
+        // A recorder that is killed would leave them behind, and nobody to lead threads past them.
+        self.breakpoints.are_off = true;
         for &(tid, process) in &threads {
             self.threads.insert(tid, Thread { started: true, ..Thread::new(process, None) });
         }

@@ -91,6 +91,8 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                 return stopped.resume_to_exit(0);
             }
             Shape::Exec { .. } => self.desk.give_back(tid),
+            Shape::Close => self.closes(&stopped, args[0] as RawFd),
+            Shape::Prctl if is_hiding(&args) => self.hides(&stopped),
             Shape::Read { .. } | Shape::Move { .. } if self.desk.is_out() => {
                 looks = self.reads_status(tid, row.shape, &args);
                 if looks {
@@ -100,14 +102,10 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             _ => {}
         }
         match row.shape {
-            Shape::Read { .. } | Shape::Write { .. } | Shape::Receive { .. } if !self.silent => {
-                let direction = match row.shape {
-                    Shape::Write { .. } => Direction::Write,
-                    _ => Direction::Read,
-                };
-                if self.lets_go(tid, args[0] as RawFd, direction) {
-                    return if looks { stopped.resume_to_exit(0) } else { self.go_on(stopped) };
-                }
+            Shape::Read { .. } | Shape::Write { .. } | Shape::Receive { .. }
+                if !self.silent && self.lets_go(tid, row, &args) =>
+            {
+                return if looks { stopped.resume_to_exit(0) } else { self.go_on(stopped) };
             }
             Shape::Clone | Shape::Clone3 => return self.cloning(stopped, abi, row, args),
             _ if self.silent || row.shape.is_pointless(&args) => return self.go_on(stopped),
@@ -118,10 +116,14 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         entry.look_for(|at| self.kernel.exists(tid, at));
         self.kernel.serves_files |= entry.opens_fuse();
         if row.shape.needs_result() {
+            let destination = self.destination(tid, &entry);
             if let Some(thread) = self.threads.get_mut(tid) {
                 thread.entry = Some(entry);
             }
-            return stopped.resume_to_exit(0);
+            return match destination {
+                Some(to) => self.divert(stopped, to),
+                None => stopped.resume_to_exit(0),
+            };
         }
         if let Some(call) = entry.call(Ok(0)) {
             self.observe(tid, call, Ok(0));
@@ -147,9 +149,22 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     }
 
     /// A thread goes into a transfer: whether its exit matters to nobody.
-    fn lets_go(&mut self, tid: Tid, fd: RawFd, direction: Direction) -> bool {
+    fn lets_go(&mut self, tid: Tid, row: &Row, args: &[u64; 6]) -> bool {
+        let fd = args[0] as RawFd;
+        let direction = match row.shape {
+            Shape::Write { .. } => Direction::Write,
+            _ => Direction::Read,
+        };
         match self.model.interest(tid, fd) {
             Interest::None => true,
+            // What is written is there already, so that its exit need not be waited for.
+            Interest::Begin => match row.shape {
+                Shape::Write { buffers } => {
+                    !self.begins((tid, direction), row.word, buffers, args, u64::MAX)
+                }
+                Shape::Read { .. } => false,
+                _ => true,
+            },
             Interest::Sum => {
                 let moving = self.sums.begin(tid, fd, direction);
                 if let Some(thread) = self.threads.get_mut(tid) {
@@ -212,6 +227,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             }
             _ => {}
         }
+        self.streamed(tid, row, args, result);
         match (row.shape, result) {
             (Shape::Write { buffers }, Ok(count)) if count > 0 => {
                 if let Some(stream) = self.model.output(tid, args[0] as i32) {
@@ -250,12 +266,8 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                     self.lost(tid, Loss::MovedInput);
                 }
                 if let Some(stream) = self.model.output(tid, arg(to) as i32) {
-                    // A tracee that serves the source's file system may be waiting for us.
-                    let (from, offset) = (arg(from) as i32, arg(offset));
-                    let source = match self.kernel.serves_files {
-                        true => None,
-                        false => output::Moved::new(tid, row.word, from, offset, count),
-                    };
+                    let source =
+                        self.moved_from(tid, row.word, (arg(from) as i32, arg(offset)), count);
                     self.moved_output(tid, stream, source, count);
                 }
             }
@@ -268,6 +280,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             _ => {}
         }
         if let Some(call) = entry.call(result) {
+            self.opened(tid, call, result);
             let shared = (self.threads.get(tid))
                 .is_some_and(|thread| self.threads.memory_is_shared(thread.process));
             if shared {
@@ -276,8 +289,10 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                 self.observe(tid, call, result);
             }
         }
-        let hides = |args: &[u64; 6]| args[0] as i32 == libc::PR_SET_DUMPABLE && args[1] == 0;
-        if matches!(row.shape, Shape::Prctl) && hides(args) && proc::environment(tid).is_err() {
+        if matches!(row.shape, Shape::Connect) {
+            self.connected(tid, args[0] as RawFd, result);
+        }
+        if matches!(row.shape, Shape::Prctl) && is_hiding(args) && proc::environment(tid).is_err() {
             self.lost(tid, Loss::Hidden);
         }
     }
@@ -376,22 +391,44 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
 
     /// What the kernel moved to one of the command's outputs: read again from where it came.
     fn moved_output(&mut self, tid: Tid, stream: i32, source: Option<output::Moved>, count: u64) {
-        let mut data = std::mem::take(&mut self.scratch);
-        let mut left = count;
-        if let Some(mut source) = source {
-            loop {
-                data.clear();
-                match source.next(&mut data) {
-                    Ok(true) => self.observe(tid, Call::Output { stream, data: &data }, Ok(0)),
-                    Ok(false) | Err(_) => break,
-                }
-                left -= data.len() as u64;
-            }
-        }
-        if left > 0 {
+        let tell = |this: &mut Self, data: &[u8]| {
+            this.observe(tid, Call::Output { stream, data }, Ok(0));
+        };
+        if self.read_again(source, tell) < count {
             self.lost(tid, Loss::MovedOutput);
         }
+    }
+
+    /// From where the kernel moved bytes. None where they can't be read again: a tracee that serves the file's file system may be
+    /// waiting for us.
+    pub(super) fn moved_from(
+        &self,
+        tid: Tid,
+        word: Word,
+        (from, offset): (i32, u64),
+        count: u64,
+    ) -> Option<output::Moved> {
+        (!self.kernel.serves_files).then(|| output::Moved::new(tid, word, from, offset, count))?
+    }
+
+    /// Tells what can be read of it, in pieces; returns how many bytes that were.
+    pub(super) fn read_again(
+        &mut self,
+        source: Option<output::Moved>,
+        tell: impl Fn(&mut Self, &[u8]),
+    ) -> u64 {
+        let mut data = std::mem::take(&mut self.scratch);
+        let mut bytes = 0;
+        if let Some(mut source) = source {
+            data.clear();
+            while let Ok(true) = source.next(&mut data) {
+                tell(self, &data);
+                bytes += data.len() as u64;
+                data.clear();
+            }
+        }
         self.scratch = data;
+        bytes
     }
 
     /// clone(2) with CLONE_UNTRACED, or clone3(2), whose flags stand in memory: no child escapes.
@@ -426,6 +463,11 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         thread.undo = undo;
         self.resume(stopped, 0)
     }
+}
+
+/// Whether prctl(2) closes the process's memory to tracers without privileges.
+fn is_hiding(args: &[u64; 6]) -> bool {
+    args[0] as i32 == libc::PR_SET_DUMPABLE && args[1] == 0
 }
 
 /// O_TMPFILE is O_DIRECTORY and a bit of its own.

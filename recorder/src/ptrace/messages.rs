@@ -167,7 +167,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     }
 }
 
-fn nth_message(word: Word, array: u64, index: u64) -> u64 {
+pub(super) fn nth_message(word: Word, array: u64, index: u64) -> u64 {
     array.wrapping_add(index * word.size() * MMSGHDR_WORDS)
 }
 

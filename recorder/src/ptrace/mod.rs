@@ -4,12 +4,17 @@
 //! tells the [model](crate::model), and resumes. Everything here needs no privilege beyond tracing one's own processes.
 
 mod attach;
+#[cfg_attr(not(target_arch = "x86_64"), path = "no_breakpoints.rs")]
+mod breakpoints;
 mod calls;
+mod diversion;
 mod doorbell;
+mod exec;
 mod filter;
 mod lending;
 pub(crate) mod memory;
 mod messages;
+mod objects;
 mod output;
 mod pulse;
 mod refusal;
@@ -17,6 +22,7 @@ mod registers;
 mod restart;
 mod rights;
 mod signals;
+mod streams;
 mod sums;
 mod threads;
 mod tracee;
@@ -27,15 +33,16 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use crate::calls::decode::Entry;
-use crate::calls::shape::Shape;
 use crate::handed_on::Direct;
 use crate::mailbox::Outbox;
 use crate::model::Model;
-use crate::observation::{At, Call, Loss, Observation, Tid, Usage};
+use crate::observation::{Call, Loss, Observation, Tid, Usage};
 use crate::proc::{self, Proc};
-use crate::source::{Captured, Config, Control, Report, Request};
+use crate::source::{Config, Control, Report, Request};
 pub use attach::Found;
 use attach::Frozen;
+use breakpoints::Breakpoints;
+use diversion::Diversion;
 use doorbell::Doorbell;
 pub use filter::{Filter, NoNewPrivs, permit_tracer};
 use lending::Desk;
@@ -101,6 +108,8 @@ pub struct Tracer<I> {
     desk: Arc<Desk>,
     pulse: Pulse,
     sums: Sums,
+    breakpoints: Breakpoints,
+    diversion: Option<Diversion>,
     direct: Direct,
     /// No events any more.
     silent: bool,
@@ -118,7 +127,7 @@ pub struct Tracer<I> {
     unadopted: u32,
     /// Entries whose buffers can be used again.
     spare: Vec<Entry>,
-    captured: Vec<Captured>,
+    seen: Vec<Report>,
     scratch: Vec<u8>,
 }
 
@@ -162,6 +171,8 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             desk,
             pulse,
             sums: Sums::default(),
+            breakpoints: Breakpoints::default(),
+            diversion: None,
             direct: Direct::default(),
             silent: false,
             killing: false,
@@ -171,10 +182,15 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             frozen: None,
             unadopted: 0,
             spare: Vec::new(),
-            captured: Vec::new(),
+            seen: Vec::new(),
             scratch: Vec::new(),
         };
         Ok((tracer, control))
+    }
+
+    /// Nothing looks into TLS libraries.
+    pub(crate) fn ignore_tls(&mut self) {
+        self.breakpoints.are_off = true;
     }
 
     /// Traces until nothing of the tree is left. Waits where the channel is full.
@@ -252,6 +268,9 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             self.desk.stopped(tid, &mut thread.pace, now());
         }
         self.moved(tid);
+        if let Some(diversion) = self.diversion.as_mut().filter(|_| stop == Stop::Exit) {
+            diversion.forget(tid);
+        }
         if !self.threads.started(tid) && matches!(stop, Stop::Trap | Stop::Group(_)) {
             return self.first_stop(stopped, stop);
         }
@@ -266,6 +285,9 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             }
             // Stays stopped, and still says when SIGCONT comes (ptrace(2), group-stop). Who is detached from does, too.
             Stop::Group(_) if !self.detaching => stopped.listen(),
+            Stop::Signal(libc::SIGTRAP) if self.passes_breakpoint(&stopped)? => {
+                self.resume(stopped, 0)
+            }
             Stop::Signal(signal) => {
                 let signal = self.delivered(&stopped, signal)?;
                 self.resume(stopped, signal)
@@ -328,6 +350,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         self.threads.insert(child, Thread::new(process, undo));
         if let Some(creator) = creator.filter(|&creator| creator != process) {
             self.threads.started_with(creator, process, flags);
+            self.breakpoints.forked(creator, process, flags);
         }
         if self.killing {
             kill(process);
@@ -368,37 +391,6 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         }
     }
 
-    /// The thread runs another program, and is the only one of its process.
-    fn executed(&mut self, stopped: Stopped) -> Result<(), Vanished> {
-        let tid = stopped.tid();
-        let former = stopped.event_message()? as Tid;
-        let entry = self.threads.take_over(tid, former);
-        if self.silent {
-            return self.resume(stopped, 0);
-        }
-        let exe = proc::program(tid);
-        let at = entry.as_ref().and_then(|entry| match entry.row()?.0.shape {
-            Shape::Exec { at, .. } => entry.at(at, 0).ok(),
-            _ => None,
-        });
-        // An exec that was not decoded is known by what it led to.
-        let at = at.unwrap_or(At::Path { dir: None, path: exe.as_deref().unwrap_or_default() });
-        let argv = proc::arguments(tid);
-        let env = proc::environment(tid);
-        let unreadable = argv.is_err() || env.is_err();
-        let (argv, env) = (argv.unwrap_or_default(), env.unwrap_or_default());
-        let call = Call::Exec { former, at, argv: &argv, env: &env, exe: exe.as_deref() };
-        self.observe(tid, call, Ok(0));
-        if unreadable {
-            self.lost(tid, Loss::Hidden);
-        }
-        if self.rights_lost && rights::would_be_more(tid) {
-            self.lost(tid, Loss::Rights);
-        }
-        self.spare.extend(entry);
-        self.resume(stopped, 0)
-    }
-
     fn exiting(&mut self, tid: Tid) {
         let Some(thread) = self.threads.get_mut(tid).filter(|thread| !thread.exiting) else {
             return;
@@ -419,6 +411,10 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         // Killed at a stop, it takes our resuming from there for that from its exit stop. It can still be asked.
         self.moved(tid);
         self.sums.forget(tid);
+        self.breakpoints.thread_ended(tid);
+        if let Some(diversion) = &mut self.diversion {
+            diversion.forget(tid);
+        }
         if let Some(thread) = self.threads.get(tid) {
             let process = thread.process;
             if !thread.exiting {
@@ -430,6 +426,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             }
             if tid == process {
                 let usage = self.threads.end_process(process);
+                self.breakpoints.ended(process);
                 let usage = usage.unwrap_or_else(|| proc::usage(tid));
                 // Its parent first: the front must not hear from us that the command is gone while it still looks stopped.
                 ended.release();
@@ -449,14 +446,14 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
 
     fn observe(&mut self, tid: Tid, call: Call<'_>, result: Result<u64, i32>) {
         let seen = Observation { tid, ts: now(), call, result };
-        let mut captured = std::mem::take(&mut self.captured);
-        self.model.observe(&seen, &mut self.kernel, &mut captured);
-        for captured in captured.drain(..) {
-            if !self.silent && self.reports.defer(Report::Event(captured)).is_err() {
+        let mut reports = std::mem::take(&mut self.seen);
+        self.model.observe(&seen, &mut self.kernel, &mut reports);
+        for report in reports.drain(..) {
+            if !self.silent && self.reports.defer(report).is_err() {
                 self.deserted();
             }
         }
-        self.captured = captured;
+        self.seen = reports;
     }
 
     fn report(&mut self, report: Report) {
@@ -478,10 +475,12 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
                 Request::Silence if self.every_call => self.begin_detaching(),
                 Request::Silence => {
                     self.silent = true;
+                    self.breakpoints.are_off = true;
                     self.desk.give_all_back();
                 }
                 // Only asked of who can't hold a signal back.
                 Request::WasSent { .. } => {}
+                Request::Tunnel { tid, ticket, tunnel } => self.tunnel_given(tid, ticket, tunnel),
                 Request::Kill => {
                     self.killing = true;
                     self.threads.processes().for_each(kill);

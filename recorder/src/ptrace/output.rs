@@ -46,6 +46,11 @@ impl Pieces {
         Self { tid, buffers, left: count }
     }
 
+    /// How many bytes are still to come.
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+
     /// Appends the next piece to `data`; false when there is none.
     pub(super) fn next(&mut self, data: &mut Vec<u8>) -> Result<bool, Unreadable> {
         let buffers = self.buffers.as_mut().map_err(|unreadable| *unreadable)?;

@@ -63,6 +63,8 @@ pub(super) enum Undo {
     FirstArgument { abi: Abi, value: u64 },
     /// Eight bytes of memory.
     Memory { address: u64, value: u64 },
+    /// Where to connect to: the first words of a `struct sockaddr`, so many of them.
+    Address { address: u64, words: usize, before: [u64; 3] },
 }
 
 impl Undo {
@@ -83,6 +85,10 @@ impl Undo {
                 registers::restore_first_argument(stopped, abi, value)
             }
             Self::Memory { address, value } => stopped.poke(address, value),
+            Self::Address { address, words, before } => {
+                let mut places = (address..).step_by(size_of::<u64>()).zip(before).take(words);
+                places.try_for_each(|(place, word)| stopped.poke(place, word))
+            }
         }
     }
 }

@@ -330,6 +330,12 @@ impl Stopped {
         Ok(registers)
     }
 
+    /// Changes the general registers.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn set_registers(&self, registers: &libc::user_regs_struct) -> Result<(), Vanished> {
+        self.request(libc::PTRACE_SETREGS, 0, std::ptr::from_ref(registers) as usize)
+    }
+
     /// Changes one general register: the one at this offset in `user_regs_struct`, with which `struct user` begins.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn set_register(&self, offset: usize, value: u64) -> Result<(), Vanished> {

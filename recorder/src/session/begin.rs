@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
@@ -15,11 +15,15 @@ use nix::unistd::geteuid;
 
 use super::conversation::Conversation;
 use super::host::{self, Git};
+use super::http::{Http, Talk};
+use super::mcp::Servers;
 use super::outside::Outside;
 use super::processes::Processes;
+use super::requests::EarlyLines;
 use super::rotation::{Parts, path_of_part};
 use super::snapshot::{Captured, Snapshots, Wanted};
 use super::terminal::Terminal;
+use super::tools::Tools;
 use super::writing::Output;
 use super::{Command, Session, Started, boottime, redaction, wall_clock};
 use crate::error::{Error, Result, chain};
@@ -38,6 +42,7 @@ impl Session {
         let options = &setup.options;
         let key = load_or_create_key(&options.home.redaction_key()).map_err(recorder_error)?;
         let redactor = Redactor::new(key);
+        let talk = Talk::new(&options.home.prices())?;
         let store = Store::open(&options.home).map_err(recorder_error)?;
         let rotates = setup.watch.as_ref().is_some_and(|watch| watch.rotation.is_some());
         let trace_path = path_of_part(&setup, u32::from(rotates))?;
@@ -61,18 +66,24 @@ impl Session {
             terminal: Terminal::default(),
             outside: Outside::new(snapshots.visible_roots()),
             conversation: conversation.unwrap_or_default(),
+            http: Http::default(),
+            talk,
+            tools: Tools::default(),
+            servers: Servers::default(),
             calls: HashMap::new(),
             snapshots,
             first: None,
             parts,
             changed: Vec::new(),
             control: None,
+            proxy: None,
             attached: None,
             started: Started { boottime: boottime(), wall: wall_clock(), command: false },
             status: None,
             tree_ended: false,
             socket_done: false,
             end: None,
+            early: EarlyLines::default(),
             next_fence: 0,
             fence: 0,
             setup,
@@ -148,6 +159,7 @@ impl Session {
             trigger: "start",
             state: self.conversation.update(State::default()),
             proc: None,
+            cause: None,
             reply: None,
             asked: boottime(),
         }
@@ -254,7 +266,13 @@ impl Command {
         let plan = &setup.options.plan;
         let argv: Vec<Bytes<'_>> = plan.argv.iter().map(|arg| arg.as_os_str().into()).collect();
         let own = |name: &OsString| OUR_VARIABLES.iter().any(|ours| name == ours);
-        let env = plan.env.iter().filter(|(name, _)| !own(name)).map(|(name, value)| {
+        let env = plan.env.iter().filter(|(name, _)| !own(name));
+        let env = env.map(|(name, value)| (&**name, &**value));
+        let env: Vec<(&OsStr, &OsStr)> = match &setup.trust {
+            Some(trust) => trust.without_us(env).collect(),
+            None => env.collect(),
+        };
+        let env = env.into_iter().map(|(name, value)| {
             let value = redaction::env_value(redactor, name.as_bytes(), value.as_bytes());
             (Bytes::from(name.as_bytes()).into_owned(), value)
         });

@@ -71,7 +71,7 @@ impl Session {
         }
         // Lines that were sent before the end are part of the recording.
         let server = socket.finish();
-        while !self.socket_done && self.end_of_source().is_none() {
+        while !self.all_lines_read() && self.end_of_source().is_none() {
             self.step(inputs, None);
         }
         drop(server);
@@ -85,6 +85,7 @@ impl Session {
                 trigger: "end",
                 state: self.conversation.update(State::default()),
                 proc: None,
+                cause: None,
                 reply: None,
                 asked: boottime(),
             };
@@ -101,6 +102,8 @@ impl Session {
             }
             _ => None,
         };
+        self.settle(inputs);
+        self.end_streams();
         for event in self.terminal.finish(&self.redactor) {
             self.write(event);
         }
@@ -113,6 +116,18 @@ impl Session {
             }
         }
         (recording, survivors)
+    }
+
+    /// Waits until what the tree sent through the proxy is on its way, and told: without us it was the kernel's to send.
+    fn settle(&mut self, inputs: &Inbox<Input>) {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        const LOOK: Duration = Duration::from_millis(5);
+        let Some(proxy) = self.proxy.clone() else { return };
+        let deadline = Instant::now() + PATIENCE;
+        // Of descendants that go on, connections may stay open for ever.
+        while self.processes.alive() == 0 && !proxy.is_settled() && Instant::now() < deadline {
+            self.step(inputs, Some(Instant::now() + LOOK));
+        }
     }
 
     /// Whether nothing more can come through the channel.

@@ -6,6 +6,8 @@ mod begin;
 mod close;
 mod conversation;
 mod host;
+mod http;
+mod mcp;
 mod outside;
 mod processes;
 mod redaction;
@@ -13,6 +15,7 @@ mod requests;
 mod rotation;
 mod snapshot;
 mod terminal;
+mod tools;
 mod writing;
 
 use std::collections::HashMap;
@@ -27,14 +30,19 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use self::conversation::Conversation;
+use self::http::{Http, Talk};
+use self::mcp::Servers;
 use self::outside::Outside;
 use self::processes::Processes;
+use self::requests::EarlyLines;
 use self::rotation::Parts;
 use self::snapshot::{Captured, Snapshots, Wanted};
 use self::terminal::Terminal;
+use self::tools::Tools;
 use self::writing::Output;
 use crate::mailbox::Inbox;
 use crate::options::ChangedRun;
+use crate::proxy::Proxy;
 use crate::redact::Redactor;
 use crate::setup::Setup;
 use crate::socket::{Connection, Incoming};
@@ -113,6 +121,10 @@ pub(crate) struct Session {
     terminal: Terminal,
     outside: Outside,
     conversation: Conversation,
+    http: Http,
+    talk: Talk,
+    tools: Tools,
+    servers: Servers,
     /// Tool calls without a result, by id.
     calls: HashMap<String, Seq>,
     snapshots: Snapshots,
@@ -122,17 +134,21 @@ pub(crate) struct Session {
     /// Programs that run otherwise because of us, each once.
     changed: Vec<ChangedRun>,
     control: Option<Control>,
+    /// Through which the tree's connections go.
+    pub(crate) proxy: Option<Arc<Proxy>>,
     attached: Option<Announcement>,
     started: Started,
     /// How the command ended.
     status: Option<ExitStatus>,
     tree_ended: bool,
+    /// Lines of the socket that wait for the source.
+    early: EarlyLines,
     /// No more lines come through the socket.
     socket_done: bool,
     /// Set by what is handled; the loop ends then.
     end: Option<End>,
     next_fence: u64,
-    /// Fences that were answered last.
+    /// The one that was answered last.
     fence: u64,
 }
 
@@ -228,6 +244,7 @@ impl Session {
     fn handle(&mut self, input: Input) {
         match input {
             Input::Source(Report::Event(captured)) => self.captured(captured),
+            Input::Source(Report::Stream(streamed)) => self.streamed(streamed),
             Input::Source(Report::CommandExited(status)) => {
                 self.status = Some(status);
                 if !self.started.command {
@@ -239,11 +256,15 @@ impl Session {
             Input::Source(Report::CommandContinued) => self.wake_front(),
             Input::Source(Report::TreeEnded) => {
                 self.tree_ended = true;
+                self.source_caught_up();
                 self.end.get_or_insert(End::Exited);
             }
             Input::Source(Report::Again) => self.rotate(),
             Input::Source(Report::Told) => self.next_part_begun(),
-            Input::Source(Report::Fence(token)) => self.fence = token,
+            Input::Source(Report::Fence(token)) => {
+                self.fence = token;
+                self.source_caught_up();
+            }
             Input::Traced { pid, control, attached } => {
                 if self.output.failure.is_some() {
                     // As early as that: there is no recording.

@@ -41,7 +41,22 @@ pub(super) fn redact(redactor: &Redactor, data: &mut Data<'static>) {
             headers(redactor, &mut response.headers);
             content(redactor, &mut response.body);
         }
-        Data::ToolCall(call) => payload(redactor, &mut call.arguments),
+        Data::HttpMessage(message) => content(redactor, &mut message.data),
+        Data::ToolCall(call) => {
+            payload(redactor, &mut call.arguments);
+            if let Some(server) = &mut call.server {
+                *server = Cow::Owned(redactor.str(server).into_owned());
+            }
+        }
+        Data::ModelRequest(request) => {
+            payload(redactor, &mut request.system_prompt);
+            payload(redactor, &mut request.tools);
+        }
+        Data::ModelResponse(response) => {
+            if let Some(error) = &mut response.error {
+                *error = Cow::Owned(redactor.str(error).into_owned());
+            }
+        }
         Data::ToolResult(result) => {
             payload(redactor, &mut result.result);
             if let Some(error) = &mut result.error {

@@ -9,9 +9,27 @@ use std::thread;
 use agentrec_trace::{Data, Event, ProcId, Seq, Source};
 use serde_json::json;
 
+use super::http::Telling;
 use super::snapshot::Wanted;
 use super::{End, Reply, Session, boottime, conversation};
 use crate::socket::{Incoming, Message, Request, Trigger};
+
+/// Lines whose senders are not known yet: the socket may be quicker than the source.
+#[derive(Debug, Default)]
+pub(super) struct EarlyLines {
+    /// The source was asked to catch up by this fence.
+    fence: u64,
+    /// These wait for that.
+    asked: Vec<Incoming>,
+    /// These came since.
+    next: Vec<Incoming>,
+}
+
+impl EarlyLines {
+    fn has_some_of(&self, sender: u32) -> bool {
+        self.asked.iter().chain(&self.next).any(|line| line.sender == sender)
+    }
+}
 
 impl Reply {
     /// Answers with `fields`, which must be an object.
@@ -29,11 +47,61 @@ impl Reply {
 }
 
 impl Session {
-    /// Handles one line of a client.
+    /// Handles one line of a client, or lets it wait until the source has told all that happened before: whether its
+    /// sender was started may be on its way.
     pub(super) fn client(&mut self, incoming: Incoming) {
+        let sender = incoming.sender;
+        let waits =
+            self.early.has_some_of(sender) || self.processes.find(sender, boottime()).is_none();
+        if waits && self.control.is_some() && !self.tree_ended {
+            self.early.next.push(incoming);
+            self.ask_for_early();
+        } else {
+            self.line(incoming);
+        }
+    }
+
+    /// Asks the source to catch up, unless it was asked already.
+    fn ask_for_early(&mut self) {
+        let early = &mut self.early;
+        if let Some(control) = &self.control
+            && early.asked.is_empty()
+            && !early.next.is_empty()
+        {
+            self.next_fence += 1;
+            early.fence = self.next_fence;
+            early.asked = std::mem::take(&mut early.next);
+            control.fence(early.fence);
+        }
+    }
+
+    /// Handles the lines that waited for the source, where it has told by now what happened before them.
+    pub(super) fn source_caught_up(&mut self) {
+        if self.fence >= self.early.fence || self.tree_ended {
+            for incoming in std::mem::take(&mut self.early.asked) {
+                self.line(incoming);
+            }
+        }
+        if self.tree_ended {
+            for incoming in std::mem::take(&mut self.early.next) {
+                self.line(incoming);
+            }
+        }
+        self.ask_for_early();
+    }
+
+    /// Whether every line that was sent before the socket was closed has been handled.
+    pub(super) fn all_lines_read(&self) -> bool {
+        self.socket_done && self.early.asked.is_empty() && self.early.next.is_empty()
+    }
+
+    fn line(&mut self, incoming: Incoming) {
         let Incoming { sender, number, line, connection } = incoming;
         let now = boottime();
-        let proc = self.processes.find(sender, now);
+        // What the sender says of the time counts: it may be gone long since where we are slow.
+        let told = line.as_ref().ok().and_then(|line| line.message.told_at());
+        let told = told.filter(|told| (self.started.boottime..=now).contains(told)).unwrap_or(now);
+        let proc = self.processes.find(sender, told);
         let reply_to = |req| Reply { connection: connection.clone(), req };
         let (reply, result) = match line {
             Err(refusal) => (refusal.req.map(reply_to), Err(refusal.reason)),
@@ -41,12 +109,11 @@ impl Session {
                 let reply = line.req.map(reply_to);
                 match line.message {
                     Message::Request(request) => return self.request(request, reply, proc),
-                    Message::Event { data, ts, tid } => {
-                        let ts = ts.filter(|ts| (self.started.boottime..=now).contains(ts));
+                    Message::Event { data, tid, .. } => {
                         let envelope = |proc| Event {
                             proc: Some(proc),
                             tid,
-                            ..Event::new(ts.unwrap_or(now), Source::Sdk, *data)
+                            ..Event::new(told, Source::Sdk, *data)
                         };
                         let outsider = format!("process {sender} is not in the recorded tree");
                         (reply, proc.ok_or(outsider).map(envelope).and_then(|e| self.checked(e)))
@@ -89,23 +156,24 @@ impl Session {
     }
 
     /// Writes what the agent said.
-    fn told(&mut self, mut event: Event<'static>) -> Option<Seq> {
-        let mut called = None;
-        match &mut event.data {
-            Data::Message(message) => {
-                self.conversation.message(conversation::plain_message(message));
+    fn told(&mut self, event: Event<'static>) -> Option<Seq> {
+        if let Data::Lost(lost) = &event.data {
+            self.output.count_lost(lost.count);
+        }
+        let message = match &event.data {
+            Data::Message(message) => Some(conversation::plain_message(message)),
+            _ => None,
+        };
+        match self.tell_once(event) {
+            Telling::Now(seq) => {
+                if let Some(message) = message {
+                    self.conversation.message(message);
+                }
+                Some(seq)
             }
-            Data::ToolCall(call) => called = Some(call.id.clone().into_owned()),
-            Data::ToolResult(result) => result.call = self.calls.remove(&*result.id),
-            Data::Lost(lost) => self.output.count_lost(lost.count),
-            _ => {}
+            Telling::Before(known, _) => Some(known),
+            Telling::NotWritten => None,
         }
-        let event = self.redacted(event);
-        let seq = self.write(event)?;
-        if let Some(id) = called {
-            self.calls.insert(id, seq);
-        }
-        Some(seq)
     }
 
     fn request(&mut self, request: Request, reply: Option<Reply>, proc: Option<ProcId>) {
@@ -131,6 +199,7 @@ impl Session {
                     trigger,
                     state,
                     proc,
+                    cause: None,
                     reply,
                     asked: boottime(),
                 });

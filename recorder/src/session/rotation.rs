@@ -10,6 +10,7 @@ use agentrec_trace::{Event, Source, TraceFile};
 use super::host::Git;
 use super::outside::Outside;
 use super::processes::Processes;
+use super::tools::Tools;
 use super::writing::Output;
 use super::{End, Session, Started, boottime, wall_clock};
 use crate::error::{Error, Result, chain};
@@ -143,6 +144,8 @@ impl Session {
         self.processes = Processes::default();
         self.outside = Outside::new(Vec::new());
         self.calls = HashMap::new();
+        self.tools = Tools::default();
+        self.servers.forget_events();
         self.changed.clear();
         self.started = Started { boottime: boottime(), wall: wall_clock(), command: true };
         self.parts.count += 1;

@@ -29,10 +29,12 @@ use crate::source::OpenId;
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) description: String,
-    /// `start`, `end`, `sdk` or `command`.
+    /// `start`, `end`, `sdk`, `command` or `request`.
     pub(super) trigger: &'static str,
     pub(super) state: State,
     pub(super) proc: Option<ProcId>,
+    /// The `model.request` at which it is taken.
+    pub(super) cause: Option<agentrec_trace::Seq>,
     pub(super) reply: Option<Reply>,
     /// When, CLOCK_BOOTTIME in nanoseconds.
     pub(super) asked: u64,
@@ -58,6 +60,7 @@ pub(super) struct Snapshots {
     changed: Option<HashSet<Bytes<'static>>>,
     /// Objects of the last messages and of what goes with them: the next ones resemble them.
     series: HashMap<&'static str, ObjectId>,
+    took: std::time::Duration,
 }
 
 /// A directory that snapshots hold.
@@ -122,6 +125,7 @@ impl Snapshots {
             mapped: HashSet::new(),
             changed: None,
             series: HashMap::new(),
+            took: std::time::Duration::ZERO,
             paths,
         }
     }
@@ -139,6 +143,11 @@ impl Snapshots {
 
     pub(super) fn count(&self) -> u32 {
         self.count
+    }
+
+    /// How long the last one took.
+    pub(super) fn last_took(&self) -> std::time::Duration {
+        self.took
     }
 
     pub(super) fn want(&mut self, wanted: Wanted) {
@@ -240,6 +249,7 @@ impl Session {
     /// Reads the roots between two fences of the source, and writes the snapshot.
     pub(super) fn take_snapshot(&mut self, mut wanted: Wanted, inputs: &Inbox<Input>) {
         let reply = wanted.reply.take();
+        let began = std::time::Instant::now();
         self.fence(inputs);
         // Reading may take its time: what is there already is safe before.
         let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
@@ -250,6 +260,7 @@ impl Session {
         self.fence(inputs);
         let late = self.snapshots.late(&before);
         let taken = self.write_snapshot(wanted, captured, late);
+        self.snapshots.took = began.elapsed();
         if self.output.failure.is_some() && self.setup.options.on_error == OnError::Stop {
             // Who gets the answer goes on, and is not to.
             self.kill(inputs);
@@ -299,7 +310,7 @@ impl Session {
         captured: Vec<Captured>,
         late: Vec<Bytes<'static>>,
     ) -> Result<serde_json::Value, String> {
-        let Wanted { description, trigger, state, proc, asked, .. } = wanted;
+        let Wanted { description, trigger, state, proc, cause, asked, .. } = wanted;
         let (mut roots, mut torn, mut missing) = (Vec::new(), Vec::new(), None);
         for (index, captured) in captured.into_iter().enumerate() {
             let visible = self.snapshots.roots[index].visible.clone();
@@ -346,7 +357,8 @@ impl Session {
             duration: boottime() - asked,
         };
         let duration = event.duration;
-        let written = self.write(Event { proc, ..Event::new(boottime(), Source::Recorder, event) });
+        let event = Event::new(boottime(), Source::Recorder, event);
+        let written = self.write(Event { proc, cause, ..event });
         if written.is_some() {
             self.snapshots.count = index.0;
         }

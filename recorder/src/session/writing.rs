@@ -83,7 +83,7 @@ impl Output {
     }
 
     /// The address behind a number of the model's.
-    fn resolve(&self, open: Seq) -> Option<Seq> {
+    pub(super) fn resolve(&self, open: Seq) -> Option<Seq> {
         self.opens.get(usize::try_from(open.0).ok()?).copied().filter(|seq| *seq != Seq(0))
     }
 }
@@ -97,6 +97,9 @@ impl Session {
         self.snapshots.observe(&event, opens);
         if let Data::ProcessExec(exec) = &event.data {
             self.started.command |= exec.errno.is_none();
+        }
+        if let Data::NetClose(close) = &event.data {
+            self.stream_closed(close);
         }
         if let Data::Lost(lost) = &event.data {
             self.output.count_lost(lost.count);
@@ -115,11 +118,18 @@ impl Session {
         if let Some(open) = open {
             *open = open.and_then(|open| self.output.resolve(open));
         }
+        let mut tie = None;
+        match &event.data {
+            Data::ProcessFork(fork) => self.tools.forked(event.proc, fork),
+            Data::ProcessExec(exec) => tie = self.tools.executed(event.proc, exec),
+            _ => {}
+        }
         if matches!(event.data, Data::ProcessExit(_)) {
             for held in self.terminal.end_of(&self.redactor, event.proc) {
                 self.write(held);
             }
         }
+        let ended = matches!(event.data, Data::ProcessExit(_)).then_some((event.proc, event.ts));
         let event = match event.data {
             Data::TermOutput(_) | Data::TermInput(_) => {
                 match self.terminal.push(&self.redactor, event) {
@@ -129,10 +139,13 @@ impl Session {
             }
             _ => self.redacted(event),
         };
-        if let Some(seq) = self.write(event)
-            && let Some(opens) = opens
-        {
+        let seq = self.write(event);
+        if let (Some(seq), Some(opens)) = (seq, opens) {
             self.output.remember(opens, seq);
+        }
+        self.tie_to_call(tie, seq);
+        if let Some((proc, ts)) = ended {
+            self.server_ended(proc, (seq, ts));
         }
     }
 
@@ -197,6 +210,10 @@ impl Session {
         };
         match data {
             Data::ToolCall(call) => payload(&mut call.arguments)?,
+            Data::ModelRequest(request) => {
+                payload(&mut request.system_prompt)?;
+                payload(&mut request.tools)?;
+            }
             Data::ToolResult(result) => payload(&mut result.result)?,
             Data::Message(message) => {
                 payload(&mut message.content)?;
@@ -206,6 +223,7 @@ impl Session {
             Data::TermInput(input) => content(writer, &mut input.data)?,
             Data::HttpRequest(request) => content(writer, &mut request.body)?,
             Data::HttpResponse(response) => content(writer, &mut response.body)?,
+            Data::HttpMessage(message) => content(writer, &mut message.data)?,
             _ => {}
         }
         Ok(())

@@ -46,6 +46,16 @@ pub(crate) enum Message {
     Request(Request),
 }
 
+impl Message {
+    /// When it happened, as the sender says: CLOCK_BOOTTIME in nanoseconds.
+    pub(crate) fn told_at(&self) -> Option<u64> {
+        match self {
+            Self::Event { ts, .. } => *ts,
+            Self::Request(_) => None,
+        }
+    }
+}
+
 /// What a sender can want.
 #[derive(Debug)]
 pub(crate) enum Request {
@@ -153,6 +163,7 @@ fn event(kind: String, mut fields: Fields) -> Result<Data<'static>> {
             name: required(&mut fields, "name")?,
             arguments: payload(fields.remove("arguments")),
             conversation: optional(&mut fields, "conversation")?,
+            server: None,
         }),
         "tool.result" => Data::ToolResult(event::ToolResult {
             id: required(&mut fields, "id")?,

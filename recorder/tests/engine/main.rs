@@ -15,4 +15,9 @@ mod losses;
 mod mounts;
 mod processes;
 mod sockets;
+mod streams;
 mod terminal;
+#[cfg(target_arch = "x86_64")]
+mod tls;
+#[cfg(target_arch = "x86_64")]
+mod tls_clients;

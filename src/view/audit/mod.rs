@@ -320,7 +320,7 @@ impl Report<'_> {
             .collect();
         rows.sort_by_key(|row| row.first);
         let mut after = beyond(found.beyond);
-        after.push("not covered: what connections carry; who wrote through shared mappings".into());
+        after.push("not covered: who wrote through shared mappings".into());
         Section {
             title: "not seen",
             none: "nothing was lost of what is covered",

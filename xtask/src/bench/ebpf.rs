@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::recorded::{Recorded, agentrec, until_gone};
-use super::workloads::{Getppid, Spread, Workload, Workloads, compile, pinned_strace};
+use super::workloads::{Getppid, Spread, Stopwatch, Workload, Workloads, compile, pinned_strace};
 use super::{Bar, Section, build, time};
 use crate::workspace;
 
@@ -48,7 +48,7 @@ const PACE_MEMORY: f64 = 64.0;
 struct Bench {
     rounds: usize,
     dir: PathBuf,
-    timed: PathBuf,
+    stopwatch: Stopwatch,
     section: Section,
 }
 
@@ -57,9 +57,9 @@ pub fn run(rounds: usize, filter: &str) -> Result<bool> {
     let dir = workspace::target().join("bench-ebpf");
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     build::agentrec()?;
-    let timed = compile(&dir, "timed", include_str!("workloads/timed.c"))?;
+    let stopwatch = Stopwatch::new(&dir)?;
     let section = Section::new("ebpf", "What recording by the eBPF engine costs");
-    let mut bench = Bench { rounds, dir, timed, section };
+    let mut bench = Bench { rounds, dir, stopwatch, section };
     let workloads = Workloads::new(&bench.dir)?;
     let opens = workloads.opens("1 M opens and closes in C", OPENS)?;
     let wanted = |name: &str| name.contains(filter);
@@ -116,18 +116,6 @@ impl Bench {
         [agentrec().into_os_string()].into_iter().chain(words).chain(trace).collect()
     }
 
-    /// A workload's own seconds, behind `prefix`.
-    fn seconds(&self, workload: &Workload, prefix: &[OsString]) -> Result<f64> {
-        let took = self.dir.join("took");
-        workload.prepare()?;
-        let own = [self.timed.clone().into_os_string(), took.clone().into_os_string()];
-        let prefix: Vec<OsString> = prefix.iter().cloned().chain(own).collect();
-        workload.run(&prefix, &self.dir.join("home"))?;
-        let text = fs::read_to_string(&took).context("cannot read what it took")?;
-        let nanos: f64 = text.trim().parse().context("what it took is no number")?;
-        Ok(nanos / 1e9)
-    }
-
     /// A workload recorded beside the same untraced; `check` looks at each trace.
     fn recorded(
         &mut self,
@@ -138,8 +126,8 @@ impl Bench {
         let (mut untraced, mut recorded) = (Vec::new(), Vec::new());
         let (mut events, mut lost) = (0, 0);
         for _ in 0..self.rounds {
-            untraced.push(self.seconds(workload, &[])?);
-            recorded.push(self.seconds(workload, &self.recorder())?);
+            untraced.push(self.stopwatch.seconds(workload, &[])?);
+            recorded.push(self.stopwatch.seconds(workload, &self.recorder())?);
             until_gone()?;
             let told = Told::read(&self.trace())?;
             check(&told).with_context(|| workload.name)?;
@@ -190,7 +178,7 @@ impl Bench {
         let mut untraced = Vec::new();
         let mut times = [const { Vec::new() }; 4];
         for _ in 0..self.rounds {
-            untraced.push(self.seconds(&workload, &[])?);
+            untraced.push(self.stopwatch.seconds(&workload, &[])?);
             for ((peer, prefix), times) in peers.iter().zip(&mut times) {
                 if *peer == "agentrec" || is_installed(peer) {
                     times.push(self.peer_seconds(&workload, peer, prefix)?);
@@ -214,26 +202,21 @@ impl Bench {
 
     fn peer_seconds(&self, workload: &Workload, peer: &str, prefix: &[OsString]) -> Result<f64> {
         if peer != "bpftrace" {
-            let seconds = self.seconds(workload, prefix)?;
+            let seconds = self.stopwatch.seconds(workload, prefix)?;
             until_gone()?;
             return Ok(seconds);
         }
         // It takes the command as one word.
-        let took = self.dir.join("took");
-        let words = [self.timed.as_os_str(), took.as_os_str()];
-        let command: Vec<String> = words
-            .into_iter()
-            .chain(workload.words.iter().map(OsString::as_os_str))
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect();
+        let words = self.stopwatch.words();
+        let words = words.iter().chain(&workload.words);
+        let command: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
         let own = ["-c".into(), command.join(" ").into()];
         let words: Vec<OsString> = prefix.iter().cloned().chain(own).collect();
         let mut bpftrace = Command::new(&words[0]);
         bpftrace.args(&words[1..]).current_dir(&workload.dir);
         bpftrace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         ensure!(bpftrace.status()?.success(), "failed: {bpftrace:?}");
-        let nanos: f64 = fs::read_to_string(&took)?.trim().parse()?;
-        Ok(nanos / 1e9)
+        self.stopwatch.last()
     }
 
     /// What somebody pays who is not recorded, while somebody is.
@@ -242,11 +225,11 @@ impl Bench {
         let home = self.dir.join("home");
         let mut times = [const { Vec::new() }; 4];
         for _ in 0..self.rounds {
-            times[0].push(self.seconds(opens, &[])?);
+            times[0].push(self.stopwatch.seconds(opens, &[])?);
             times[1].push(getppid.measure(&[], &home)?);
             let words = ["sh", "-c", "echo ready; read line"].map(OsStr::new);
             let recorded = Recorded::start(&self.dir, "ebpf", &words)?;
-            times[2].push(self.seconds(opens, &[])?);
+            times[2].push(self.stopwatch.seconds(opens, &[])?);
             times[3].push(getppid.measure(&[], &home)?);
             // `read` has seen no line.
             recorded.end().ok();

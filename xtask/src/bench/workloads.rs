@@ -32,6 +32,11 @@ pub struct Workload {
 }
 
 impl Workload {
+    /// A command that needs nothing made ready.
+    pub fn new(name: &'static str, words: Vec<OsString>, dir: PathBuf) -> Self {
+        Self { name, words, dir, prepare: |_| Ok(()) }
+    }
+
     /// Makes its directory ready.
     pub fn prepare(&self) -> Result<()> {
         (self.prepare)(&self.dir)
@@ -47,6 +52,41 @@ impl Workload {
         let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
         ensure!(status.success(), "{} failed: {command:?}", self.name);
         Ok(())
+    }
+}
+
+/// Takes a workload's own time, from its fork to its end, whatever stands before it.
+pub struct Stopwatch {
+    program: PathBuf,
+    took: PathBuf,
+    home: PathBuf,
+}
+
+impl Stopwatch {
+    /// With its files in `dir`, where recordings go, too.
+    pub fn new(dir: &Path) -> Result<Self> {
+        let program = compile(dir, "timed", include_str!("workloads/timed.c"))?;
+        Ok(Self { program, took: dir.join("took"), home: dir.join("home") })
+    }
+
+    /// What stands directly before the workload's words.
+    pub fn words(&self) -> [OsString; 2] {
+        [self.program.clone().into(), self.took.clone().into()]
+    }
+
+    /// Runs a workload behind `prefix`; its seconds.
+    pub fn seconds(&self, workload: &Workload, prefix: &[OsString]) -> Result<f64> {
+        workload.prepare()?;
+        let prefix: Vec<OsString> = prefix.iter().cloned().chain(self.words()).collect();
+        workload.run(&prefix, &self.home)?;
+        self.last()
+    }
+
+    /// The seconds of what ran last behind its words.
+    pub fn last(&self) -> Result<f64> {
+        let text = fs::read_to_string(&self.took).context("cannot read what it took")?;
+        let nanos: f64 = text.trim().parse().context("what it took is no number")?;
+        Ok(nanos / 1e9)
     }
 }
 
@@ -214,7 +254,7 @@ impl Drop for Server {
 }
 
 /// The interpreter itself: `python3` may be a script that looks for one.
-fn python() -> Result<OsString> {
+pub fn python() -> Result<OsString> {
     let asked = Command::new("python3")
         .args(["-c", "import sys; print(sys.executable)"])
         .output()

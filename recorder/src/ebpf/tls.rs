@@ -1,0 +1,261 @@
+//! TLS libraries: found in what the followed processes map, and probed on the whole machine, where the programs look who calls.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use agentrec_recorder_ebpf::{CLOSED, Object, Part, UNREADABLE, WRITTEN, tls as abi};
+use aya::maps::{self, MapData};
+use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
+
+use super::attach::{Abi, Attached, Loaded};
+use super::{Error, Watcher};
+use crate::observation::{Call, Direction, Flow, Loss, Tid};
+use crate::session::boottime;
+use crate::source::Report;
+use crate::tls::{Cache, Count, Function, Kind};
+
+/// Objects that were looked at.
+pub(super) struct Objects {
+    cache: Cache,
+    probed: Probed,
+    are_off: bool,
+    /// Those of which the programs need not tell again.
+    known: maps::HashMap<MapData, Abi<Object>, u32>,
+}
+
+/// A file, with its functions of TLS libraries.
+struct Library {
+    file: File,
+    /// Its device and inode number.
+    id: (u64, u64),
+    functions: Arc<[Function]>,
+}
+
+/// Since when functions are probed. Times are of CLOCK_BOOTTIME, nanoseconds.
+#[derive(Debug, Default)]
+struct Probed {
+    /// Of an object, by its device and inode number: when all of them were.
+    since: HashMap<(u64, u64), u64>,
+    /// Processes that had an object mapped before that: until when.
+    late: HashMap<Tid, u64>,
+}
+
+impl Probed {
+    /// A process mapped an object at `ts`, whose functions are probed since `since`.
+    fn mapped(&mut self, pid: Tid, ts: u64, since: u64) {
+        if ts < since {
+            let late = self.late.entry(pid).or_default();
+            *late = since.max(*late);
+        } else {
+            // Its number was another's before.
+            self.late.retain(|&other, &mut late| other != pid || ts < late);
+        }
+    }
+
+    /// Whether what a process began at `ts` may not have been seen.
+    fn is_late(&self, pid: Tid, ts: u64) -> bool {
+        self.late.get(&pid).is_some_and(|&since| ts < since)
+    }
+}
+
+impl Objects {
+    pub(super) fn new(loaded: &mut Loaded) -> Result<Self, Error> {
+        let known = loaded.map("OBJECTS")?;
+        Ok(Self { cache: Cache::default(), probed: Probed::default(), are_off: false, known })
+    }
+
+    /// Whether it was looked into: then its functions are probed, or it has none.
+    pub(super) fn is_known(&self, object: Object) -> bool {
+        self.known.get(&Abi(object), 0).is_ok()
+    }
+
+    /// The programs need not tell of it again.
+    fn know(&mut self, object: Object) {
+        // Where that fails they do, and it is looked up in the cache.
+        let _ = self.known.insert(Abi(object), 1, 0);
+    }
+
+    fn open(&mut self, pid: Tid, path: &[u8]) -> Option<Library> {
+        let path = Path::new(OsStr::from_bytes(path));
+        // As the process sees it, which may live in a container; or, where it has another root, as everybody does.
+        let inside = Path::new("/proc").join(pid.to_string()).join("root");
+        let inside = inside.join(path.strip_prefix("/").ok()?);
+        let file = File::open(inside).or_else(|_| File::open(path)).ok()?;
+        let meta = file.metadata().ok()?;
+        let functions = self.cache.functions(&file).ok()?;
+        Some(Library { file, id: (meta.dev(), meta.ino()), functions })
+    }
+}
+
+impl<I: From<Report> + Send + 'static> Watcher<I> {
+    /// Nothing looks into TLS libraries.
+    pub(crate) fn ignore_tls(&mut self) {
+        self.objects.are_off = true;
+    }
+
+    /// A thread may call functions of this object since `ts`.
+    pub(super) fn mapped(
+        &mut self,
+        (pid, tid, ts): (Tid, Tid, u64),
+        path: &[u8],
+        object: Option<Object>,
+    ) {
+        if self.objects.are_off {
+            return;
+        }
+        let Some(Library { file, id, functions }) = self.objects.open(pid, path) else { return };
+        if !functions.is_empty() && !self.probe((pid, tid, ts), &file, id, &functions) {
+            return;
+        }
+        if let Some(object) = object {
+            self.objects.know(object);
+        }
+    }
+
+    /// Probes the functions of a file, unless they are. False where that can't be, which is told.
+    fn probe(
+        &mut self,
+        (pid, tid, ts): (Tid, Tid, u64),
+        file: &File,
+        id: (u64, u64),
+        functions: &[Function],
+    ) -> bool {
+        let since = match self.objects.probed.since.get(&id) {
+            Some(&since) => since,
+            None => {
+                let Some(attached) = &mut self.attached else { return false };
+                let probe = |function| attached.probe(file, function);
+                if let Err(error) = functions.iter().try_for_each(probe) {
+                    tracing::warn!(%error, "cannot probe a TLS library");
+                    self.observe(tid, ts, Call::Lost { loss: Loss::NotProbed }, Ok(0));
+                    return false;
+                }
+                let since = boottime();
+                self.objects.probed.since.insert(id, since);
+                since
+            }
+        };
+        self.objects.probed.mapped(pid, ts, since);
+        true
+    }
+
+    /// A process wrote to a connection: where that began a handshake before its functions were probed, it is told, once.
+    pub(super) fn probed_late(&mut self, part: &Part, data: &[u8]) {
+        /// A handshake's record of TLS 1.0 to 1.3 (RFC 8446, 5.1).
+        const HANDSHAKE: [u8; 2] = [0x16, 0x03];
+        let pid = part.head.pid as Tid;
+        let begins = part.offset == 0 && data.starts_with(&HANDSHAKE);
+        if begins && self.objects.probed.is_late(pid, part.head.ts) {
+            let loss = Call::Lost { loss: Loss::ProbedLate };
+            self.observe(part.head.tid as Tid, part.head.ts, loss, Ok(0));
+        }
+    }
+
+    /// The objects that a process has mapped already.
+    pub(super) fn mapped_before(&mut self, pid: Tid, tid: Tid, ts: u64) {
+        let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+        for line in maps.split(|&byte| byte == b'\n') {
+            // proc_pid_maps(5): addresses, permissions, offset, device, inode, path.
+            let mut fields = line.splitn(6, |&byte| byte == b' ');
+            let is_code = fields.nth(1).is_some_and(|permissions| permissions.contains(&b'x'));
+            let path = fields.nth(3).map(<[u8]>::trim_ascii_start);
+            if let (true, Some(path @ [b'/', ..])) = (is_code, path) {
+                let path = path.to_vec();
+                self.mapped((pid, tid, ts), &path, None);
+            }
+        }
+    }
+
+    /// A piece of what went through a TLS library.
+    pub(super) fn plaintext(&mut self, part: &Part, data: &[u8]) {
+        let (tid, ts, stream) = (part.head.tid as Tid, part.head.ts, part.socket);
+        if part.head.flags & CLOSED != 0 {
+            self.streams.forget(stream);
+            return self.observe(tid, ts, Call::PlaintextOver { stream }, Ok(0));
+        }
+        if !self.model.wants_plaintext(tid, stream) {
+            return self.streams.ignore(stream);
+        }
+        let written = part.head.flags & WRITTEN != 0;
+        let direction = if written { Direction::Write } else { Direction::Read };
+        let unread = part.len == UNREADABLE;
+        let len = if unread { part.total } else { data.len() as u64 };
+        let missing = self.streams.gap(part, written, len);
+        let mut tell = |flow| {
+            self.observe(tid, ts, Call::Plaintext { stream, direction, flow }, Ok(0));
+        };
+        if missing > 0 {
+            tell(Flow::Missing(missing));
+        }
+        tell(if unread { Flow::Missing(part.total) } else { Flow::Bytes(data) });
+    }
+}
+
+impl Attached {
+    /// Probes a function in all processes.
+    fn probe(&mut self, file: &File, function: &Function) -> Result<(), Error> {
+        // Whatever its path means by now, this is the file that was looked at.
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let programs: &[&'static str] = match function.kind {
+            Kind::Transfer { .. } | Kind::Unseen { .. } => &["tls_entered", "tls_returned"],
+            Kind::Over => &["tls_over"],
+            Kind::Begins => &["tls_began"],
+        };
+        for program in programs {
+            let point = UProbeAttachPoint {
+                location: UProbeAttachLocation::AbsoluteOffset(function.offset),
+                cookie: Some(cookie(function.kind)),
+            };
+            self.uprobe(program)
+                .attach(point, &path, UProbeScope::AllProcesses)
+                .map_err(|error| super::attach::refused(program, error))?;
+        }
+        Ok(())
+    }
+}
+
+/// What the programs have to know of a function.
+fn cookie(kind: Kind) -> u64 {
+    let of = |direction, count| {
+        let way = if direction == Direction::Write { abi::WRITES } else { 0 };
+        way | match count {
+            Count::Int => abi::INT,
+            Count::Long => abi::LONG,
+            Count::At(3) => abi::AT | abi::FOURTH,
+            Count::At(_) => abi::AT,
+        }
+    };
+    match kind {
+        Kind::Transfer { direction, count } => of(direction, count),
+        Kind::Unseen { direction, count } => of(direction, count) | abi::UNSEEN,
+        Kind::Over | Kind::Begins => abi::OVER,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_mapped_an_object_before_it_was_probed_is_late_until_then() {
+        let mut probed = Probed::default();
+        probed.mapped(7, 100, 250);
+        // Somebody else mapped it while that went on.
+        probed.mapped(8, 200, 250);
+        probed.mapped(9, 300, 250);
+        assert!(probed.is_late(7, 240) && probed.is_late(8, 240));
+        assert!(!probed.is_late(7, 250) && !probed.is_late(9, 240));
+        // Another object of the same process, which was probed long before.
+        probed.mapped(7, 120, 50);
+        assert!(probed.is_late(7, 240));
+        // Another process of that number.
+        probed.mapped(7, 900, 250);
+        assert!(!probed.is_late(7, 240));
+    }
+}
