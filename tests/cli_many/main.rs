@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use agentrec_trace::event::Lost;
 use agentrec_trace::{Data, Event, Reader};
 use aya::maps::{HashMap, Map, MapData, loaded_maps};
 use aya::programs::{loaded_links, loaded_programs};
@@ -21,10 +22,10 @@ fn events(trace: &Path) -> Vec<Event<'static>> {
     reader.iter().collect::<Result<_, _>>().expect("a readable trace")
 }
 
-/// What the kernel had no room for.
-fn lost(events: &[Event<'_>]) -> u64 {
+/// How much of what is `wanted` the kernel had no room for.
+fn lost(events: &[Event<'_>], wanted: impl Fn(&Lost) -> bool) -> u64 {
     let lost = events.iter().filter_map(|event| match &event.data {
-        Data::Lost(lost) => lost.count,
+        Data::Lost(lost) if wanted(lost) => lost.count,
         _ => None,
     });
     lost.sum()
@@ -55,7 +56,7 @@ fn root_ebpf_recorders_at_the_same_time_see_only_their_own_tree() {
     }
     for number in 0..RECORDERS {
         let events = events(&env.work().join(format!("t{number}.zst")));
-        assert_eq!(lost(&events), 0, "recorder {number}");
+        assert_eq!(lost(&events, |_| true), 0, "recorder {number}");
         let own = format!("{}/", env.work().join(format!("d{number}")).display());
         let written: Vec<String> = events
             .iter()
@@ -167,7 +168,10 @@ fn root_ebpf_what_is_made_faster_than_it_is_taken_is_told_or_counted() {
     }
     let told = opens.len() as u64 + closes;
     assert!(told > 0);
-    assert_eq!(told + lost(&events), 2 * pairs, "{told} told");
+    // What the program prints at its end may be lost as well.
+    let calls = ["system calls are missing", "closes are missing"];
+    let of_calls = |lost: &Lost| calls.iter().any(|what| lost.reason.contains(what));
+    assert_eq!(told + lost(&events, of_calls), 2 * pairs, "{told} told");
 }
 
 /// How much the kernel's tables of that name hold.

@@ -24,13 +24,14 @@ fn parents_hear_of_ends_stops_and_continuations() {
 
 #[test]
 fn a_shell_that_stops_itself_and_its_jobs() {
-    // bash warns of a job that stopped before it is waited for, so each is looked at until it has.
+    // bash warns of a job that stopped before it is waited for, so each is looked at until it has; and it tells of the stop
+    // once some other child of it has ended, before or after that warning where there is none.
     let script = r#"
         set -m
-        bash -c 'kill -STOP $$; echo on; exit 4' & until [ -n "$(jobs -s)" ]; do :; done; wait %1
+        bash -c 'kill -STOP $$; echo on; exit 4' & until [ -n "$(jobs -s)" ]; do :; done; env true; wait %1
         jobs -s | grep -c Stopped
         kill -CONT %1; wait %1; echo "ended with $?"
-        sleep 100 & kill -STOP %1; until [ -n "$(jobs -s)" ]; do :; done; wait %1; jobs %1; kill %1; kill -CONT %1 2>/dev/null; wait %1; echo "ended with $?"
+        sleep 100 & kill -STOP %1; until [ -n "$(jobs -s)" ]; do :; done; env true; wait %1; jobs %1; kill %1; kill -CONT %1 2>/dev/null; wait %1; echo "ended with $?"
         trap 'echo usr1' USR1; kill -USR1 $$;
         bash -c 'trap "" TERM; kill -TERM $$; echo ignored'
         bash -c 'trap "echo int; exit 3" INT; kill -INT $$'; echo "ended with $?"

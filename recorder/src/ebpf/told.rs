@@ -118,6 +118,11 @@ impl Told {
     }
 }
 
+/// Whether a process has any descriptor, which one that has ended has not.
+fn has_descriptors(pid: Tid) -> bool {
+    fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|mut open| open.next().is_some())
+}
+
 /// A path of its names, the last of them first.
 fn path(names: &[u8]) -> Vec<u8> {
     let names = names.strip_suffix(b"\0").unwrap_or(names);
@@ -147,8 +152,12 @@ impl Kernel for Told {
     }
 
     fn is_symlink(&mut self, tid: Tid, path: &[u8]) -> bool {
+        // Asked first: who is still there then was there when it was looked at.
+        if self.proc.is_symlink(tid, path) {
+            return true;
+        }
         if fs::exists(format!("/proc/{tid}/root/.")).is_ok_and(|there| there) {
-            return self.proc.is_symlink(tid, path);
+            return false;
         }
         // Gone: most have seen what we see.
         let mut seen = self.roots.get(&tid).cloned().unwrap_or_default();
@@ -169,10 +178,10 @@ impl Kernel for Told {
         let mut open = self.proc.descriptors(tid);
         // What the command opened since is told in its turn; only the standard ones may have been set at the last moment.
         if let Some((_, before)) = self.initial.take_if(|(pid, _)| *pid == tid) {
-            match open.is_empty() {
-                // Gone already.
-                true => open = before,
-                false => open.retain(|open| open.0 <= libc::STDERR_FILENO || before.contains(open)),
+            // Who ends lets go of all at once: what was found until then is not all.
+            match has_descriptors(tid) {
+                true => open.retain(|open| open.0 <= libc::STDERR_FILENO || before.contains(open)),
+                false => open = before,
             }
         }
         if self.executed == Some(tid) {

@@ -415,11 +415,11 @@ fn hold_back(
         if let Some(uid) = uid {
             become_user(uid)?;
         }
-        (&pid_to).write_all(&std::process::id().to_ne_bytes())?;
-        (&go_from).read_exact(&mut [0])?;
-        // Whatever the test runner left open.
+        // Whatever the test runner left open goes with the exec, and the tracer can see that.
         // SAFETY: marks descriptors, which the exec then closes.
         unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+        (&pid_to).write_all(&std::process::id().to_ne_bytes())?;
+        (&go_from).read_exact(&mut [0])?;
         if let Some(filter) = &filter {
             let no_new_privs = filter.install()?;
             assert_eq!(no_new_privs.0, uid.is_some());

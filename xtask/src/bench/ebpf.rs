@@ -265,7 +265,8 @@ impl Bench {
         self.section.figure(what, calls, "", Bar::Seen);
         self.section.figure("storm: opens in the trace", opens as f64, "", Bar::Seen);
         self.section.figure("storm: closes in the trace", closes as f64, "", Bar::Seen);
-        self.section.figure("storm: lost, as the trace counts it", lost as f64, "", Bar::Seen);
+        let what = "storm: lost calls, as the trace counts them";
+        self.section.figure(what, lost as f64, "", Bar::Seen);
         let missing = (calls - (opens + closes + lost) as f64).abs();
         let what = "storm: difference of calls made, and events and lost";
         self.section.figure(what, missing, "", Bar::AtMost(0.0));

@@ -17,12 +17,18 @@ struct File {
     written: u64,
 }
 
+/// What is said of calls that were lost, closes among them.
+const CALLS: [&str; 2] = ["system calls are missing", "closes are missing"];
+
 /// A trace's events.
+#[derive(Default)]
 pub struct Told {
     /// How many there are.
     pub events: u64,
     /// How many it says are lost.
     pub lost: u64,
+    /// How many of them are calls.
+    lost_calls: u64,
     /// By path; opens that failed are not here.
     files: BTreeMap<Vec<u8>, File>,
     programs: u64,
@@ -34,8 +40,7 @@ impl Told {
     /// Counts all.
     pub fn read(trace: &Path) -> Result<Self> {
         let reader = Reader::open(trace)?;
-        let mut told =
-            Self { events: reader.len(), lost: 0, files: BTreeMap::new(), programs: 0, time: 0 };
+        let mut told = Self { events: reader.len(), ..Self::default() };
         // What is open, by the event that opened it.
         let mut open: HashMap<Seq, Vec<u8>> = HashMap::new();
         let mut first = None;
@@ -53,7 +58,13 @@ impl Told {
                 file.written += data.written;
             }
             Data::ProcessExec(data) if data.errno.is_none() => told.programs += 1,
-            Data::Lost(lost) if lost.place == "ebpf" => told.lost += lost.count.unwrap_or(1),
+            Data::Lost(lost) if lost.place == "ebpf" => {
+                let count = lost.count.unwrap_or(1);
+                told.lost += count;
+                if CALLS.iter().any(|what| lost.reason.contains(what)) {
+                    told.lost_calls += count;
+                }
+            }
             _ => {}
         })?;
         Ok(told)
@@ -73,10 +84,10 @@ impl Told {
         self.files.iter().filter(move |(path, _)| is_named(path)).map(|(_, file)| *file)
     }
 
-    /// Opens and closes of the files of this name, and what is lost.
+    /// Opens and closes of the files of this name, and how many calls are lost.
     pub fn of(&self, name: &str) -> (u64, u64, u64) {
         let sum = |of: fn(File) -> u64| self.named(name).map(of).sum();
-        (sum(|file| file.opens), sum(|file| file.closes), self.lost)
+        (sum(|file| file.opens), sum(|file| file.closes), self.lost_calls)
     }
 
     /// Whether all is there of the workload that opens and closes so often.
