@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use agentrec_trace::event::SnapshotCreated;
+use agentrec_trace::event::{SessionStart, SnapshotCreated};
 use agentrec_trace::{Data, ObjectId, Reader, Seq, SnapshotIndex, Value};
 
 use crate::error::{Error, Result};
@@ -65,7 +65,7 @@ pub struct Root {
 
 /// Reads snapshot `index`.
 pub fn read_snapshot(reader: &Reader, index: SnapshotIndex) -> Result<Snapshot> {
-    let session = session_id(reader)?;
+    let start = session_start(reader)?;
     let mut found = None;
     for_each_snapshot(reader, |seq, ts, created| {
         if created.index == index {
@@ -74,26 +74,29 @@ pub fn read_snapshot(reader: &Reader, index: SnapshotIndex) -> Result<Snapshot> 
         found.is_none()
     })?;
     let (seq, ts, created) = found.ok_or(Error::NoSnapshot(index))?;
-    resolve(reader, session, seq, ts, created)
+    resolve(reader, &start, seq, ts, created)
 }
 
 /// Reads all snapshots, in order.
 pub fn read_snapshots(reader: &Reader) -> Result<Vec<Snapshot>> {
-    let session = session_id(reader)?;
+    let start = session_start(reader)?;
     let mut all = Vec::new();
     for_each_snapshot(reader, |seq, ts, created| {
         all.push((seq, ts, created));
         true
     })?;
-    all.into_iter()
-        .map(|(seq, ts, created)| resolve(reader, session.clone(), seq, ts, created))
-        .collect()
+    all.into_iter().map(|(seq, ts, created)| resolve(reader, &start, seq, ts, created)).collect()
 }
 
 /// The session that a trace is of.
 pub fn session_id(reader: &Reader) -> Result<String> {
-    match reader.event(Seq(1))?.map(|event| event.data) {
-        Some(Data::SessionStart(start)) => Ok(start.session.into_owned()),
+    Ok(session_start(reader)?.session.into_owned())
+}
+
+/// What the trace says of its session: of all snapshots, it holds the command with its environment and working directory.
+fn session_start(reader: &Reader) -> Result<SessionStart<'static>> {
+    match reader.event(Seq(1))?.map(|event| event.into_owned().data) {
+        Some(Data::SessionStart(start)) => Ok(start),
         _ => Err(Error::NoSession),
     }
 }
@@ -120,7 +123,7 @@ fn for_each_snapshot(
 
 fn resolve(
     reader: &Reader,
-    session: String,
+    start: &SessionStart<'_>,
     seq: Seq,
     ts: u64,
     created: SnapshotCreated<'static>,
@@ -136,16 +139,16 @@ fn resolve(
         left_out: root.left_out,
     });
     Ok(Snapshot {
-        session,
+        session: start.session.to_string(),
         index: created.index,
         seq,
         ts,
         description: created.description.into_owned(),
         trigger: created.trigger.into_owned(),
         roots: roots.collect(),
-        cwd: created.cwd.as_path().to_owned(),
-        env: created.env.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
-        argv: created.argv.iter().map(|argument| argument.to_vec()).collect(),
+        cwd: start.cwd.as_path().to_owned(),
+        env: start.env.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
+        argv: start.argv.iter().map(|argument| argument.to_vec()).collect(),
         messages: reader.payload(&created.messages)?,
         system_prompt: reader.payload(&created.system_prompt)?,
         tools: reader.payload(&created.tools)?,

@@ -136,6 +136,7 @@ fn snapshots(
     digest: &Digest,
 ) -> Result<()> {
     let paint = out.paint;
+    let cwd = digest.start.as_ref().map_or(&[][..], |start| start.cwd.as_slice());
     writeln!(out)?;
     if digest.snapshots.is_empty() {
         writeln!(out, "no snapshots")?;
@@ -168,7 +169,7 @@ fn snapshots(
                 size(root.bytes)
             )?;
         }
-        contents.write(out, snapshot)?;
+        contents.write(out, snapshot, cwd)?;
     }
     Ok(())
 }
@@ -232,9 +233,8 @@ impl Contents {
         }
     }
 
-    fn write(&self, out: &mut Output, snapshot: &Snapshot) -> Result<()> {
+    fn write(&self, out: &mut Output, snapshot: &Snapshot, cwd: &[u8]) -> Result<()> {
         let paint = out.paint;
-        let cwd = snapshot.cwd.as_slice();
         let names = |paths: &[Vec<u8>]| {
             let shown: Vec<_> = paths.iter().take(4).map(|path| relative(path, cwd)).collect();
             let more = paths.len() - shown.len();

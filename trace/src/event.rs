@@ -1132,7 +1132,7 @@ events! {
         /// Conversation it belongs to.
         #[serde(borrow)] conversation: Option<Cow<'a, str>>,
     }
-    /// The state was saved.
+    /// The state was saved. The command, its environment and its working directory are those of `session.start`.
     Agent "snapshot.created" SnapshotCreated<'a> {
         /// Its number.
         index: SnapshotIndex,
@@ -1142,12 +1142,6 @@ events! {
         #[serde(borrow)] trigger: Cow<'a, str>,
         /// The file trees.
         #[serde(borrow)] roots: Vec<RootTree<'a>>,
-        /// Working directory of the command.
-        #[serde(borrow)] cwd: Bytes<'a>,
-        /// Environment of the command as name and value, redacted.
-        #[serde(borrow)] env: Vec<(Bytes<'a>, Bytes<'a>)>,
-        /// The command, redacted.
-        #[serde(borrow)] argv: Vec<Bytes<'a>>,
         /// The conversation's messages, an array.
         messages: Payload,
         /// System prompt.

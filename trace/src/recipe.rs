@@ -1,8 +1,8 @@
 //! How objects are cut: ranges copied from an earlier object, and chunks shared between all of them.
 //!
 //! A request to a model repeats the whole conversation, so the next body of a series is nearly always the one before
-//! with something put in near its end. Prefix and suffix against that one find this exactly; chunks cut by content
-//! find the rest.
+//! with something put in near its end. Prefix and suffix against that one find this exactly, behind a few bytes where a list has
+//! its length; chunks cut by content find the rest.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -31,6 +31,8 @@ pub enum ObjectHint {
 const CHUNK: [usize; 3] = [4 << 10, 16 << 10, 64 << 10];
 /// A copy costs about this many bytes; shorter matches are not worth one.
 const MIN_COPY: usize = 64;
+/// What differs at the beginning of a series' contents, at most: the length of a list in MessagePack takes 5 bytes.
+const MAX_HEAD: usize = 5;
 /// Contents that are kept to compare the next of their series with, in bytes over all series.
 const KEPT_BYTES: usize = 16 << 20;
 /// Depth at which a recipe names the chunks themselves again; half of what readers accept.
@@ -64,18 +66,23 @@ pub(crate) struct Recipes {
 
 /// A recipe that is being made.
 pub(crate) struct Recipe {
-    /// The end of what has been cut, in the content.
-    done: usize,
-    /// Where the copied suffix begins.
-    middle_end: usize,
-    cuts: VecDeque<Range<usize>>,
-    prefix: Option<Part>,
-    suffix: Option<Part>,
-    prefix_leaves: Vec<Leaf>,
-    suffix_leaves: Vec<Leaf>,
-    leaves: Vec<Leaf>,
+    pieces: Vec<Piece>,
+    /// The first piece that can be a cut.
+    next: usize,
     depth: usize,
     keep: bool,
+}
+
+/// A piece of a content.
+enum Piece {
+    /// Copied from an earlier object, which has it in these chunks.
+    Copied {
+        part: Part,
+        leaves: Vec<Leaf>,
+    },
+    /// A range that was not looked up among the chunks yet.
+    Cut(Range<usize>),
+    Chunk(Leaf),
 }
 
 impl Recipes {
@@ -110,26 +117,11 @@ impl Recipes {
                 (true, after.and_then(|id| self.kept.iter().find(|kept| kept.id == id)))
             }
         };
-        let mut recipe = Recipe {
-            done: 0,
-            middle_end: content.len(),
-            cuts: VecDeque::new(),
-            prefix: None,
-            suffix: None,
-            prefix_leaves: Vec::new(),
-            suffix_leaves: Vec::new(),
-            leaves: Vec::new(),
-            depth: 0,
-            keep,
-        };
-        if let Some(base) = base {
-            recipe.copy_from(base, content);
+        let mut recipe = Recipe { pieces: Vec::new(), next: 0, depth: 0, keep };
+        match base {
+            Some(base) => recipe.copy_from(base, content),
+            None => recipe.cut(content, 0..content.len()),
         }
-        let middle = &content[recipe.done..recipe.middle_end];
-        let offset = recipe.done;
-        recipe.cuts = FastCDC::new(middle, CHUNK[0], CHUNK[1], CHUNK[2])
-            .map(|cut| offset + cut.offset..offset + cut.offset + cut.length)
-            .collect();
         Ok(recipe)
     }
 
@@ -139,11 +131,13 @@ impl Recipes {
         recipe: &mut Recipe,
         content: &'c [u8],
     ) -> Option<&'c [u8]> {
-        while let Some(cut) = recipe.cuts.pop_front() {
-            let bytes = &content[cut];
+        while let Some(piece) = recipe.pieces.get_mut(recipe.next) {
+            recipe.next += 1;
+            let Piece::Cut(cut) = piece else { continue };
+            let bytes = &content[cut.clone()];
             let next = self.chunks.len() as u64 + 1;
             let number = *self.chunks.entry(*blake3::hash(bytes).as_bytes()).or_insert(next);
-            recipe.leaves.push(Leaf { chunk: number, at: 0, len: bytes.len() as u64 });
+            *piece = Piece::Chunk(Leaf { chunk: number, at: 0, len: bytes.len() as u64 });
             if number == next {
                 return Some(bytes);
             }
@@ -195,50 +189,101 @@ impl Kept {
 
 impl Recipe {
     fn copy_from(&mut self, base: &Kept, content: &[u8]) {
-        let prefix = common_prefix(content, &base.content);
-        let prefix = if prefix >= MIN_COPY { prefix } else { 0 };
-        let suffix = common_suffix(&content[prefix..], &base.content);
-        let suffix = if suffix >= MIN_COPY { suffix } else { 0 };
-        let copy = |at: usize, len: usize| {
-            (len > 0).then_some(Part::Copy { object: base.number, at: at as u64, len: len as u64 })
-        };
-        let suffix_at = base.content.len() - suffix;
-        self.prefix = copy(0, prefix);
-        self.suffix = copy(suffix_at, suffix);
-        self.prefix_leaves = base.leaves_of(0..prefix);
-        self.suffix_leaves = base.leaves_of(suffix_at..base.content.len());
-        self.done = prefix;
-        self.middle_end = content.len() - suffix;
-        if prefix + suffix > 0 {
+        let common = Common::of(content, &base.content);
+        let prefix = common.head..common.head + common.prefix;
+        let suffix = content.len() - common.suffix;
+        self.cut(content, 0..prefix.start);
+        self.copy(base, common.base_head, prefix.len());
+        self.cut(content, prefix.end..suffix);
+        self.copy(base, base.content.len() - common.suffix, common.suffix);
+        if common.prefix + common.suffix > 0 {
             self.depth = base.depth + 1;
         }
         if self.depth > FLATTEN_AT {
-            self.prefix = None;
-            self.suffix = None;
             self.depth = 0;
         }
     }
 
+    fn copy(&mut self, base: &Kept, at: usize, len: usize) {
+        if len > 0 {
+            let part = Part::Copy { object: base.number, at: at as u64, len: len as u64 };
+            self.pieces.push(Piece::Copied { part, leaves: base.leaves_of(at..at + len) });
+        }
+    }
+
+    fn cut(&mut self, content: &[u8], range: Range<usize>) {
+        let cuts = FastCDC::new(&content[range.clone()], CHUNK[0], CHUNK[1], CHUNK[2]);
+        self.pieces.extend(cuts.map(|cut| {
+            let at = range.start + cut.offset;
+            Piece::Cut(at..at + cut.length)
+        }));
+    }
+
     fn all_leaves(&self) -> Vec<Leaf> {
         let mut all = Vec::new();
-        for leaf in self.prefix_leaves.iter().chain(&self.leaves).chain(&self.suffix_leaves) {
-            push_leaf(&mut all, *leaf);
+        for piece in &self.pieces {
+            match piece {
+                Piece::Copied { leaves, .. } => {
+                    leaves.iter().for_each(|leaf| push_leaf(&mut all, *leaf));
+                }
+                Piece::Chunk(leaf) => push_leaf(&mut all, *leaf),
+                Piece::Cut(_) => unreachable!("every cut has become a chunk"),
+            }
         }
         all
     }
 
     /// The record of the object.
     pub(crate) fn record(&self, id: ObjectId, content: &[u8]) -> ObjectRecord {
-        let mut parts = Vec::new();
-        if self.prefix.is_none() && self.suffix.is_none() {
-            parts.extend(chunk_parts(&self.all_leaves()));
-        } else {
-            parts.extend(self.prefix);
-            parts.extend(chunk_parts(&self.leaves));
-            parts.extend(self.suffix);
-        }
+        let parts = match self.depth {
+            // Nothing is copied, or copies would nest too deep.
+            0 => self.all_leaves().iter().map(chunk_part).collect(),
+            _ => self.pieces.iter().map(Piece::part).collect(),
+        };
         ObjectRecord { id, len: content.len() as u64, parts }
     }
+}
+
+impl Piece {
+    fn part(&self) -> Part {
+        match self {
+            Self::Copied { part, .. } => *part,
+            Self::Chunk(leaf) => chunk_part(leaf),
+            Self::Cut(_) => unreachable!("every cut has become a chunk"),
+        }
+    }
+}
+
+/// What a content has in common with the one before in its series.
+#[derive(Default)]
+struct Common {
+    /// Bytes before the prefix: there a list says how many it has, and what follows is the same all the same.
+    head: usize,
+    base_head: usize,
+    prefix: usize,
+    suffix: usize,
+}
+
+impl Common {
+    /// Matches that are long enough to be copied.
+    fn of(content: &[u8], base: &[u8]) -> Self {
+        let begins = |(head, base_head): &(usize, usize)| {
+            let begin = content.get(*head..head + MIN_COPY);
+            begin.is_some() && begin == base.get(*base_head..base_head + MIN_COPY)
+        };
+        let of_sum = |sum: usize| (0..=sum).map(move |head| (head, sum - head));
+        let Some((head, base_head)) = (0..=2 * MAX_HEAD).flat_map(of_sum).find(begins) else {
+            return Self { suffix: long_enough(common_suffix(content, base)), ..Self::default() };
+        };
+        let prefix = common_prefix(&content[head..], &base[base_head..]);
+        let suffix = long_enough(common_suffix(&content[head + prefix..], base));
+        Self { head, base_head, prefix, suffix }
+    }
+}
+
+/// The length of a match, or 0 where a copy does not pay.
+fn long_enough(len: usize) -> usize {
+    if len >= MIN_COPY { len } else { 0 }
 }
 
 /// Adds a leaf, as part of the one before where it continues that one.
@@ -253,8 +298,8 @@ fn push_leaf(leaves: &mut Vec<Leaf>, leaf: Leaf) {
     leaves.push(leaf);
 }
 
-fn chunk_parts(leaves: &[Leaf]) -> impl Iterator<Item = Part> {
-    leaves.iter().map(|leaf| Part::Chunk { chunk: leaf.chunk, at: leaf.at, len: leaf.len })
+fn chunk_part(leaf: &Leaf) -> Part {
+    Part::Chunk { chunk: leaf.chunk, at: leaf.at, len: leaf.len }
 }
 
 /// Length of the common prefix; compares a block at a time, as most of a body is equal to the one before.

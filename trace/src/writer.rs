@@ -55,6 +55,8 @@ struct Pending {
     counts: [u64; 3],
     /// Time of the first of them.
     ts: u64,
+    /// The writer's time when it came; later than that of an event that was told late.
+    begun: u64,
     wall: i64,
 }
 
@@ -94,6 +96,8 @@ pub struct Writer<W: Write> {
     running: Running,
     /// Time of the last event, nanoseconds.
     ts: u64,
+    /// The latest time of which the writer heard, nanoseconds.
+    now: u64,
     sealed: bool,
 }
 
@@ -126,6 +130,7 @@ impl<W: Write> Writer<W> {
             },
             running: Running { seq: 1, ..Running::default() },
             ts: 0,
+            now: 0,
             sealed: false,
         })
     }
@@ -143,6 +148,7 @@ impl<W: Write> Writer<W> {
         self.running = running;
         if first {
             self.events.ts = event.ts;
+            self.events.begun = self.now;
             self.events.wall = (self.options.wall_clock)();
         }
         self.ts = event.ts;
@@ -193,8 +199,18 @@ impl<W: Write> Writer<W> {
 
     /// `value` as it stands in an event: in the record, or in an object when it is long.
     pub fn payload(&mut self, value: Value, hint: ObjectHint) -> Result<Payload> {
+        self.payload_beyond(Payload::MAX_INLINE, value, hint)
+    }
+
+    /// The same, in an object where it is longer than `inline` bytes: for what other events are going to repeat.
+    pub fn payload_beyond(
+        &mut self,
+        inline: usize,
+        value: Value,
+        hint: ObjectHint,
+    ) -> Result<Payload> {
         let encoded = codec::encode_value(&value)?;
-        if encoded.len() <= Payload::MAX_INLINE {
+        if encoded.len() <= inline {
             return Ok(Payload::Inline(value));
         }
         let id = self.put_object(&encoded, hint)?;
@@ -215,10 +231,11 @@ impl<W: Write> Writer<W> {
         if self.sealed {
             return Err(Error::Sealed);
         }
-        let interval = self.options.frame_interval.as_nanos() as u64;
+        self.now = self.now.max(now);
+        let (now, interval) = (self.now, self.options.frame_interval.as_nanos() as u64);
         let due = |pending: &Pending, limit: usize| {
             !pending.records.is_empty()
-                && (pending.records.len() >= limit || now.saturating_sub(pending.ts) >= interval)
+                && (pending.records.len() >= limit || now - pending.begun >= interval)
         };
         if due(&self.events, self.options.frame_bytes) || due(&self.objects, usize::MAX) {
             self.write_frames(true)?;
@@ -281,6 +298,7 @@ impl<W: Write> Writer<W> {
     fn open_objects(&mut self) {
         if self.objects.records.is_empty() {
             self.objects.ts = self.ts;
+            self.objects.begun = self.now;
             self.objects.wall = (self.options.wall_clock)();
         }
     }
@@ -302,35 +320,49 @@ impl<W: Write> Writer<W> {
         result
     }
 
-    /// Writes up to two frames with one `write`.
+    /// Writes them with one `write`: in one frame where they have room in it, since an event often repeats what an object before
+    /// it holds; else in one for each.
     fn write_all_of(&mut self, objects: &Pending, events: &Pending) -> Result<()> {
+        let parts =
+            [objects, events].map(|pending| (!pending.records.is_empty()).then_some(pending));
+        let in_one = objects.records.len() + events.records.len() <= self.options.frame_bytes;
+        let groups = match parts {
+            [Some(_), Some(_)] if in_one => vec![vec![objects, events]],
+            parts => parts.into_iter().flatten().map(|pending| vec![pending]).collect(),
+        };
         let mut out = Vec::new();
         let mut frames = Vec::new();
         let mut prev = self.written.prev;
         let mut totals = self.written.totals;
-        for pending in [objects, events] {
-            if pending.records.is_empty() {
-                continue;
-            }
+        for group in groups {
+            // The first event's time counts from the head's.
+            let last = group[group.len() - 1];
             let head = Head {
                 frame: (self.written.counts.len() + frames.len()) as u64,
                 seq: totals[0] + 1,
                 object: totals[1] + 1,
                 chunk: totals[2] + 1,
-                ts: event_codec::micros(pending.ts),
-                wall: pending.wall / 1_000,
+                ts: event_codec::micros(last.ts),
+                wall: last.wall / 1_000,
                 prev,
             };
-            let mut records = Vec::with_capacity(pending.records.len() + 128);
+            let len: usize = group.iter().map(|pending| pending.records.len()).sum();
+            let mut records = Vec::with_capacity(len + 128);
             codec::encode_head(&mut records, &head)?;
-            records.extend_from_slice(&pending.records);
+            let mut counts = [0; 3];
+            for pending in group {
+                records.extend_from_slice(&pending.records);
+                for (sum, count) in counts.iter_mut().zip(pending.counts) {
+                    *sum += count;
+                }
+            }
             let start = out.len();
-            let short = pending.records.len() < self.options.frame_bytes.min(SHORT);
+            let short = len < self.options.frame_bytes.min(SHORT);
             let compressor = if short { &mut self.short_compressor } else { &mut self.compressor };
             let len = compressor.append(&records, &mut out)?;
             prev = *blake3::hash(&out[start..]).as_bytes();
-            frames.push((len as u32, records.len() as u32, pending.counts));
-            for (total, count) in totals.iter_mut().zip(pending.counts) {
+            frames.push((len as u32, records.len() as u32, counts));
+            for (total, count) in totals.iter_mut().zip(counts) {
                 *total += count;
             }
         }

@@ -156,19 +156,20 @@ proptest! {
     #[test]
     fn objects_survive_whatever_they_resemble(
         seed in vec(any::<u8>(), 1..3_000),
-        edits in vec((any::<prop::sample::Index>(), vec(any::<u8>(), 0..300), any::<bool>()), 1..60),
+        edits in vec((any::<prop::sample::Index>(), vec(any::<u8>(), 0..300), vec(any::<u8>(), 0..8), any::<bool>()), 1..60),
     ) {
         let mut writer = Writer::new(Vec::new(), WriterOptions::default()).unwrap();
         let mut content = seed;
         let mut after = None;
         let mut put = Vec::new();
-        for (place, inserted, series) in edits {
+        for (place, inserted, head, series) in edits {
             let at = place.index(content.len() + 1);
             content.splice(at..(at + inserted.len() / 3).min(content.len()), inserted);
             let hint = if series { ObjectHint::Series { after } } else { ObjectHint::Single };
-            let id = writer.put_object(&content, hint).unwrap();
+            let whole = [head.as_slice(), content.as_slice()].concat();
+            let id = writer.put_object(&whole, hint).unwrap();
             after = Some(id);
-            put.push((id, content.clone()));
+            put.push((id, whole));
         }
         writer.seal().unwrap();
         let bytes = writer.into_inner();

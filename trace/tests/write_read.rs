@@ -96,38 +96,58 @@ fn a_trace_is_private_and_not_overwritten_unasked() {
     assert!(TraceFile::create(dir.path(), true).is_err());
 }
 
-#[test]
-fn a_series_of_growing_objects_costs_its_growth() {
-    let mut writer = Writer::new(Vec::new(), WriterOptions::default()).unwrap();
-    let mut state = 1u64;
-    let mut noise = |len: usize| -> Vec<u8> {
-        (0..len)
-            .map(|_| {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                (state >> 56) as u8
-            })
-            .collect()
+/// Bytes in which nothing repeats.
+fn noise(len: usize, state: &mut u64) -> Vec<u8> {
+    let next = || {
+        *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (*state >> 56) as u8
     };
-    let tail = noise(1_000);
-    let mut body = noise(50_000);
-    let mut bodies = Vec::new();
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+/// Writes a series in which each content is 2,000 bytes longer than the one before: in at most so many bytes, and all comes back.
+fn costs_its_growth(contents: impl Iterator<Item = Vec<u8>>) {
+    let mut writer = Writer::new(Vec::new(), WriterOptions::default()).unwrap();
+    let mut all = Vec::new();
     let mut after = None;
-    for _ in 0..100 {
-        body.extend(noise(2_000));
-        let whole = [body.as_slice(), tail.as_slice()].concat();
-        let id = writer.put_object(&whole, ObjectHint::Series { after }).unwrap();
+    for content in contents {
+        let id = writer.put_object(&content, ObjectHint::Series { after }).unwrap();
         after = Some(id);
-        bodies.push((id, whole));
+        all.push((id, content));
     }
     writer.seal().unwrap();
     let bytes = writer.into_inner();
     assert!(bytes.len() < 300_000, "{} bytes", bytes.len());
     let reader = Reader::from_bytes(bytes).unwrap();
-    for (id, content) in bodies.iter().rev() {
+    for (id, content) in all.iter().rev() {
         assert_eq!(reader.object(id).unwrap().as_deref(), Some(content.as_slice()));
     }
-    assert_eq!(reader.objects().unwrap().len(), 100);
+    assert_eq!(reader.objects().unwrap().len(), all.len());
     assert_eq!(reader.object(&ObjectId([9; 32])).unwrap(), None);
+}
+
+#[test]
+fn a_series_of_growing_objects_costs_its_growth() {
+    let mut state = 1;
+    let tail = noise(1_000, &mut state);
+    let mut body = noise(50_000, &mut state);
+    costs_its_growth((0..100).map(move |_| {
+        body.extend(noise(2_000, &mut state));
+        [body.as_slice(), tail.as_slice()].concat()
+    }));
+}
+
+#[test]
+fn a_series_of_growing_lists_costs_its_growth() {
+    let mut state = 1;
+    let mut list = vec![Value::Binary(noise(50_000, &mut state))];
+    // It begins with its length: in one byte at first, and in three from 16 on.
+    costs_its_growth((0..100).map(move |_| {
+        list.push(Value::Binary(noise(2_000, &mut state)));
+        let mut content = Vec::new();
+        rmpv::encode::write_value(&mut content, &Value::Array(list.clone())).unwrap();
+        content
+    }));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::{Error, Watcher};
 use crate::observation::{Call, Direction, Flow, Loss, Tid};
 use crate::session::boottime;
 use crate::source::Report;
-use crate::tls::{Cache, Count, Function, Kind};
+use crate::tls::{self, Cache, Count, Function, Kind};
 
 /// Objects that were looked at.
 pub(super) struct Objects {
@@ -130,8 +130,10 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             Some(&since) => since,
             None => {
                 let Some(attached) = &mut self.attached else { return false };
+                // Where its code can't be read, the functions are probed as they are.
+                let entries = tls::entries(file, functions).unwrap_or_else(|_| functions.to_vec());
                 let probe = |function| attached.probe(file, function);
-                if let Err(error) = functions.iter().try_for_each(probe) {
+                if let Err(error) = entries.iter().try_for_each(probe) {
                     tracing::warn!(%error, "cannot probe a TLS library");
                     self.observe(tid, ts, Call::Lost { loss: Loss::NotProbed }, Ok(0));
                     return false;

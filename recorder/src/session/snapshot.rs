@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use agentrec_launch::PathMap;
 use agentrec_store::{
@@ -24,6 +25,12 @@ use crate::options::OnError;
 use crate::setup::Setup;
 use crate::socket::State;
 use crate::source::OpenId;
+
+/// Parts of the agent's state are objects where they are longer, in bytes: most snapshots have those of the one before.
+const INLINE_STATE: usize = 256;
+
+/// While a snapshot is read nothing is written. Events that come before it may wait so long, as they may in their frame.
+const QUICK: Duration = Duration::from_millis(100);
 
 /// A snapshot that somebody asked for.
 #[derive(Debug)]
@@ -251,9 +258,11 @@ impl Session {
         let reply = wanted.reply.take();
         let began = std::time::Instant::now();
         self.fence(inputs);
-        // Reading may take its time: what is there already is safe before.
-        let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
-        self.check(flushed);
+        if self.snapshots.took > QUICK {
+            // Reading takes its time: what is there already is safe before.
+            let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
+            self.check(flushed);
+        }
         self.snapshots.changed = Some(HashSet::new());
         let before = self.snapshots.change_times();
         let captured = self.capture_roots();
@@ -343,9 +352,6 @@ impl Session {
             description: self.redactor.str(&description).into_owned().into(),
             trigger: trigger.into(),
             roots,
-            cwd: self.command.cwd.clone(),
-            env: self.command.env.clone(),
-            argv: self.command.argv.clone(),
             messages: self.state_payload("messages", messages),
             system_prompt: self.state_payload("system_prompt", system_prompt),
             tools: self.state_payload("tools", tools),
@@ -362,9 +368,11 @@ impl Session {
         if written.is_some() {
             self.snapshots.count = index.0;
         }
-        // Who goes on after the answer relies on it.
-        let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
-        self.check(flushed);
+        // Who asked for it and goes on after the answer relies on it.
+        if cause.is_none() {
+            let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
+            self.check(flushed);
+        }
         match self.output.failure.clone().or(missing) {
             None => Ok(json!({"snapshot": index.0, "duration": duration})),
             Some(error) => Err(error),
@@ -376,7 +384,7 @@ impl Session {
         self.redactor.value(&mut value);
         let after = self.snapshots.series.get(name).copied();
         let Some(writer) = self.output.writer() else { return Payload::default() };
-        match writer.payload(value, ObjectHint::Series { after }) {
+        match writer.payload_beyond(INLINE_STATE, value, ObjectHint::Series { after }) {
             Ok(payload) => {
                 if let Payload::Object { id, .. } = payload {
                     self.snapshots.series.insert(name, id);

@@ -7,6 +7,8 @@
 mod boringssl;
 mod cache;
 mod elf;
+#[cfg(target_arch = "x86_64")]
+mod entry;
 mod functions;
 
 pub use cache::{Cache, FileId};
@@ -37,6 +39,17 @@ pub struct Function {
 /// Where the file can't be read. One that contradicts itself holds nothing.
 pub fn functions(file: &File) -> io::Result<Vec<Function>> {
     elf::functions(file)
+}
+
+/// The functions, each where a uprobe on it costs its callers least.
+///
+/// # Errors
+/// Where the file can't be read.
+pub fn entries(file: &File, functions: &[Function]) -> io::Result<Vec<Function>> {
+    #[cfg(target_arch = "x86_64")]
+    return entry::entries(file, functions);
+    #[cfg(not(target_arch = "x86_64"))]
+    Ok(functions.to_vec())
 }
 
 #[cfg(test)]

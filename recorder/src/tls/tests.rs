@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::*;
+use crate::observation::Direction;
 
 const LIBRARIES: &str = if cfg!(target_arch = "aarch64") {
     "/usr/lib/aarch64-linux-gnu"
@@ -57,6 +58,65 @@ fn gnutls() {
     }
     // It does nothing but to call the one that is newer.
     assert!(!names.contains("gnutls_record_send"));
+}
+
+/// Functions as OpenSSL has them, above one that does their work.
+#[cfg(target_arch = "x86_64")]
+const THIN: &str = "
+    int worker(void *s, const void *b, unsigned long n, unsigned long *w);
+    __asm__(\".globl worker\\nworker: push %rbx\\n movq %rdx, (%rcx)\\n mov $1, %eax\\n pop %rbx\\n ret\");
+    int SSL_write(void *s, const void *b, int n) { unsigned long w; int r = worker(s, b, n, &w); return r > 0 ? (int)w : r; }
+    int SSL_write_ex(void *s, const void *b, unsigned long n, unsigned long *w) { int r = worker(HANDED_ON); return r < 0 ? 0 : r; }
+    int SSL_free(void *s) { return !s; }
+    int main(int c, char **v) { unsigned long w; return SSL_write(v, v, c) + SSL_write_ex(v, v, c, &w) + SSL_free(v); }
+";
+
+/// The functions of such a program that are probed instead of those that it has.
+#[cfg(target_arch = "x86_64")]
+fn entries_of(handed_on: &str, options: &[&str]) -> (Vec<Function>, Vec<Function>) {
+    let dir = tempfile::tempdir().unwrap();
+    let handed_on = format!("-DHANDED_ON={handed_on}");
+    let program =
+        compiled(dir.path(), THIN, &[&["-O2", "-fno-inline", &handed_on], options].concat());
+    let file = File::open(program).unwrap();
+    let found = functions(&file).unwrap();
+    let entries = entries(&file, &found).unwrap();
+    (found, entries)
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn the_one_function_that_does_the_work_is_probed() {
+    for options in [&[][..], &["-fcf-protection=full"], &["-fstack-protector-all"]] {
+        let (found, probed) = entries_of("s,b,n,w", options);
+        let writes: Vec<_> = probed.iter().filter(|function| function.name != "SSL_free").collect();
+        let [worker] = writes[..] else { panic!("{options:?}: {probed:?}") };
+        assert_eq!(
+            worker.kind,
+            Kind::Transfer { direction: Direction::Write, count: Count::At(3) }
+        );
+        assert!(found.iter().all(|function| function.address != worker.address), "{found:?}");
+        assert_eq!(found.len(), 3);
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn who_changes_what_it_hands_on_is_probed_itself() {
+    let (found, probed) = entries_of("s,b,n+1,w", &["-fcf-protection=none"]);
+    assert_eq!(probed, found);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn the_system_s_functions_are_probed_where_they_push() {
+    let file = File::open(Path::new(LIBRARIES).join("libssl.so.3")).unwrap();
+    for function in entries(&file, &functions(&file).unwrap()).unwrap() {
+        let mut code = [0; 2];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut code, function.offset).unwrap();
+        let pushes = matches!(code, [0x50..=0x57, _] | [0x41, 0x50..=0x57]);
+        assert!(pushes || function.kind == Kind::Over, "{function:?}: {code:x?}");
+    }
 }
 
 #[test]

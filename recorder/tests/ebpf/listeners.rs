@@ -29,8 +29,11 @@ impl Listener {
         }
         const TRACEPOINT: u32 = 2;
         const SIZE: u32 = 64;
-        let id = Path::new("/sys/kernel/tracing/events").join(CATEGORY).join(NAME).join("id");
-        let id = fs::read_to_string(id).unwrap();
+        let id = tracefs::PLACES.iter().find_map(|place| {
+            let event = Path::new(place).join("events").join(CATEGORY).join(NAME);
+            fs::read_to_string(event.join("id")).ok()
+        });
+        let id = id.expect("the kernel has such a tracepoint");
         let attributes = Attributes {
             kind: TRACEPOINT,
             size: SIZE,

@@ -2,7 +2,7 @@
 
 use agentrec_store::{Home, Objects, Store, Tree};
 use agentrec_trace::event::SnapshotCreated;
-use agentrec_trace::{Data, ObjectId, Reader};
+use agentrec_trace::{Data, ObjectId, Reader, Seq};
 
 use super::harness::{Ended, Place};
 
@@ -40,15 +40,17 @@ fn start_and_end_are_saved_and_the_trace_holds_a_small_tree_whole() {
         (&*start.trigger, start.index.0, &*end.trigger, end.index.0),
         ("start", 1, "end", 2)
     );
-    assert_eq!(
-        start.argv.last().unwrap().as_slice(),
-        b"echo after > changed; rm deleted; echo new > new"
-    );
-    assert_eq!(start.cwd.as_path(), place.path("tree").canonicalize().unwrap());
     let (from, to) = (&start.roots[0], &end.roots[0]);
     assert_eq!((from.files, to.files, from.bytes), (3, 3, 17));
     assert!(from.self_contained && to.self_contained);
     let reader = ended.reader();
+    let first = reader.event(Seq(1)).unwrap().unwrap();
+    let Data::SessionStart(command) = &first.data else { panic!("{first:?}") };
+    assert_eq!(
+        command.argv.last().unwrap().as_slice(),
+        b"echo after > changed; rm deleted; echo new > new"
+    );
+    assert_eq!(command.cwd.as_path(), place.path("tree").canonicalize().unwrap());
     let content = |tree, path| file(&reader, tree, path).map(|id| text(&reader, id).unwrap());
     assert_eq!(content(from.tree, "dir/kept").as_deref(), Some("kept"));
     assert_eq!(content(from.tree, "changed").as_deref(), Some("before"));

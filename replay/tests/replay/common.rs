@@ -54,8 +54,7 @@ impl Fixture {
         let path = self.path(name);
         let file = fs::File::create(&path).unwrap();
         let mut writer = Writer::new(file, WriterOptions::default()).unwrap();
-        let start = SessionStart { session: session.id.into(), ..SessionStart::default() };
-        writer.append(&Event::new(1, Source::Recorder, start)).unwrap();
+        writer.append(&Event::new(1, Source::Recorder, session.start(&self.root))).unwrap();
         for (index, tree) in trees.iter().enumerate() {
             if session.with_contents {
                 for object in new_objects(&self.store, None, *tree).unwrap() {
@@ -94,14 +93,21 @@ impl Default for TestSession {
 }
 
 impl TestSession {
-    fn snapshot(&self, index: u32, root: &Path, tree: ObjectId) -> SnapshotCreated<'static> {
-        let path = || root.as_os_str().as_bytes().to_vec().into();
-        SnapshotCreated {
-            index: SnapshotIndex(index),
-            roots: vec![RootTree { path: path(), tree, ..RootTree::default() }],
-            cwd: path(),
+    fn start(&self, root: &Path) -> SessionStart<'static> {
+        SessionStart {
+            session: self.id.into(),
+            cwd: root.as_os_str().as_bytes().to_vec().into(),
             argv: self.argv.iter().map(|argument| (*argument).into()).collect(),
             env: self.env.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            ..SessionStart::default()
+        }
+    }
+
+    fn snapshot(&self, index: u32, root: &Path, tree: ObjectId) -> SnapshotCreated<'static> {
+        let path = root.as_os_str().as_bytes().to_vec().into();
+        SnapshotCreated {
+            index: SnapshotIndex(index),
+            roots: vec![RootTree { path, tree, ..RootTree::default() }],
             messages: Payload::Inline(Value::Array(vec![Value::from("hello")])),
             model: Some("scripted".into()),
             ..SnapshotCreated::default()
