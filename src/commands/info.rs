@@ -323,7 +323,7 @@ fn traffic(out: &mut Output, digest: &Digest) -> Result<()> {
     }
     writeln!(out, "  {line}")?;
     // By the proxy it has other reasons.
-    if traffic.opaque.contains_key("tls") {
+    if ["tls", "go-tls", "rustls"].iter().any(|why| traffic.opaque.contains_key(*why)) {
         writeln!(
             out,
             "  {}",

@@ -9,10 +9,10 @@ use std::process::{Child, Command, Stdio};
 use agentrec_trace::event::Content;
 use agentrec_trace::{Data, Reader, json};
 
-use crate::sandbox::{Sandbox, checkout, python, succeed};
+use crate::sandbox::{Sandbox, checkout, made, python, succeed};
 
 /// Each of them talks in both ways: plain, and through TLS.
-const CLIENTS: [&str; 8] = [
+const CLIENTS: [&str; 11] = [
     "openai-sync",
     "openai-stream",
     "openai-async",
@@ -21,6 +21,9 @@ const CLIENTS: [&str; 8] = [
     "anthropic-async",
     "requests",
     "aiohttp",
+    "node-openai-sync",
+    "node-openai-stream",
+    "node-fetch",
 ];
 /// Conversations at once, of so many turns each.
 const CONVERSATIONS: usize = 6;
@@ -132,16 +135,31 @@ fn every_client_is_understood(engine: &str, tls: bool) {
             .args(["-out".as_ref(), cert[0].as_os_str(), "-keyout".as_ref(), cert[1].as_os_str()]);
         succeed(&mut make);
     }
+    // None on a machine without npm.
+    let modules = made("AGENTREC_TEST_NODE_MODULES", "node/node_modules");
+    let node = Some(modules).filter(|modules| modules.exists());
     for client in CLIENTS {
+        if client.starts_with("node-") && node.is_none() {
+            eprintln!("{client} is not tested: there is no npm");
+            continue;
+        }
         let server = Server::start(&sandbox, client, tls.then_some(&cert));
         let trace = sandbox.path(&format!("{client}.zst"));
         let run = ["run", "-q", "--engine", engine, "-o", trace.to_str().unwrap(), "--"];
         let mut command = sandbox.agentrec(run);
-        command.arg(python()).arg(checkout("tests/agents/clients.py"));
+        match node.as_ref().filter(|_| client.starts_with("node-")) {
+            Some(modules) => {
+                command.arg("node").arg(checkout("tests/agents/clients.js"));
+                command.env("NODE_PATH", modules)
+            }
+            None => command.arg(python()).arg(checkout("tests/agents/clients.py")),
+        };
         command.args([client, &server.base, &CONVERSATIONS.to_string()]);
-        command.env("SSL_CERT_FILE", &cert[0]).env("REQUESTS_CA_BUNDLE", &cert[0]);
-        if !tls {
-            command.env_remove("SSL_CERT_FILE").env_remove("REQUESTS_CA_BUNDLE");
+        for trusts in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"] {
+            match tls {
+                true => command.env(trusts, &cert[0]),
+                false => command.env_remove(trusts),
+            };
         }
         succeed(&mut command);
         let reader = Reader::open(&trace).unwrap();

@@ -73,17 +73,22 @@ pub fn succeed(command: &mut Command) -> Output {
 
 /// The interpreter of the tests' virtual environment, which `cargo xtask test` makes.
 pub fn python() -> PathBuf {
-    let given = std::env::var_os("AGENTREC_TEST_PYTHON").map(PathBuf::from);
-    let python = given.unwrap_or_else(|| {
-        let target = Path::new(env!("CARGO_BIN_EXE_agentrec")).ancestors().nth(2).unwrap();
-        target.join("venv/bin/python")
-    });
+    let python = made("AGENTREC_TEST_PYTHON", "venv/bin/python");
     assert!(
         python.exists(),
         "{} is missing: `cargo xtask test` makes the virtual environment",
         python.display()
     );
     python
+}
+
+/// What `cargo xtask test` makes in the target directory, and says by a variable.
+pub fn made(variable: &str, place: &str) -> PathBuf {
+    let given = std::env::var_os(variable).map(PathBuf::from);
+    given.unwrap_or_else(|| {
+        let target = Path::new(env!("CARGO_BIN_EXE_agentrec")).ancestors().nth(2).unwrap();
+        target.join(place)
+    })
 }
 
 /// A file or folder of the checkout.

@@ -100,7 +100,7 @@ fn what_rustls_encrypts_is_whole() {
     let without = recorded(&ran(trusting.output()));
     let opaque = opaque(&without);
     assert_eq!(opaque.len(), 25);
-    assert!(opaque.iter().all(|it| it.reason == "tls" && it.hint.contains("--tls proxy")));
+    assert!(opaque.iter().all(|it| it.reason == "rustls" && it.hint.contains("--tls proxy")));
     fs::write(env.work().join("../server.log"), "").unwrap();
     drop(server);
 

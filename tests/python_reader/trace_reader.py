@@ -256,6 +256,8 @@ def field(kind, value, seq):
         form, inner = value.items[0]
         if form == "object":
             return {"object": {"id": inner["id"].hex(), "len": inner["len"]}}
+        if form == "json":
+            return {"json": {"id": inner["id"].hex(), "at": inner["at"], "len": inner["len"]}}
         return {"inline": free_form(inner) if kind == "payload" else byte_string(inner)}
     if isinstance(value, Pairs):
         return {key: inner_field(key, inner) for key, inner in value.items}

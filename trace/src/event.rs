@@ -132,6 +132,15 @@ pub enum Payload {
         /// Bytes.
         len: u64,
     },
+    /// JSON text inside an object's content, of which it is a part.
+    Json {
+        /// Address of the object.
+        id: ObjectId,
+        /// Where the text begins, in bytes.
+        at: u64,
+        /// Its length in bytes.
+        len: u64,
+    },
 }
 
 impl Default for Payload {
@@ -937,7 +946,7 @@ events! {
         open: Option<Seq>,
         /// Peer.
         #[serde(borrow)] peer: Address<'a>,
-        /// Why: such as `tls`, `unknown-protocol`, `server-not-verified`, `proxy-not-trusted`.
+        /// Why: such as `tls`, `go-tls`, `rustls`, `unknown-protocol`, `server-not-verified`, `proxy-not-trusted`.
         #[serde(borrow)] reason: Cow<'a, str>,
         /// What would make it readable.
         #[serde(borrow)] hint: Cow<'a, str>,

@@ -313,6 +313,14 @@ impl Reader {
                 let bytes = self.object(id)?.ok_or(Error::NoObject(*id))?;
                 msgpack::value(&bytes)
             }
+            Payload::Json { id, at, len } => {
+                let bytes = self.object(id)?.ok_or(Error::NoObject(*id))?;
+                let wrong = |why| Error::Decode { what: "a value inside of an object", why };
+                let end = at.checked_add(*len).and_then(|end| usize::try_from(end).ok());
+                let text = end.and_then(|end| bytes.get(*at as usize..end));
+                let text = text.ok_or_else(|| wrong("it ends before".to_owned()))?;
+                serde_json::from_slice(text).map_err(|error| wrong(error.to_string()))
+            }
         }
     }
 

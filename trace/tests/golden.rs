@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use agentrec_trace::event::{EVENT_TYPES, HttpRequest, HttpResponse, ToolResult};
+use agentrec_trace::event::{EVENT_TYPES, HttpRequest, HttpResponse, Payload, ToolResult};
 use agentrec_trace::{Event, ObjectHint, Reader, Source, Value, Writer, WriterOptions, json};
 
 fn dir() -> PathBuf {
@@ -106,6 +106,11 @@ fn objects() -> Vec<u8> {
     let result = writer.payload(value, ObjectHint::Single).unwrap();
     let result = ToolResult { result, ..ToolResult::default() };
     writer.append(&Event::new(41_000_000, Source::Sdk, result)).unwrap();
+    let body = br#"{"model":"m","messages":["a",{"b":[1,2.5,null]}]}"#;
+    let id = writer.put_object(body, ObjectHint::Single).unwrap();
+    let result = Payload::Json { id, at: 24, len: body.len() as u64 - 25 };
+    let result = ToolResult { result, ..ToolResult::default() };
+    writer.append(&Event::new(41_500_000, Source::Sdk, result)).unwrap();
     for len in [4_096, 4_097] {
         let bytes = text(4, len);
         let body = writer.content(&bytes, ObjectHint::Single).unwrap();

@@ -45,6 +45,11 @@ fn payload() -> impl Strategy<Value = Payload> {
         value().prop_map(Payload::Inline),
         (any::<[u8; 32]>(), any::<u64>())
             .prop_map(|(id, len)| Payload::Object { id: ObjectId(id), len }),
+        (any::<[u8; 32]>(), any::<u64>(), any::<u64>()).prop_map(|(id, at, len)| Payload::Json {
+            id: ObjectId(id),
+            at,
+            len
+        }),
     ]
 }
 

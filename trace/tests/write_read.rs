@@ -1,6 +1,6 @@
 //! What is written is read again: events, objects, a trace that still grows, one that is cut.
 
-use agentrec_trace::event::{FileOpen, ProcessExec, TermOutput, ToolCall};
+use agentrec_trace::event::{FileOpen, Payload, ProcessExec, TermOutput, ToolCall};
 use agentrec_trace::{
     Event, ObjectHint, ObjectId, ProcId, Reader, Seq, Source, Status, TraceFile, Value, Writer,
     WriterOptions,
@@ -148,6 +148,26 @@ fn a_series_of_growing_lists_costs_its_growth() {
         rmpv::encode::write_value(&mut content, &Value::Array(list.clone())).unwrap();
         content
     }));
+}
+
+#[test]
+fn a_value_may_stand_inside_of_another_content() {
+    let mut writer = Writer::new(Vec::new(), WriterOptions::default()).unwrap();
+    let body = br#"{"model":"m","messages":["a",{"b":[1,2.5,null]}]}"#;
+    let id = writer.put_object(body, ObjectHint::Single).unwrap();
+    writer.seal().unwrap();
+    let reader = Reader::from_bytes(writer.into_inner()).unwrap();
+    let value = |at, len| reader.payload(&Payload::Json { id, at, len });
+    let map = |key: &str, value| Value::Map(vec![(Value::from(key), value)]);
+    let list = Value::Array(vec![Value::from(1), Value::from(2.5), Value::Nil]);
+    let messages = Value::Array(vec![Value::from("a"), map("b", list)]);
+    assert_eq!(value(24, 24).unwrap(), messages);
+    for (at, len) in [(23, 24), (24, 23), (24, 26), (90, 1), (u64::MAX, 2), (2, u64::MAX)] {
+        let error = value(at, len).unwrap_err().to_string();
+        assert!(error.starts_with("cannot decode a value inside of an object: "), "{error}");
+    }
+    let nowhere = reader.payload(&Payload::Json { id: ObjectId([9; 32]), at: 0, len: 1 });
+    assert!(nowhere.unwrap_err().to_string().ends_with("is not in the trace"));
 }
 
 #[test]

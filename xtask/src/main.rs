@@ -2,6 +2,7 @@
 
 mod bench;
 mod ebpf;
+mod node;
 mod python;
 mod tally;
 mod test;

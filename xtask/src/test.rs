@@ -4,14 +4,14 @@
 //! minutes and run on request. `cargo test` alone ignores both.
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, ensure};
 
 use crate::python::Venv;
 use crate::tally::{Listen, Tally, run_and_listen};
-use crate::{test_user, workspace};
+use crate::{node, test_user, workspace};
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -40,15 +40,15 @@ pub fn run(args: &Args) -> Result<bool> {
     if are_root {
         test_user::ensure_exists()?;
     }
-    let venv = Venv::prepare()?;
+    let installed = Installed { venv: Venv::prepare()?, node_modules: node::prepare()? };
     let mut tally = Tally::default();
     let everything = ["--workspace"];
     let who = if args.unprivileged { User::Ordinary } else { User::Caller };
-    tally += cargo_test(args, &venv, who, &everything, args.filter.as_deref().as_slice())?;
+    tally += cargo_test(args, &installed, who, &everything, args.filter.as_deref().as_slice())?;
     // A root that can't do what they need fails them: nothing is skipped in silence.
     for (wanted, prefix) in [(are_root && !args.unprivileged, "root_"), (args.long, "long_")] {
         if wanted {
-            tally += cargo_test(args, &venv, who, &everything, &["--ignored", prefix])?;
+            tally += cargo_test(args, &installed, who, &everything, &["--ignored", prefix])?;
         }
     }
     if are_root && !args.unprivileged && args.filter.is_none() {
@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> Result<bool> {
         match test_user::can_reach(&workspace::target()) {
             Ok(()) => {
                 let commands = ["--package", "agentrec", "--test", "cli_*"];
-                tally += cargo_test(args, &venv, User::Ordinary, &commands, &[])?;
+                tally += cargo_test(args, &installed, User::Ordinary, &commands, &[])?;
             }
             Err(error) => {
                 eprintln!("warning: no command was tested as an ordinary user: {error:#}")
@@ -64,10 +64,16 @@ pub fn run(args: &Args) -> Result<bool> {
         }
     }
     if args.filter.is_none() {
-        tally += venv.run_tests(|python| as_wanted_user(args, python))?;
+        tally += installed.venv.run_tests(|python| as_wanted_user(args, python))?;
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(tally.failed == 0 && tally.passed > 0)
+}
+
+/// What the tests use of other languages.
+struct Installed {
+    venv: Venv,
+    node_modules: Option<PathBuf>,
 }
 
 /// Who runs the test binaries.
@@ -82,14 +88,17 @@ enum User {
 /// `cargo test` for some packages and targets, with arguments for the test binaries.
 fn cargo_test(
     args: &Args,
-    venv: &Venv,
+    installed: &Installed,
     user: User,
     selection: &[&str],
     binary_args: &[&str],
 ) -> Result<Tally> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["test", "--no-fail-fast"]).args(selection).arg("--").args(binary_args);
-    command.current_dir(workspace::root()).env("AGENTREC_TEST_PYTHON", venv.python());
+    command.current_dir(workspace::root()).env("AGENTREC_TEST_PYTHON", installed.venv.python());
+    if let Some(modules) = &installed.node_modules {
+        command.env("AGENTREC_TEST_NODE_MODULES", modules);
+    }
     if args.long {
         command.env("AGENTREC_LONG", "1");
     }

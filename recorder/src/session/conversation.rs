@@ -20,6 +20,7 @@ impl Conversation {
 
     /// Takes a message that the agent told of.
     pub(super) fn message(&mut self, message: Value) {
+        self.state.stored = None;
         match &mut self.state.messages {
             Value::Array(messages) => messages.push(message),
             messages => *messages = Value::Array(vec![message]),
@@ -28,8 +29,11 @@ impl Conversation {
 
     /// Takes what a snapshot brought along, and gives what it shall hold.
     pub(super) fn update(&mut self, told: State) -> State {
-        let State { messages, system_prompt, tools, model, last_query, last_result } = told;
+        let State { messages, system_prompt, tools, model, last_query, last_result, stored } = told;
         let state = &mut self.state;
+        if messages != Value::Nil {
+            state.stored = stored;
+        }
         for (known, told) in [
             (&mut state.messages, messages),
             (&mut state.system_prompt, system_prompt),

@@ -1,9 +1,13 @@
 //! Which processes are in the tree: who speaks on the socket, and who is left at the end.
 
 use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::path::Path;
 use std::sync::Arc;
 
 use agentrec_trace::{Data, Event, ProcId};
+
+use crate::tls::{self, FileId};
 
 /// A process that ended this long ago may still have lines on the way; its pid is not given to another one so soon.
 /// Nanoseconds.
@@ -20,8 +24,10 @@ struct Process {
 pub(super) struct Processes {
     by_pid: HashMap<u32, Process>,
     pids: HashMap<ProcId, u32>,
-    /// The programs of those that live, without directories.
-    programs: HashMap<ProcId, Arc<str>>,
+    /// The programs of those that live.
+    programs: HashMap<ProcId, Arc<Path>>,
+    /// Of executables, whose TLS they bring along.
+    own_tls: HashMap<FileId, Option<tls::Own>>,
     command: Option<u32>,
     alive: u32,
 }
@@ -47,9 +53,7 @@ impl Processes {
                 }
             }
             Data::ProcessExec(exec) if exec.errno.is_none() => {
-                let name = exec.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-                let name = String::from_utf8_lossy(name);
-                event.proc.map(|id| self.programs.insert(id, name.into()));
+                event.proc.map(|id| self.programs.insert(id, exec.path.as_path().into()));
             }
             Data::ProcessExit(_) => self.end(event),
             _ => {}
@@ -84,9 +88,19 @@ impl Processes {
         (!gone).then_some(process.id)
     }
 
-    /// The name of the program that a live process runs.
+    /// The name of the program that a live process runs, without directories.
     pub(super) fn program(&self, id: Option<ProcId>) -> Option<Arc<str>> {
-        self.programs.get(&id?).cloned()
+        let name = self.programs.get(&id?)?.file_name()?;
+        Some(name.to_string_lossy().into())
+    }
+
+    /// Whose TLS the program that a process runs, or just ran, brings along.
+    pub(super) fn own_tls(&mut self, id: ProcId) -> Option<tls::Own> {
+        let running = self.pids.get(&id).map(|pid| File::open(format!("/proc/{pid}/exe")));
+        let ran = || File::open(self.programs.get(&id)?).ok();
+        let file = running.and_then(Result::ok).or_else(ran)?;
+        let known = FileId::from(&file.metadata().ok().filter(Metadata::is_file)?);
+        *self.own_tls.entry(known).or_insert_with(|| tls::own(&file).ok().flatten())
     }
 
     /// How many are alive.

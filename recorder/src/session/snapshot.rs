@@ -29,7 +29,7 @@ use crate::source::OpenId;
 /// Parts of the agent's state are objects where they are longer, in bytes: most snapshots have those of the one before.
 const INLINE_STATE: usize = 256;
 
-/// While a snapshot is read nothing is written. Events that come before it may wait so long, as they may in their frame.
+/// While a snapshot is read nothing is written. Events before one at a request may wait so long, as they may in their frame.
 const QUICK: Duration = Duration::from_millis(100);
 
 /// A snapshot that somebody asked for.
@@ -258,8 +258,9 @@ impl Session {
         let reply = wanted.reply.take();
         let began = std::time::Instant::now();
         self.fence(inputs);
-        if self.snapshots.took > QUICK {
-            // Reading takes its time: what is there already is safe before.
+        // Reading may take its time, and find no room: what is there already is safe before. One that comes with every request, and is
+        // quick, may go into one frame with it.
+        if wanted.cause.is_none() || self.snapshots.took > QUICK {
             let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
             self.check(flushed);
         }
@@ -346,13 +347,18 @@ impl Session {
             }
         }
         let index = SnapshotIndex(self.snapshots.count + 1);
-        let State { messages, system_prompt, tools, model, last_query, last_result } = state;
+        let State { messages, system_prompt, tools, model, last_query, last_result, stored } =
+            state;
+        let messages = match stored {
+            Some(stored) => stored,
+            None => self.state_payload("messages", messages),
+        };
         let event = SnapshotCreated {
             index,
             description: self.redactor.str(&description).into_owned().into(),
             trigger: trigger.into(),
             roots,
-            messages: self.state_payload("messages", messages),
+            messages,
             system_prompt: self.state_payload("system_prompt", system_prompt),
             tools: self.state_payload("tools", tools),
             model: model.map(Into::into),

@@ -89,6 +89,9 @@ pub(crate) struct State {
     pub(crate) model: Option<String>,
     pub(crate) last_query: Value,
     pub(crate) last_result: Value,
+    /// Where the trace has the messages already, redacted: in the body of the request that they came with.
+    #[serde(skip)]
+    pub(crate) stored: Option<Payload>,
 }
 
 impl Default for State {
@@ -100,6 +103,7 @@ impl Default for State {
             model: None,
             last_query: Value::Nil,
             last_result: Value::Nil,
+            stored: None,
         }
     }
 }

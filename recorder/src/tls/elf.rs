@@ -39,6 +39,13 @@ pub(super) fn functions(file: &File) -> io::Result<Vec<Function>> {
     Ok(found)
 }
 
+/// Whether it is an ELF file of this architecture with a section of that name.
+pub(super) fn has_section(file: &File, name: &[u8]) -> bool {
+    let cache = ReadCache::new(file);
+    Object::new(&cache)
+        .is_some_and(|object| object.sections.section_by_name(LittleEndian, name).is_some())
+}
+
 /// A piece of a file that is mapped into memory.
 #[derive(Clone, Copy, Debug)]
 #[cfg(target_arch = "x86_64")]

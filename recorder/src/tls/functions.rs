@@ -29,6 +29,16 @@ pub enum Kind {
     Over,
 }
 
+impl Kind {
+    /// Which way bytes go, where any do.
+    pub fn direction(self) -> Option<Direction> {
+        match self {
+            Self::Transfer { direction, .. } | Self::Unseen { direction, .. } => Some(direction),
+            Self::Begins | Self::Over => None,
+        }
+    }
+}
+
 /// Where a function says how many bytes it moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Count {

@@ -10,11 +10,13 @@ mod elf;
 #[cfg(target_arch = "x86_64")]
 mod entry;
 mod functions;
+mod own;
 
 pub use cache::{Cache, FileId};
 #[cfg(target_arch = "x86_64")]
 pub use entry::entries;
 pub use functions::{Count, Kind};
+pub use own::{Own, own};
 
 use std::fs::File;
 use std::io;

@@ -129,6 +129,31 @@ fn an_executable_that_exports_its_own() {
     assert!(names.contains("SSL_write") && names.contains("SSL_read"), "{names:?}");
 }
 
+#[test]
+fn whose_tls_a_program_brings_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |source: &str| {
+        let program = compiled(dir.path(), source, &[]);
+        own(&File::open(program).unwrap()).unwrap()
+    };
+    assert_eq!(of("int main(void) { return 0; }"), None);
+    // As Go's linker makes it.
+    let go = "__attribute__((section(\".go.buildinfo\"))) char info[] = \"Go\"; int main(void) { return info[0]; }";
+    assert_eq!(of(go), Some(Own::Go));
+    let path = dir.path().join("program");
+    for at in [0, 1, (1 << 20) - 9, (1 << 20) - 3, 1 << 20, (2 << 20) - 8, 3_000_000] {
+        let mut content = vec![b'r'; 3_000_000 + 8];
+        content[at..at + 8].copy_from_slice(b"rustls::");
+        fs::write(&path, &content).unwrap();
+        assert_eq!(own(&File::open(&path).unwrap()).unwrap(), Some(Own::Rustls), "{at}");
+        content[at + 7] = b'r';
+        fs::write(&path, &content).unwrap();
+        assert_eq!(own(&File::open(&path).unwrap()).unwrap(), None, "{at}");
+    }
+    // This one does its own tests by it.
+    assert_eq!(own(&File::open("/proc/self/exe").unwrap()).unwrap(), Some(Own::Rustls));
+}
+
 const OWN: &str = "
     __attribute__((noinline)) int SSL_write(void *s, const void *b, int n) { __asm__(\"\" ::: \"memory\"); return n + !s + !b; }
     static __attribute__((noinline, used)) int SSL_read(void *s, void *b, int n) { __asm__(\"\" ::: \"memory\"); return n - !s - !b; }

@@ -26,6 +26,17 @@ pub(super) struct Inside {
     arguments: [u64; 5],
 }
 
+impl Inside {
+    /// Whether a function of that kind may do this one's work. What a library calls back does its own: a write in a callback of a
+    /// read, or one of other bytes.
+    fn may_call(&self, kind: Kind, stream: u64, buffer: u64) -> bool {
+        let [own, begin, len, ..] = self.arguments;
+        own == stream
+            && self.kind.direction() == kind.direction()
+            && buffer.checked_sub(begin).is_some_and(|within| within <= len)
+    }
+}
+
 /// The stack of a stopped thread.
 struct Of<'stopped>(&'stopped Stopped);
 
@@ -111,7 +122,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         // What was left by a jump ends where another begins in its place.
         inside.retain(|inside| inside.sp != rsp);
         let is_called_by_outer =
-            inside.iter().any(|outer| outer.arguments[0] == rdi && outer.sp > rsp);
+            inside.iter().any(|outer| outer.sp > rsp && outer.may_call(kind, rdi, rsi));
         if is_called_by_outer {
             let caller = Tracee(tid).read_words(Word::Eight, rsp, 1);
             if caller.is_ok_and(|caller| self.breakpoints.same_object(process, rip, caller[0])) {

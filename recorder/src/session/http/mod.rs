@@ -2,6 +2,7 @@
 
 mod exchange;
 mod said;
+mod stored;
 mod talk;
 mod ties;
 
@@ -22,6 +23,7 @@ use super::{Session, boottime};
 use crate::observation::Direction;
 use crate::options::Tls;
 use crate::source::{self, Began, OpenId, Stream, StreamId, Streamed, Unwanted};
+use crate::tls::Own;
 
 /// All connections that are looked at.
 #[derive(Default)]
@@ -221,17 +223,18 @@ impl Session {
         }
         let is_read = self.http.is_read(&live);
         let Some(Opaque { reason, hello }) = live.opaque.filter(|_| !is_read) else { return };
-        let (reason, hint) = match live.why {
-            Some(why) => (why.reason(), why.hint()),
-            None if reason == "tls" && self.setup.options.tls == Tls::Probe => {
-                (reason, "record with --tls proxy")
-            }
-            None => (reason, ""),
-        };
         // What programs of one machine say to each other in a language of their own is nothing that hides.
         if !matches!(&*live.peer.family, "inet" | "inet6") {
             return;
         }
+        let (reason, hint) = match live.why {
+            Some(why) => (why.reason(), why.hint()),
+            None if reason == "tls" && self.setup.options.tls == Tls::Probe => {
+                let own = live.proc.and_then(|id| self.processes.own_tls(id));
+                (own.map_or(reason, Own::reason), "record with --tls proxy")
+            }
+            None => (reason, ""),
+        };
         let server_name = hello.and_then(|hello| hello.server_name).unwrap_or_default();
         let [sent, received] = live.bytes;
         let data = NetOpaque {
@@ -373,16 +376,21 @@ impl Session {
         let asked = if request.received { None } else { self.ask(&request) };
         let message = self.message_to_server((id, exchange), &request);
         let mut event = self.redacted(by.event(at, request));
-        let mut url = String::new();
+        let (mut url, mut stored) = (String::new(), None);
         if let Data::HttpRequest(request) = &mut event.data {
             // Without what may differ each time.
             url = request.url.split('?').next().unwrap_or_default().to_owned();
             let series = (by.proc.unwrap_or_default(), url.clone(), true);
+            let messages = asked.as_ref().and_then(|asked| self.place_of(asked, &request.body));
             self.store_body(&mut request.body, series);
+            if let (Some(text), Content::Object { id, .. }) = (messages, &request.body) {
+                let (at, len) = (text.start as u64, text.len() as u64);
+                stored = Some(Payload::Json { id: *id, at, len });
+            }
         }
         let seq = self.write(event);
         if let Some(asked) = asked {
-            self.asked((id, exchange), asked, by, seq, at);
+            self.asked((id, exchange), asked, by, (seq, stored), at);
         }
         if let Some(message) = message {
             if let Some(live) = self.http.streams.get_mut(&id) {

@@ -90,15 +90,22 @@ impl Session {
         place: (StreamId, ExchangeId),
         asked: Asked,
         by: By,
-        http: Option<Seq>,
+        (http, stored): (Option<Seq>, Option<Payload>),
         at: u64,
     ) {
         let id = asked.id;
-        let seq = self.tell_request(asked, by, http, at);
+        let seq = self.tell_request(asked, by, (http, stored), at);
         self.talk.asked.insert(place, (id, seq));
     }
 
-    fn tell_request(&mut self, asked: Asked, by: By, http: Option<Seq>, at: u64) -> Option<Seq> {
+    /// `http`: the event that it came with, and where in its body the messages are stored.
+    fn tell_request(
+        &mut self,
+        asked: Asked,
+        by: By,
+        (http, stored): (Option<Seq>, Option<Payload>),
+        at: u64,
+    ) -> Option<Seq> {
         let Asked { conversation, branch_of, side, dialect, model, system_prompt, tools, .. } =
             asked;
         let (mut new_prompt, mut new_tools) = (Value::Nil, Value::Nil);
@@ -138,8 +145,8 @@ impl Session {
             self.servers.asked_again();
         }
         if side.is_none() && self.setup.watch.is_none() && !asked.repeats {
-            let told =
-                State { messages: asked.messages, system_prompt, tools, model, ..State::default() };
+            let messages = asked.messages;
+            let told = State { messages, system_prompt, tools, model, stored, ..State::default() };
             let state = self.conversation.update(told);
             self.snapshot_at_request(state, by.proc, seq);
         }
@@ -228,7 +235,7 @@ impl Session {
         );
         if let Some(asked) = told.asked {
             let ask = asked.id;
-            let request = self.tell_request(asked, by, seq, at);
+            let request = self.tell_request(asked, by, (seq, None), at);
             self.talk.asked_by_message.insert(ask, request);
         }
         if let Some(answered) = told.answered {

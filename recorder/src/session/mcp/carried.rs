@@ -44,6 +44,7 @@ impl Half {
         match &call.arguments {
             Payload::Inline(value) => hash(value, &mut hasher, 0),
             Payload::Object { id, .. } => id.hash(&mut hasher),
+            Payload::Json { id, at, len } => (id, at, len).hash(&mut hasher),
         }
         Self { name: name.collect(), arguments: hasher.finish() }
     }
