@@ -280,6 +280,33 @@ fn turns_of_sub_agents_have_addresses() {
 }
 
 #[test]
+fn messages_of_a_request_are_as_the_model_was_sent_them() {
+    let env = TestEnv::new();
+    let forgets = r#"
+agent = Agent("You plan.", "big")
+agent.ask("Plan the work." + " And well." * 500)
+agent.ask("Go on.")
+agent.messages[1:3] = [{"role": "user", "content": "In short: it was planned."}]
+agent.ask("And now?")
+"#;
+    let agent = SUB_AGENT.split("agent = Agent(").next().unwrap();
+    env.write("agent.py", &format!("{agent}{forgets}"));
+    env.record_with(&["--engine", "ptrace"], &["python3", "agent.py"]);
+    let sent = env.ok(["messages", "--sent", "--at", "t2"]);
+    let begins = "system\n    You plan.\n\nuser\n    Plan the work. And well.";
+    assert!(sent.starts_with(begins), "{sent}");
+    assert!(sent.ends_with("assistant\n    answer 2\n\nuser\n    Go on.\n\n"), "{sent}");
+    let cut = env.ok(["messages", "--sent", "--at", "t3"]);
+    let expected = "system\n    You plan.\n\nuser\n    In short: it was planned.\n\n\
+        user\n    Go on.\n\nassistant\n    answer 4\n\nuser\n    And now?\n\n";
+    assert_eq!(cut, expected);
+    let json = env.json(["messages", "--sent", "--at", "t3"]);
+    assert_eq!(json[0]["messages"].as_array().map(Vec::len), Some(5), "{json:?}");
+    let nowhere = env.run(["messages", "--sent"]);
+    assert!(nowhere.code == 1 && nowhere.stderr.contains("name a turn"), "{nowhere:?}");
+}
+
+#[test]
 fn turns_are_places_to_go_back_to() {
     let env = TestEnv::new();
     env.write("agent.py", SUB_AGENT);

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use agentrec_replay::read_snapshot;
 use agentrec_trace::event::Payload;
 use agentrec_trace::{Reader, Seq, Value};
 use anyhow::{Result, bail};
@@ -10,7 +11,7 @@ use crate::address::{Address, Place, TurnLabel};
 use crate::digest::{Call, Digest, Effects, Message};
 use crate::exit::Exit;
 use crate::output::{Output, Style, offset, printable, printable_line};
-use crate::session::{self, Context};
+use crate::session::{self, Context, Opened};
 use crate::view::{arguments, json};
 
 /// Arguments of `agentrec messages`.
@@ -24,6 +25,9 @@ pub struct Args {
     /// Only this conversation; the first one is `main`
     #[arg(long, value_name = "NAME")]
     conversation: Option<String>,
+    /// What the model was sent at a turn or snapshot, as it stood in that request: with what the agent had cut or rewritten by then
+    #[arg(long, conflicts_with = "conversation")]
+    sent: bool,
 }
 
 enum Said<'d> {
@@ -44,6 +48,9 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
         (None, None) => (&Address::LAST, None),
     };
     let opened = session::open(address)?;
+    if args.sent {
+        return sent(&opened, at.as_ref(), context);
+    }
     let digest = session::analyse(&opened.reader)?;
     let until = match &at {
         None => Seq(u64::MAX),
@@ -87,6 +94,62 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     }
     out.finish()?;
     Ok(Exit::OK)
+}
+
+/// The messages of the request at a place, which its snapshot has.
+fn sent(opened: &Opened, place: Option<&Place>, context: Context) -> Result<Exit> {
+    let Some(place) = place else { bail!("cannot tell which request: name a turn, such as t5") };
+    let Some(index) = opened.snapshot_at(place)? else {
+        bail!("{place} is no turn and no snapshot");
+    };
+    let snapshot = read_snapshot(&opened.reader, index)?;
+    let mut out = Output::paged(context.preferences);
+    if context.preferences.json {
+        let value = crate::output::json::value;
+        out.json_line(&serde_json::json!({
+            "kind": "sent",
+            "snapshot": index.to_string(),
+            "model": snapshot.model,
+            "system_prompt": value(&snapshot.system_prompt),
+            "tools": value(&snapshot.tools),
+            "messages": value(&snapshot.messages),
+        }))?;
+        out.finish()?;
+        return Ok(Exit::OK);
+    }
+    let messages = snapshot.messages.as_array().map(Vec::as_slice).unwrap_or_default();
+    // Where it stands among the messages, it is one of them.
+    let is_apart = snapshot.system_prompt != Value::Nil
+        && !messages.iter().any(|message| field(message, "role").is_some_and(is_system));
+    if is_apart {
+        write_sent(&mut out, "system", &text(&snapshot.system_prompt))?;
+    }
+    for message in messages {
+        let kind = field(message, "role").or_else(|| field(message, "type"));
+        let kind = kind.and_then(Value::as_str).unwrap_or("message");
+        let content = ["content", "parts"].iter().find_map(|name| field(message, name));
+        let said = content.map_or_else(String::new, text);
+        // What is said in other fields, such as calls of tools, is shown as it is.
+        let said =
+            if said.is_empty() { crate::output::json::value(message).to_string() } else { said };
+        write_sent(&mut out, kind, &said)?;
+    }
+    out.finish()?;
+    Ok(Exit::OK)
+}
+
+fn is_system(role: &Value) -> bool {
+    matches!(role.as_str(), Some("system" | "developer"))
+}
+
+fn write_sent(out: &mut Output, kind: &str, said: &str) -> Result<()> {
+    let kind = printable_line(kind.as_bytes());
+    writeln!(out, "{}", out.paint.strong(kind))?;
+    for line in said.trim_end().lines() {
+        writeln!(out, "    {}", printable(line.as_bytes()))?;
+    }
+    writeln!(out)?;
+    Ok(())
 }
 
 /// The last event that was said when it stood there.
@@ -154,23 +217,25 @@ fn print(
 
 /// All text of a content, with its lines; what is no text as JSON.
 fn text(content: &Value) -> String {
-    let field = |block: &Value, name: &str| {
-        let fields = block.as_map()?;
-        let (_, value) = fields.iter().find(|(key, _)| key.as_str() == Some(name))?;
-        value.as_str().map(str::to_owned)
-    };
+    let own = |block: &Value, name: &str| field(block, name)?.as_str().map(str::to_owned);
     match content {
         Value::Nil => String::new(),
         Value::String(text) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
         Value::Array(blocks) => {
             let block = |block: &Value| match block {
                 Value::String(_) => text(block),
-                _ => field(block, "text")
-                    .or_else(|| field(block, "thinking").map(|text| format!("(thinks) {text}")))
+                _ => own(block, "text")
+                    .or_else(|| own(block, "thinking").map(|text| format!("(thinks) {text}")))
                     .unwrap_or_else(|| crate::output::json::value(block).to_string()),
             };
             blocks.iter().map(block).collect::<Vec<_>>().join("\n")
         }
         other => crate::output::json::value(other).to_string(),
     }
+}
+
+/// A field of a map.
+fn field<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
+    let (_, found) = value.as_map()?.iter().find(|(key, _)| key.as_str() == Some(name))?;
+    Some(found)
 }

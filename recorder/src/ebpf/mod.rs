@@ -233,6 +233,7 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
     fn begin(&mut self, root: Tid, config: &Config) -> Result<(), Error> {
         self.root = root;
         self.model = Model::new(root, config);
+        self.warm_up_probes();
         // Functions are probed once their library is mapped, which takes a while.
         self.model.join_tls();
         self.kernel = Told::default();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 use agentrec_recorder_ebpf::{CLOSED, Object, Part, UNREADABLE, WRITTEN, tls as abi};
 use aya::maps::{self, MapData};
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::attach::{Abi, Attached, Loaded};
 use super::{Error, Watcher};
@@ -25,6 +28,7 @@ pub(super) struct Objects {
     cache: Cache,
     probed: Probed,
     are_off: bool,
+    are_warm: bool,
     /// Those of which the programs need not tell again.
     known: maps::HashMap<MapData, Abi<Object>, u32>,
 }
@@ -67,7 +71,8 @@ impl Probed {
 impl Objects {
     pub(super) fn new(loaded: &mut Loaded) -> Result<Self, Error> {
         let known = loaded.map("OBJECTS")?;
-        Ok(Self { cache: Cache::default(), probed: Probed::default(), are_off: false, known })
+        let (cache, probed) = (Cache::default(), Probed::default());
+        Ok(Self { cache, probed, are_off: false, are_warm: false, known })
     }
 
     /// Whether it was looked into: then its functions are probed, or it has none.
@@ -97,6 +102,16 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
     /// Nothing looks into TLS libraries.
     pub(crate) fn ignore_tls(&mut self) {
         self.objects.are_off = true;
+    }
+
+    /// The first function of a library shall be probed as fast as all others.
+    pub(super) fn warm_up_probes(&mut self) {
+        if let (false, false, Some(attached)) =
+            (self.objects.are_off, self.objects.are_warm, &mut self.attached)
+        {
+            attached.probe_nothing();
+            self.objects.are_warm = true;
+        }
     }
 
     /// A thread may call functions of this object since `ts`.
@@ -200,6 +215,28 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
 }
 
 impl Attached {
+    /// Probes what nobody executes. A process's first uprobe takes the kernel ten milliseconds and more, in which a library's first
+    /// calls would be missed; each one after that takes a tenth of one.
+    fn probe_nothing(&mut self) {
+        /// Does nothing, on either architecture.
+        const NOP: [u8; 4] =
+            if cfg!(target_arch = "aarch64") { [0x1f, 0x20, 0x03, 0xd5] } else { [0x90; 4] };
+        let function = Function {
+            name: "none",
+            kind: Kind::Over,
+            offset: 0,
+            address: 0,
+            size: NOP.len() as u64,
+        };
+        let made = memfd_create(c"agentrec-uprobe", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from);
+        let written = made.map(File::from).and_then(|mut file| file.write_all(&NOP).map(|()| file));
+        match written.map(|file| self.probe(&file, &function)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "cannot probe what nobody executes"),
+            Err(error) => tracing::debug!(%error, "cannot make a file in memory"),
+        }
+    }
+
     /// Probes a function in all processes.
     fn probe(&mut self, file: &File, function: &Function) -> Result<(), Error> {
         // Whatever its path means by now, this is the file that was looked at.
