@@ -138,12 +138,13 @@ fn run(
         return Ok(());
     };
     let mut after = Ok(());
-    first.push(input, &mut |piece| {
+    let done = first.push(input, &mut |piece| {
         if after.is_ok() {
             after = run(rest, piece, out);
         }
-    })?;
-    after
+    });
+    // What a later stage could not decode came before what this one could not.
+    after.and(done)
 }
 
 /// One coding.

@@ -120,7 +120,13 @@ proptest! {
             (decoded, decoder.finish(true).map(|failure| failure.error))
         };
         let (a, b) = bytes.split_at(at.index(bytes.len() + 1));
-        prop_assert_eq!(decode(&[a, b]).1, decode(&[&bytes]).1);
+        let (cut, whole) = (decode(&[a, b]).1, decode(&[&bytes]).1);
+        prop_assert_eq!(cut.is_some(), whole.is_some());
+        // The decoder of `br` keeps what it decoded in the same call before damage: then another coding, whose bytes that was,
+        // may be damaged as well, and which of them is named depends on the cut.
+        if !coding.contains(',') {
+            prop_assert_eq!(cut, whole);
+        }
     }
 
     #[test]
