@@ -137,14 +137,23 @@ fn run(
         }
         return Ok(());
     };
-    let mut after = Ok(());
-    let done = first.push(input, &mut |piece| {
-        if after.is_ok() {
-            after = run(rest, piece, out);
-        }
-    });
-    // What a later stage could not decode came before what this one could not.
-    after.and(done)
+    // A decoder may keep what it decoded in the same call before damage. So one that hands on to another gets a byte at a time:
+    // which of two fails first, and what comes of the bytes before, is the same wherever they are cut.
+    let step = if rest.is_empty() { input.len().max(1) } else { 1 };
+    for (number, bytes) in input.chunks(step).enumerate() {
+        let mut after = Ok(());
+        let done = first.push(bytes, &mut |piece| {
+            if after.is_ok() {
+                after = run(rest, piece, out);
+            }
+        });
+        // What a later stage could not decode came before what this one could not.
+        after.and(done).map_err(|failure| {
+            let left = (input.len() - number * step - bytes.len()) as u64;
+            CodingFailure { undecoded: failure.undecoded + left, ..failure }
+        })?;
+    }
+    Ok(())
 }
 
 /// One coding.
