@@ -10,14 +10,16 @@ use common::exchanges::{Server, assert_whole};
 
 /// Many connections at once, each used again and again, with short bodies and long ones.
 const CLIENT: &str = r#"
-import http.client, os, socket, ssl, sys, threading
-port, cert = int(sys.argv[1]), sys.argv[2:]
-# By eBPF a library is looked into milliseconds after it is mapped; what is said within them would be a `lost`. A snapshot waits for
-# all that happened before it.
+import http.client, os, socket, sys, threading
+port, early, cert = int(sys.argv[1]), sys.argv[2] == "early", sys.argv[3:]
+if not early: import ssl
+# By eBPF a library is looked into milliseconds after it is mapped; what is said within them would be a `lost`, but where an earlier
+# recording knows what the program will map. A snapshot waits for all that happened before it.
 with socket.socket(socket.AF_UNIX) as recorder:
     recorder.connect(os.environ["AGENTREC_SOCKET"])
     recorder.send(b'{"type": "snapshot", "req": 1}\n')
     assert b'"ok":true' in recorder.recv(4096)
+if early: import ssl
 def talk(number):
     if cert:
         context = ssl.create_default_context(cafile=cert[0])
@@ -36,24 +38,30 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 "#;
 
+/// A certificate for this machine, and its key.
+const CERT: [&str; 2] = ["../cert.pem", "../key.pem"];
+
+fn make_certificate(env: &TestEnv) {
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+        .args(["-out", CERT[0], "-keyout", CERT[1]])
+        .current_dir(env.work())
+        .output()
+        .expect("openssl is there");
+    assert!(made.status.success(), "{made:?}");
+}
+
 /// 500 exchanges of 25 connections at once are in the trace as the server saw them.
 fn all_exchanges_are_whole(engine: &str, tls: bool) {
     let env = TestEnv::new();
     env.write("../client.py", CLIENT);
-    let cert = ["../cert.pem", "../key.pem"];
     if tls {
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
-            .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
-            .args(["-out", cert[0], "-keyout", cert[1]])
-            .current_dir(env.work())
-            .output()
-            .expect("openssl is there");
-        assert!(made.status.success(), "{made:?}");
+        make_certificate(&env);
     }
-    let server = Server::start(&env, if tls { &cert } else { &[] });
-    let mut command = vec!["python3", "../client.py", &server.port];
-    command.extend(tls.then_some(cert[0]));
+    let server = Server::start(&env, if tls { &CERT } else { &[] });
+    let mut command = vec!["python3", "../client.py", &server.port, "late"];
+    command.extend(tls.then_some(CERT[0]));
     let recorded = env.record_with(&["--engine", engine], &command);
     let scheme = if tls { "https" } else { "http" };
     let base = format!("{scheme}://localhost:{}", server.port);
@@ -81,4 +89,22 @@ fn root_http_of_many_connections_at_once_is_whole_by_ebpf() {
 #[ignore = "needs root"]
 fn root_http_through_tls_is_whole_by_ebpf() {
     all_exchanges_are_whole("ebpf", true);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_what_a_program_will_map_is_probed_before_by_ebpf() {
+    let env = TestEnv::new();
+    env.write("../client.py", CLIENT);
+    make_certificate(&env);
+    let server = Server::start(&env, &CERT);
+    let command = ["python3", "../client.py", &server.port, "early", CERT[0]];
+    env.record_with(&["--engine", "ebpf"], &command);
+    let users = env.home().join("cache/tls-users.json");
+    let users = std::fs::read_to_string(users).expect("it remembers who uses a TLS library");
+    assert!(users.contains("libssl"), "{users}");
+    let recorded = env.record_with(&["--engine", "ebpf"], &command);
+    let reader = Reader::open(&recorded.trace).unwrap();
+    // The server's log has those of both recordings, which are the same.
+    assert_whole(&env, &reader, &format!("https://localhost:{}", server.port), 500);
 }

@@ -200,6 +200,7 @@ fn choose_engine(
             if setup.options.tls == Tls::Off {
                 watcher.0.ignore_tls();
             }
+            watcher.0.remember_tls(&setup.options.home.cache());
             setup.engine = Engine::Ebpf;
             if setup.watch.is_none() {
                 setup.engine_reason =

@@ -301,6 +301,7 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             let _ = self.bell.read();
         }
         self.tell_missed();
+        self.save_tls();
         self.control.answer_with(None);
         self.report(Report::TreeEnded);
         Ok(())
@@ -409,6 +410,7 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
         let [arguments, env] = self.parts.remove(&tid).unwrap_or_default();
         let argv = decode::argument_list(arguments, exec.arguments);
         let exe = self.kernel.told(tid, place::EXE).or_else(|| proc::program(tid));
+        self.expect_objects(exec.head.pid as Tid);
         if let Some(exe) = &exe
             && !self.objects.is_known(exec.object)
         {

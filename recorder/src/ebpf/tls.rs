@@ -1,19 +1,18 @@
 //! TLS libraries: found in what the followed processes map, and probed on the whole machine, where the programs look who calls.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use agentrec_recorder_ebpf::{CLOSED, Object, Part, UNREADABLE, WRITTEN, tls as abi};
 use aya::maps::{self, MapData};
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
-
+use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::attach::{Abi, Attached, Loaded};
@@ -21,12 +20,13 @@ use super::{Error, Watcher};
 use crate::observation::{Call, Direction, Flow, Loss, Tid};
 use crate::session::boottime;
 use crate::source::Report;
-use crate::tls::{self, Cache, Count, Function, Kind};
+use crate::tls::{self, Cache, Count, FileId, Function, Kind, Users};
 
 /// Objects that were looked at.
 pub(super) struct Objects {
     cache: Cache,
     probed: Probed,
+    users: Users,
     are_off: bool,
     are_warm: bool,
     /// Those of which the programs need not tell again.
@@ -36,16 +36,17 @@ pub(super) struct Objects {
 /// A file, with its functions of TLS libraries.
 struct Library {
     file: File,
-    /// Its device and inode number.
-    id: (u64, u64),
+    id: FileId,
     functions: Arc<[Function]>,
 }
 
 /// Since when functions are probed. Times are of CLOCK_BOOTTIME, nanoseconds.
 #[derive(Debug, Default)]
 struct Probed {
-    /// Of an object, by its device and inode number: when all of them were.
-    since: HashMap<(u64, u64), u64>,
+    /// When all of an object were.
+    since: HashMap<FileId, u64>,
+    /// Objects of which a function can't be probed. Another attempt would probe the others twice.
+    refused: HashSet<FileId>,
     /// Processes that had an object mapped before that: until when.
     late: HashMap<Tid, u64>,
 }
@@ -71,8 +72,8 @@ impl Probed {
 impl Objects {
     pub(super) fn new(loaded: &mut Loaded) -> Result<Self, Error> {
         let known = loaded.map("OBJECTS")?;
-        let (cache, probed) = (Cache::default(), Probed::default());
-        Ok(Self { cache, probed, are_off: false, are_warm: false, known })
+        let (cache, probed, users) = (Cache::default(), Probed::default(), Users::default());
+        Ok(Self { cache, probed, users, are_off: false, are_warm: false, known })
     }
 
     /// Whether it was looked into: then its functions are probed, or it has none.
@@ -92,9 +93,9 @@ impl Objects {
         let inside = Path::new("/proc").join(pid.to_string()).join("root");
         let inside = inside.join(path.strip_prefix("/").ok()?);
         let file = File::open(inside).or_else(|_| File::open(path)).ok()?;
-        let meta = file.metadata().ok()?;
+        let id = FileId::from(&file.metadata().ok()?);
         let functions = self.cache.functions(&file).ok()?;
-        Some(Library { file, id: (meta.dev(), meta.ino()), functions })
+        Some(Library { file, id, functions })
     }
 }
 
@@ -124,42 +125,75 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
         if self.objects.are_off {
             return;
         }
-        let Some(Library { file, id, functions }) = self.objects.open(pid, path) else { return };
-        if !functions.is_empty() && !self.probe((pid, tid, ts), &file, id, &functions) {
-            return;
+        let Some(library) = self.objects.open(pid, path) else { return };
+        if !library.functions.is_empty() {
+            match self.probe(&library) {
+                Ok(since) => self.objects.probed.mapped(pid, ts, since),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot probe a TLS library");
+                    return self.observe(tid, ts, Call::Lost { loss: Loss::NotProbed }, Ok(0));
+                }
+            }
+            if let Some(program) = program(pid) {
+                self.objects.users.learn(program, library.id, Path::new(OsStr::from_bytes(path)));
+            }
         }
         if let Some(object) = object {
             self.objects.know(object);
         }
     }
 
-    /// Probes the functions of a file, unless they are. False where that can't be, which is told.
-    fn probe(
-        &mut self,
-        (pid, tid, ts): (Tid, Tid, u64),
-        file: &File,
-        id: (u64, u64),
-        functions: &[Function],
-    ) -> bool {
-        let since = match self.objects.probed.since.get(&id) {
-            Some(&since) => since,
-            None => {
-                let Some(attached) = &mut self.attached else { return false };
-                // Where its code can't be read, the functions are probed as they are.
-                let entries = tls::entries(file, functions).unwrap_or_else(|_| functions.to_vec());
-                let probe = |function| attached.probe(file, function);
-                if let Err(error) = entries.iter().try_for_each(probe) {
-                    tracing::warn!(%error, "cannot probe a TLS library");
-                    self.observe(tid, ts, Call::Lost { loss: Loss::NotProbed }, Ok(0));
-                    return false;
-                }
-                let since = boottime();
-                self.objects.probed.since.insert(id, since);
-                since
+    /// A process executed a program: what that mapped in an earlier recording is probed before it does so again.
+    pub(super) fn expect_objects(&mut self, pid: Tid) {
+        if self.objects.are_off || self.objects.users.is_empty() {
+            return;
+        }
+        let Some(program) = program(pid) else { return };
+        for (id, path) in self.objects.users.of(program) {
+            let path = path.as_os_str().as_bytes();
+            if !self.objects.probed.since.contains_key(&id)
+                && let Some(library) = self.objects.open(pid, path)
+                && library.id == id
+                && let Err(error) = self.probe(&library)
+            {
+                // That is told when the process maps it.
+                tracing::debug!(%error, "cannot probe a TLS library");
             }
-        };
-        self.objects.probed.mapped(pid, ts, since);
-        true
+        }
+    }
+
+    /// Remembers here, over the end of this recording, which programs use which TLS libraries.
+    pub(crate) fn remember_tls(&mut self, cache: &Path) {
+        self.objects.users = Users::load(cache);
+    }
+
+    /// For the next recordings.
+    pub(super) fn save_tls(&mut self) {
+        if let Err(error) = self.objects.users.save() {
+            tracing::warn!(%error, "which programs use TLS is not remembered");
+        }
+    }
+
+    /// Probes the functions of a library, unless they are: since when.
+    fn probe(&mut self, library: &Library) -> Result<u64, Error> {
+        let Library { file, id, functions } = library;
+        if let Some(&since) = self.objects.probed.since.get(id) {
+            return Ok(since);
+        }
+        let refused = || Error::Io("probe a library", Errno::EPERM.into());
+        if self.objects.probed.refused.contains(id) {
+            return Err(refused());
+        }
+        let attached = self.attached.as_mut().ok_or_else(refused)?;
+        // Where its code can't be read, the functions are probed as they are.
+        let entries = tls::entries(file, functions).unwrap_or_else(|_| functions.to_vec());
+        if let Err(error) = entries.iter().try_for_each(|function| attached.probe(file, function)) {
+            self.objects.probed.refused.insert(*id);
+            return Err(error);
+        }
+        let since = boottime();
+        self.objects.probed.since.insert(*id, since);
+        Ok(since)
     }
 
     /// A process wrote to a connection: where that began a handshake before its functions were probed, it is told, once.
@@ -257,6 +291,11 @@ impl Attached {
         }
         Ok(())
     }
+}
+
+/// The program that a process executes.
+fn program(pid: Tid) -> Option<FileId> {
+    std::fs::metadata(format!("/proc/{pid}/exe")).ok().map(|meta| FileId::from(&meta))
 }
 
 /// What the programs have to know of a function.

@@ -6,10 +6,12 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Function, functions};
 
 /// Which file this is, and which content it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileId {
     /// Device number.
     pub dev: u64,

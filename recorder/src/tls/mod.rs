@@ -11,12 +11,14 @@ mod elf;
 mod entry;
 mod functions;
 mod own;
+mod users;
 
 pub use cache::{Cache, FileId};
 #[cfg(target_arch = "x86_64")]
 pub use entry::entries;
 pub use functions::{Count, Kind};
 pub use own::{Own, own};
+pub use users::Users;
 
 use std::fs::File;
 use std::io;

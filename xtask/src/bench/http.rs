@@ -9,12 +9,14 @@ use std::process::{Child, Command, Stdio};
 use agentrec_trace::{Data, Reader};
 use anyhow::{Context, Result, ensure};
 
+mod mitmdump;
 mod parser;
 
 use super::recorded::{agentrec, until_gone};
 use super::workloads::{Spread, Stopwatch, Workload, python};
 use super::{Bar, Section, build};
 use crate::workspace;
+use mitmdump::Mitmdump;
 
 /// Most times unrecorded: requests by eBPF, by ptrace, and streams by eBPF.
 const EBPF: f64 = 1.10;
@@ -57,13 +59,23 @@ pub fn run(rounds: usize, filter: &str) -> Result<bool> {
     let tls = client(tls, "requests", &secure, Some(&cert[0]))?;
     let streams = "100 streams of 2,000 events at once";
     let streams = client(streams, "streams", &plain, None)?;
-    for (workload, bars, told) in [
-        (&requests, [Bar::AtMost(EBPF), Bar::AtMost(PTRACE)], [1000, 0]),
-        (&tls, [Bar::AtMost(EBPF), Bar::AtMost(PTRACE)], [1000, 0]),
-        (&streams, [Bar::AtMost(STREAMS), Bar::Seen], [100, 200_000]),
+    let dir = bench.dir.clone();
+    let beside = |workload: &Workload, what, server: &Server| -> Result<_> {
+        let is_tls = workload.name.ends_with("TLS");
+        let between = Mitmdump::start(&dir, &server.port, is_tls)?;
+        let mut words: Vec<OsString> = vec![python()?, "http_client.py".into(), what];
+        words.push(between.port.clone().into());
+        words.extend(is_tls.then(|| between.authority.clone().into()));
+        Ok((Workload::new(workload.name, words, work.clone()), between))
+    };
+    for (workload, what, server, bars, told) in [
+        (&requests, "requests", &plain, [Bar::AtMost(EBPF), Bar::AtMost(PTRACE)], [1000, 0]),
+        (&tls, "requests", &secure, [Bar::AtMost(EBPF), Bar::AtMost(PTRACE)], [1000, 0]),
+        (&streams, "streams", &plain, [Bar::AtMost(STREAMS), Bar::Seen], [100, 200_000]),
     ] {
         if workload.name.contains(filter) {
-            bench.measure(workload, bars, told)?;
+            let (through, _mitmdump) = beside(workload, what.into(), server)?;
+            bench.measure(workload, &through, bars, told)?;
         }
     }
     if "conversation".contains(filter) {
@@ -76,7 +88,8 @@ pub fn run(rounds: usize, filter: &str) -> Result<bool> {
     section.note(format!(
         "Python's `http.client`; the server is not recorded. A workload's own time, from its fork to its end; medians of {rounds} \
          interleaved rounds. Requests and events are counted in the trace after each round: a round in which one is missing fails, but for what eBPF has not \
-         seen through TLS before the library was probed."
+         seen through TLS before the library was probed. Which library a program uses is remembered: one recording went before, uncounted. mitmdump stands between \
+         client and server (`--mode reverse:`) and writes all to a file."
     ));
     if rounds < 7 || !filter.is_empty() {
         eprintln!("docs/benchmarks.md is left as it is: that takes 7 rounds of everything");
@@ -115,19 +128,31 @@ impl Bench {
         Ok(())
     }
 
-    /// A workload by both engines, beside the same unrecorded; `told`: responses, and events in them.
-    fn measure(&mut self, workload: &Workload, bars: [Bar; 2], told: [u64; 2]) -> Result<()> {
-        let mut times = [const { Vec::new() }; 3];
+    /// A workload by both engines, beside the same unrecorded and the same through mitmdump; `told`: responses, and events in
+    /// them.
+    fn measure(
+        &mut self,
+        workload: &Workload,
+        through: &Workload,
+        bars: [Bar; 2],
+        told: [u64; 2],
+    ) -> Result<()> {
+        let mut times = [const { Vec::new() }; 4];
         let mut least = told[0];
+        let trace = self.dir.join("trace.zst");
+        let recorded = |engine: &str| {
+            let words = ["run", "--engine", engine, "--overwrite", "-o"].map(OsString::from);
+            let prefix = [agentrec().into_os_string()].into_iter().chain(words);
+            prefix.chain([trace.clone().into_os_string(), "--".into()]).collect::<Vec<_>>()
+        };
+        // The first one meets the library, and remembers who uses it.
+        self.stopwatch.seconds(workload, &recorded("ebpf"))?;
+        until_gone()?;
         for _ in 0..self.rounds {
             times[0].push(self.stopwatch.seconds(workload, &[])?);
-            for (engine, times) in ["ebpf", "ptrace"].into_iter().zip(&mut times[1..]) {
-                let trace = self.dir.join("trace.zst");
-                let words = ["run", "--engine", engine, "--overwrite", "-o"].map(OsString::from);
-                let prefix = [agentrec().into_os_string()].into_iter().chain(words);
-                let prefix: Vec<_> =
-                    prefix.chain([trace.clone().into_os_string(), "--".into()]).collect();
-                times.push(self.stopwatch.seconds(workload, &prefix)?);
+            times[3].push(self.stopwatch.seconds(through, &[])?);
+            for (engine, times) in ["ebpf", "ptrace"].into_iter().zip(&mut times[1..3]) {
+                times.push(self.stopwatch.seconds(workload, &recorded(engine))?);
                 until_gone()?;
                 let seen = count(&trace)?;
                 // By eBPF what goes through a TLS library while it is being probed is missing, and told.
@@ -140,7 +165,7 @@ impl Bench {
                 );
             }
         }
-        let [untraced, ebpf, ptrace] = times.map(Spread::of);
+        let [untraced, ebpf, ptrace, through] = times.map(Spread::of);
         let name = workload.name;
         self.section.figure(
             format!("{name}, unrecorded ({untraced} s)"),
@@ -148,7 +173,9 @@ impl Bench {
             "s",
             Bar::Seen,
         );
-        for (engine, spread, bar) in [("eBPF", ebpf, bars[0]), ("ptrace", ptrace, bars[1])] {
+        for (engine, spread, bar) in
+            [("eBPF", ebpf, bars[0]), ("ptrace", ptrace, bars[1]), ("mitmdump", through, Bar::Seen)]
+        {
             let ratio = spread.median / untraced.median;
             let what = format!("{name}, {engine} ({spread} s)");
             self.section.figure(what, ratio, "times unrecorded", bar);
