@@ -2,11 +2,9 @@
 
 mod common;
 
-use std::process::Command;
-
 use agentrec_trace::Reader;
 use common::TestEnv;
-use common::exchanges::{Server, assert_whole};
+use common::exchanges::{Server, assert_whole, make_certificate};
 
 /// Many connections at once, each used again and again, with short bodies and long ones.
 const CLIENT: &str = r#"
@@ -38,30 +36,14 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 "#;
 
-/// A certificate for this machine, and its key.
-const CERT: [&str; 2] = ["../cert.pem", "../key.pem"];
-
-fn make_certificate(env: &TestEnv) {
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
-        .args(["-out", CERT[0], "-keyout", CERT[1]])
-        .current_dir(env.work())
-        .output()
-        .expect("openssl is there");
-    assert!(made.status.success(), "{made:?}");
-}
-
 /// 500 exchanges of 25 connections at once are in the trace as the server saw them.
 fn all_exchanges_are_whole(engine: &str, tls: bool) {
     let env = TestEnv::new();
     env.write("../client.py", CLIENT);
-    if tls {
-        make_certificate(&env);
-    }
-    let server = Server::start(&env, if tls { &CERT } else { &[] });
+    let cert = if tls { make_certificate(&env).to_vec() } else { Vec::new() };
+    let server = Server::start(&env, &cert);
     let mut command = vec!["python3", "../client.py", &server.port, "late"];
-    command.extend(tls.then_some(CERT[0]));
+    command.extend(cert.first());
     let recorded = env.record_with(&["--engine", engine], &command);
     let scheme = if tls { "https" } else { "http" };
     let base = format!("{scheme}://localhost:{}", server.port);
@@ -96,9 +78,9 @@ fn root_http_through_tls_is_whole_by_ebpf() {
 fn root_what_a_program_will_map_is_probed_before_by_ebpf() {
     let env = TestEnv::new();
     env.write("../client.py", CLIENT);
-    make_certificate(&env);
-    let server = Server::start(&env, &CERT);
-    let command = ["python3", "../client.py", &server.port, "early", CERT[0]];
+    let cert = make_certificate(&env);
+    let server = Server::start(&env, &cert);
+    let command = ["python3", "../client.py", &server.port, "early", cert[0]];
     env.record_with(&["--engine", "ebpf"], &command);
     let users = env.home().join("cache/tls-users.json");
     let users = std::fs::read_to_string(users).expect("it remembers who uses a TLS library");

@@ -6,6 +6,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use agentrec_trace::Reader;
+use common::exchanges::{Server, assert_whole, make_certificate};
 use common::{AGENTREC, Ran, TestEnv};
 use nix::unistd::{User, geteuid};
 use serde_json::Value;
@@ -169,6 +171,49 @@ fn root_after_setup_everybody_records_by_bpf_and_nobody_else_gains_anything() {
     fs::set_permissions(&place.program, fs::Permissions::from_mode(0o777)).expect("ours");
     let ran = common::ran(place.env.command(program).arg("setup").output());
     assert!(ran.code == 1 && ran.stderr.contains("hint: chmod go-w"), "{ran:?}");
+}
+
+/// Says something through TLS, once its library was looked into: a snapshot waits for all that happened before it.
+const THROUGH_TLS: &str = r#"
+import http.client, os, socket, ssl, sys
+with socket.socket(socket.AF_UNIX) as recorder:
+    recorder.connect(os.environ["AGENTREC_SOCKET"])
+    recorder.send(b'{"type": "snapshot", "req": 1}\n')
+    assert b'"ok":true' in recorder.recv(4096)
+context = ssl.create_default_context(cafile=sys.argv[2])
+connection = http.client.HTTPSConnection("localhost", int(sys.argv[1]), context=context)
+for turn in range(3):
+    connection.request("POST", f"/plain/{turn}", f"said {turn}")
+    connection.getresponse().read()
+"#;
+
+#[test]
+#[ignore = "needs root"]
+fn root_tls_is_read_by_bpf_under_sudo_and_after_setup() {
+    let place = Place::new();
+    let cert = make_certificate(&place.env);
+    place.env.write("../client.py", THROUGH_TLS);
+    let server = Server::start(&place.env, &cert);
+    let program = place.program.to_str().expect("text");
+    let user = nobody();
+    let recorded = ["run", "-q", "--engine", "ebpf", "--overwrite", "-o", "trace.zst", "--"];
+    let client = ["python3", "../client.py", &server.port, cert[0]];
+    let is_whole = |ran: &Ran| {
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let reader = Reader::open(place.env.work().join("trace.zst")).expect("a trace");
+        assert_whole(&place.env, &reader, &format!("https://localhost:{}", server.port), 3);
+    };
+    let mut under_sudo = place.env.agentrec(recorded.iter().chain(&client));
+    under_sudo
+        .env_remove("AGENTREC_ENGINE")
+        .env("AGENTREC_HOME", place.env.work().join("data"))
+        .env("SUDO_UID", user.uid.to_string())
+        .env("SUDO_GID", user.gid.to_string());
+    is_whole(&common::ran(under_sudo.output()));
+    let ran = common::ran(place.env.command(program).arg("setup").output());
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let words: Vec<&str> = [program].iter().chain(&recorded).chain(&client).copied().collect();
+    is_whole(&place.run_as_nobody(&words));
 }
 
 #[test]

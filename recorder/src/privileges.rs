@@ -15,11 +15,10 @@ use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl::set_dumpable;
 use nix::unistd::{Uid, User, geteuid, initgroups, setresgid, setresuid};
 
-use crate::ebpf::tracefs;
 use crate::observation::split_nul;
 
-/// What it takes to load the programs and to attach them: CAP_DAC_READ_SEARCH to read tracefs, CAP_SYS_ADMIN where that is not
-/// mounted.
+/// What it takes to load the programs and to attach them: CAP_DAC_READ_SEARCH to read tracefs, CAP_SYS_ADMIN to mount it where it
+/// is not, and for functions of TLS libraries.
 const FOR_LOADING: [Capability; 4] = [
     Capability::CAP_BPF,
     Capability::CAP_PERFMON,
@@ -27,22 +26,21 @@ const FOR_LOADING: [Capability; 4] = [
     Capability::CAP_SYS_ADMIN,
 ];
 
-/// Before Linux 5.19 also who only looks into maps (kernel/bpf/syscall.c, `__sys_bpf`); and whoever probes functions, which is done
-/// when an object is mapped that has them (kernel/events/core.c, `perf_uprobe_event_init`).
-const WHILE_RECORDING: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_PERFMON];
+/// What a recorder keeps ready: a library's functions are probed when a process maps it, which took CAP_PERFMON at first and takes
+/// CAP_SYS_ADMIN since a probe inside of an instruction was found to change what a program does (kernel/events/core.c,
+/// `perf_uprobe_event_init`).
+const WHILE_RECORDING: [Capability; 3] =
+    [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_SYS_ADMIN];
+
+/// What of that is in force: before Linux 5.19 who only looks into maps needs it (kernel/bpf/syscall.c, `__sys_bpf`).
+const IN_FORCE: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_PERFMON];
 
 /// Where a file's capabilities are (capabilities(7)).
 const ATTRIBUTE: &str = "security.capability";
 
-/// What `agentrec setup` gives the program: the right to mount only where it is needed.
-fn for_file() -> impl Iterator<Item = Capability> {
-    let mounted = tracefs::is_mounted();
-    FOR_LOADING.into_iter().filter(move |one| *one != Capability::CAP_SYS_ADMIN || !mounted)
-}
-
 /// The names of the capabilities that [`give_to_file`] gives.
 pub fn of_file() -> Vec<String> {
-    for_file().map(|capability| capability.to_string()).collect()
+    FOR_LOADING.iter().map(ToString::to_string).collect()
 }
 
 /// Gives a program's file what the eBPF engine needs: permitted, and not in force before [`with_rights`].
@@ -52,7 +50,7 @@ pub fn of_file() -> Vec<String> {
 pub fn give_to_file(program: &Path) -> io::Result<()> {
     /// `struct vfs_cap_data` (include/uapi/linux/capability.h), without its flag for "in force at once".
     const VFS_CAP_REVISION_2: u32 = 0x0200_0000;
-    let permitted: u64 = for_file().map(|capability| capability.bitmask()).sum();
+    let permitted: u64 = FOR_LOADING.iter().map(Capability::bitmask).sum();
     let (low, high) = (permitted as u32, (permitted >> 32) as u32);
     let data = [VFS_CAP_REVISION_2, low, 0, high, 0].map(u32::to_le_bytes);
     xattr::set(program, ATTRIBUTE, data.as_flattened())
@@ -146,10 +144,11 @@ pub(crate) fn with_rights<T>(work: impl FnOnce() -> T) -> T {
     if geteuid().is_root() {
         return work();
     }
+    let in_force = caps::read(None, CapSet::Effective).unwrap_or_default();
     // Where they can't be had, `work` finds out, and says so better.
     let _ = caps::read(None, CapSet::Permitted).map(|all| enforce(&all));
     let done = work();
-    let _ = enforce(&CapsHashSet::new());
+    let _ = enforce(&in_force);
     done
 }
 
@@ -160,8 +159,10 @@ pub(crate) fn keep_while_recording() -> io::Result<()> {
     }
     let permitted = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
     let kept = permitted.intersection(&WHILE_RECORDING.into()).copied().collect();
-    permit(&kept)?;
-    enforce(&kept)
+    let in_force = permitted.intersection(&IN_FORCE.into()).copied().collect();
+    // None may be in force that is not permitted.
+    enforce(&in_force)?;
+    permit(&kept)
 }
 
 /// Gives up what the user has not: from here on this is a process like any of theirs, which they may look at and trace.

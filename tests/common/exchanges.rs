@@ -52,6 +52,20 @@ threading.Thread(target=server.serve_forever, daemon=True).start()
 sys.stdin.read()
 "#;
 
+/// A certificate for this machine and its key, as the environment's work directory sees them.
+pub fn make_certificate(env: &TestEnv) -> [&'static str; 2] {
+    let files = ["../cert.pem", "../key.pem"];
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+        .args(["-out", files[0], "-keyout", files[1]])
+        .current_dir(env.work())
+        .output()
+        .expect("openssl is there");
+    assert!(made.status.success(), "{made:?}");
+    files
+}
+
 /// The server, as long as this lives.
 pub struct Server {
     process: Child,

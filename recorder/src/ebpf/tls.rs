@@ -18,6 +18,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use super::attach::{Abi, Attached, Loaded};
 use super::{Error, Watcher};
 use crate::observation::{Call, Direction, Flow, Loss, Tid};
+use crate::privileges;
 use crate::session::boottime;
 use crate::source::Report;
 use crate::tls::{self, Cache, Count, FileId, Function, Kind, Users};
@@ -285,8 +286,8 @@ impl Attached {
                 location: UProbeAttachLocation::AbsoluteOffset(function.offset),
                 cookie: Some(cookie(function.kind)),
             };
-            self.uprobe(program)
-                .attach(point, &path, UProbeScope::AllProcesses)
+            let uprobe = self.uprobe(program);
+            privileges::with_rights(|| uprobe.attach(point, &path, UProbeScope::AllProcesses))
                 .map_err(|error| super::attach::refused(program, error))?;
         }
         Ok(())
