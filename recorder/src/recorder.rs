@@ -116,7 +116,7 @@ fn record(mut setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
     }
     let failed = |e| Error::io("start the tracer", e);
     let tracer = thread::Builder::new().name("tracer".into());
-    match (begin, target) {
+    let tracer = match (begin, target) {
         (Begin::Command(gate), _) => tracer.spawn(move || {
             tracer_thread(&inputs, || match watcher {
                 Some(watcher) => watch_command(gate, &config, watcher, &inputs),
@@ -170,6 +170,12 @@ fn record(mut setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
         // Not to keep a file system busy.
         std::env::set_current_dir("/").ok();
         survivors.wait(&receiver);
+    }
+    if engine == Engine::Ebpf {
+        drop(receiver);
+        // It lets go of functions before tracepoints; the end of this process would do so last, and breakpoints can't stand where the
+        // kernel's are.
+        tracer.join().ok();
     }
     Ok(())
 }
