@@ -250,6 +250,7 @@ fn paths<'e>(data: &'e Data<'_>) -> [Option<&'e [u8]>; 2] {
         Data::FileXattr(e) => one(&e.path),
         Data::FileMmap(e) => one(&e.path),
         Data::FileClone(e) => [Some(&e.from), Some(&e.to)],
+        Data::FileKept(e) => one(&e.path),
         Data::Mount(e) => [Some(&e.source), Some(&e.target)],
         Data::DirChange(e) => one(&e.path),
         Data::FdInitial(e) => one(&e.path),

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use agentrec_trace::event::{Address, Content, Payload};
+use agentrec_trace::event::{Address, Content, FileKept, Payload};
 use agentrec_trace::{Data, Event, Reader, Seq, open_flags};
 
 use crate::digest::{Naming, Peer};
@@ -167,6 +167,7 @@ impl Timeline {
                 }
                 text
             }
+            Data::FileKept(e) => format!("{}  {}", self.path(&e.path), kept(e)),
             Data::FdInitial(e) => format!("{} {}", e.fd, self.path(&e.path)),
             Data::NetAccept(e) => address(&e.peer),
             Data::NetClose(e) => {
@@ -279,6 +280,22 @@ fn opened(flags: u32, created: bool) -> String {
         }
     }
     words.join(" ")
+}
+
+/// What became of the old content: `kept, 3 KB`, or why it was not.
+fn kept(event: &FileKept<'_>) -> String {
+    let mut text = match (&event.reason, &event.object) {
+        (Some(reason), _) => format!("not kept: {}", printable_line(reason.as_bytes())),
+        (None, Some(_)) => format!("kept, {}", size(event.size)),
+        (None, None) => "kept".to_owned(),
+    };
+    if event.secret {
+        text += ", in the local store only";
+    }
+    if event.late {
+        text += ", late";
+    }
+    text
 }
 
 fn errno_name(errno: i32) -> String {

@@ -250,6 +250,8 @@ def field(kind, value, seq):
         return [field(kind, element, seq) for kind, element in zip(kinds, value)]
     if kind == "bytes":
         return byte_string(value)
+    if kind == "object":
+        return value.hex()
     if kind == "event":
         return distance(seq, value)
     if kind in ("payload", "content"):

@@ -850,6 +850,40 @@ events! {
         /// Error number of a failed call.
         errno: Option<i32>,
     }
+    /// What stood outside the snapshots' roots, told before the event that changes it. Where a call makes its file, there is none.
+    Sys "file.kept" FileKept<'a> {
+        /// Absolute path as the process meant it.
+        #[serde(borrow)] path: Bytes<'a>,
+        /// What is about to happen: `write`, `truncate`, `rename`, `unlink`, `attributes`.
+        #[serde(borrow)] change: Cow<'a, str>,
+        /// `file`, `dir`, `symlink`, `fifo`, `socket`, `char` or `block`; empty where nothing could be learned of it any more.
+        #[serde(borrow)] kind: Cow<'a, str>,
+        /// Permission bits with set-uid, set-gid and sticky, without the type.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// Modification time, nanoseconds since 1970.
+        mtime: i64,
+        /// A file's length in bytes.
+        size: u64,
+        /// Names that the file has; whoever changes it under one changes it under all.
+        links: u64,
+        /// Extended attributes: `user.*`, access control lists and capabilities.
+        #[serde(borrow)] xattrs: Vec<(Bytes<'a>, Bytes<'a>)>,
+        /// What a symbolic link holds.
+        #[serde(borrow)] target: Option<Bytes<'a>>,
+        /// Address of the old content, where it was kept.
+        object: Option<ObjectId>,
+        /// The file holds secrets: its content is in the local store alone.
+        secret: bool,
+        /// Why a file's content was not kept: `too-large`, `limit`, `unreadable`, `busy`, `gone`, `failed`. Absent where it was, and
+        /// where it does not change.
+        #[serde(borrow)] reason: Option<Cow<'a, str>>,
+        /// It was read when the process could have changed it already.
+        late: bool,
+    }
     /// The mount table changed, or another part of it is what a process sees.
     Sys "mount" Mount<'a> {
         /// The call: `mount`, `umount`, `pivot_root`, `move_mount`, `mount_setattr`, `fsconfig` (FSCONFIG_CMD_RECONFIGURE),

@@ -70,6 +70,7 @@ fn kind(ty: &str) -> String {
         "Seq" => "event",
         "ProcId" => "proc",
         "SnapshotIndex" => "snapshot",
+        "ObjectId" => "object",
         "Payload" => "payload",
         "Content" => "content",
         "Address" => "address",
