@@ -854,6 +854,8 @@ events! {
     Sys "file.kept" FileKept<'a> {
         /// Absolute path as the process meant it.
         #[serde(borrow)] path: Bytes<'a>,
+        /// Where it really is, where links on the way or a link of that name lead elsewhere.
+        #[serde(borrow)] real: Option<Bytes<'a>>,
         /// What is about to happen: `write`, `truncate`, `rename`, `unlink`, `attributes`.
         #[serde(borrow)] change: Cow<'a, str>,
         /// `file`, `dir`, `symlink`, `fifo`, `socket`, `char` or `block`; empty where nothing could be learned of it any more.
@@ -878,8 +880,8 @@ events! {
         object: Option<ObjectId>,
         /// The file holds secrets: its content is in the local store alone.
         secret: bool,
-        /// Why a file's content was not kept: `too-large`, `limit`, `unreadable`, `busy`, `gone`, `failed`. Absent where it was, and
-        /// where it does not change.
+        /// Why a file's content was not kept: `too-large`, `limit`, `unreadable`, `busy` (leased to a process), `failed`; or
+        /// `gone`, and `unseen`, where not even whether there was a file is known. Absent where it was, and where it does not change.
         #[serde(borrow)] reason: Option<Cow<'a, str>>,
         /// It was read when the process could have changed it already.
         late: bool,
