@@ -17,6 +17,7 @@ use crate::exit::Exit;
 use crate::output::{
     Paint, Preferences, Progress, Style, count, duration, json, plural, printable_line, width,
 };
+use crate::quantity::bytes;
 use crate::{live, sdk, session};
 
 /// How to record.
@@ -37,6 +38,12 @@ pub struct RecordingArgs {
     /// Snapshots leave out what matches, as in a .gitignore
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
+    /// Keep no old content longer than this of a file outside the tree that is about to be changed (at most 268M)
+    #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = keep_max_file)]
+    keep_max_file: u64,
+    /// Keep no more than this of such contents in all; 0 for none
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = bytes)]
+    keep_max: u64,
     /// End with the command (for attach: the process), or with the last process that it left behind
     #[arg(long, value_enum, default_value_t = Wait::Command, value_name = "WHAT")]
     wait: Wait,
@@ -117,6 +124,16 @@ pub fn session_name(text: &str) -> Result<String> {
     }
 }
 
+fn keep_max_file(text: &str) -> Result<u64> {
+    let size = bytes(text)?;
+    anyhow::ensure!(
+        size <= Options::KEEP_MAX_FILE_LIMIT,
+        "a trace holds contents up to {} bytes",
+        Options::KEEP_MAX_FILE_LIMIT
+    );
+    Ok(size)
+}
+
 impl RecordingArgs {
     /// What the recorder is asked for.
     pub fn options(self, plan: Plan, home: Home) -> Result<Options> {
@@ -149,6 +166,8 @@ impl RecordingArgs {
             name: self.name,
             roots,
             excludes: self.exclude,
+            keep_max_file: self.keep_max_file,
+            keep_max: self.keep_max,
             wait_tree: self.wait == Wait::Tree,
             on_error: match self.on_error {
                 Failure::Continue => OnError::Continue,

@@ -10,6 +10,7 @@ mod error;
 mod front;
 mod gate;
 mod handed_on;
+mod keep;
 mod link;
 pub mod mailbox;
 pub mod model;

@@ -420,6 +420,8 @@ pub enum Loss {
     Plaintext,
     /// A process ended while it was attached to, before it could be looked at.
     Vanished,
+    /// Old contents outside of the roots are no longer kept: a look at a file could have to wait for the process.
+    NotKept,
 }
 
 impl Loss {
@@ -437,7 +439,8 @@ impl Loss {
             | Self::SeccompFilter
             | Self::SeccompSupervisor
             | Self::NameChanged
-            | Self::NameReplaced => "process",
+            | Self::NameReplaced
+            | Self::NotKept => "process",
             Self::ReservedDescriptor => "socket",
             Self::Plaintext => "tls",
         }
@@ -472,6 +475,7 @@ impl Loss {
             Self::NotAttached => {
                 "a process that this one had started could not be attached to: the kernel does not permit it"
             }
+            Self::NotKept => "old contents are kept no longer: the session serves a file system",
             Self::Vanished => {
                 "a process ended in the moment in which its recording began: what it did last is missing"
             }

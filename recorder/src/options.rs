@@ -40,6 +40,10 @@ pub struct Options {
     pub max_file: u64,
     /// Once a snapshot holds this much, it leaves out the other files, in bytes, and lists them.
     pub max_tree: u64,
+    /// Longer old contents outside of the roots are not kept, in bytes: at most [`Options::KEEP_MAX_FILE_LIMIT`].
+    pub keep_max_file: u64,
+    /// Once so much of them is kept, no more are, in bytes; 0 for none.
+    pub keep_max: u64,
     /// Which run this one continues.
     pub lineage: Option<Lineage>,
     /// The JSON object that the agent finds through `AGENTREC_RESUME`.
@@ -68,6 +72,15 @@ impl Options {
     /// disk full.
     pub const MAX_TREE: u64 = 16 << 30;
 
+    /// The default of [`Options::keep_max_file`]: 16 MiB.
+    pub const KEEP_MAX_FILE: u64 = 16 << 20;
+
+    /// What an object of a trace can hold.
+    pub const KEEP_MAX_FILE_LIMIT: u64 = agentrec_trace::limits::MAX_OBJECT;
+
+    /// The default of [`Options::keep_max`]: 256 MiB.
+    pub const KEEP_MAX: u64 = 256 << 20;
+
     /// To record `plan` as a run of its own, everything else by default.
     pub fn new(plan: Plan, home: Home) -> Self {
         Self {
@@ -85,6 +98,8 @@ impl Options {
             inline_max: Self::INLINE_MAX,
             max_file: Self::MAX_FILE,
             max_tree: Self::MAX_TREE,
+            keep_max_file: Self::KEEP_MAX_FILE,
+            keep_max: Self::KEEP_MAX,
             lineage: None,
             resume_state: None,
             home,

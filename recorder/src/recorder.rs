@@ -18,6 +18,7 @@ use crate::ebpf::{self, Watcher};
 use crate::error::{Error, Result, chain};
 use crate::front;
 use crate::gate::RecorderGate;
+use crate::keep::Keeper;
 use crate::link::{FromFront, FromRecorder, Link};
 use crate::mailbox::{Outbox, mailbox};
 use crate::options::{Attached, Engine, Progress, Tls};
@@ -107,6 +108,7 @@ fn record(mut setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
         session
     };
     session.proxy.clone_from(&proxy);
+    let keeper = session.keeping().map(Keeper::new);
     session.begin(standard_fds)?;
     let socket = listener.serve(inputs.clone())?;
     unfinished.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -119,8 +121,8 @@ fn record(mut setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
     let tracer = match (begin, target) {
         (Begin::Command(gate), _) => tracer.spawn(move || {
             tracer_thread(&inputs, || match watcher {
-                Some(watcher) => watch_command(gate, &config, watcher, &inputs),
-                None => trace_command(gate, &config, (tls, proxy), &inputs),
+                Some(watcher) => watch_command(gate, &config, watcher, keeper, &inputs),
+                None => trace_command(gate, &config, (tls, proxy), keeper, &inputs),
             })
         }),
         (Begin::Watch, _) => {
@@ -138,8 +140,8 @@ fn record(mut setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
                 (target.expect("set up to attach"), link.try_clone().map_err(failed)?);
             tracer.spawn(move || {
                 tracer_thread(&inputs, || match watcher {
-                    Some(watcher) => watch_running(pid, link, &config, watcher, &inputs),
-                    None => trace_running(pid, link, &config, &inputs),
+                    Some(watcher) => watch_running(pid, link, &config, watcher, keeper, &inputs),
+                    None => trace_running(pid, link, &config, keeper, &inputs),
                 })
             })
         }
@@ -279,6 +281,7 @@ fn trace_command(
     gate: RecorderGate,
     config: &Config,
     (tls, proxy): (Tls, Option<Arc<Proxy>>),
+    keeper: Option<Keeper>,
     inputs: &Outbox<Input>,
 ) -> Option<Input> {
     let Some(pid) = gate.wait() else { return Some(Input::NotStarted(None)) };
@@ -286,6 +289,7 @@ fn trace_command(
         Ok(traced) => traced,
         Err(error) => return Some(Input::NotStarted(Some(chain(&error)))),
     };
+    tracer.keep(keeper);
     match (tls, proxy) {
         (_, Some(proxy)) => tracer.divert_to(proxy),
         (Tls::Off, None) => tracer.ignore_tls(),
@@ -301,9 +305,11 @@ fn watch_command(
     gate: RecorderGate,
     config: &Config,
     (mut watcher, control): (Watcher<Input>, Control),
+    keeper: Option<Keeper>,
     inputs: &Outbox<Input>,
 ) -> Option<Input> {
     let Some(pid) = gate.wait() else { return Some(Input::NotStarted(None)) };
+    watcher.keep(keeper);
     if let Err(error) = watcher.follow(pid.as_raw(), config) {
         return Some(Input::NotStarted(Some(chain(&error))));
     }
@@ -317,9 +323,10 @@ fn trace_running(
     pid: i32,
     link: FrontLink,
     config: &Config,
+    keeper: Option<Keeper>,
     inputs: &Outbox<Input>,
 ) -> Option<Input> {
-    let (tracer, control, found) = match Tracer::attach(pid, config, inputs.clone()) {
+    let (mut tracer, control, found) = match Tracer::attach(pid, config, inputs.clone()) {
         Ok(traced) => traced,
         Err(error) => {
             // It may have changed since it was looked at; what it is now says more than an error number.
@@ -328,6 +335,7 @@ fn trace_running(
             return Some(Input::NotStarted(Some(reason)));
         }
     };
+    tracer.keep(keeper);
     let ptrace::Found { processes, threads } = found;
     let attached =
         Some(announcement(link, Attached { engine: Engine::Ptrace, processes, threads }));
@@ -342,8 +350,10 @@ fn watch_running(
     link: FrontLink,
     config: &Config,
     (mut watcher, control): (Watcher<Input>, Control),
+    keeper: Option<Keeper>,
     inputs: &Outbox<Input>,
 ) -> Option<Input> {
+    watcher.keep(keeper);
     let ebpf::Found { processes, threads } = match watcher.attach(pid, config) {
         Ok(found) => found,
         Err(error) => return Some(Input::NotStarted(Some(chain(&error)))),

@@ -26,6 +26,7 @@ use agentrec_trace::{Event, ProcId};
 use agentrec_wire::Role;
 use serde::{Deserialize, Serialize};
 
+use crate::keep::Kept;
 use crate::observation::{Direction, Tid};
 use crate::proxy::Tunnel;
 
@@ -40,6 +41,8 @@ pub enum Report {
     Event(Captured),
     /// Bytes went over a connection, or something became of it.
     Stream(Streamed),
+    /// What stood outside of the roots before the next event changes it.
+    Kept(Box<Kept>),
     /// The command (the root process, `p1`) ended; its `process.exit` went before. Descendants may live on.
     CommandExited(ExitStatus),
     /// The command goes on after a stop (SIGCONT), whoever continued it.

@@ -27,6 +27,7 @@ pub use people::Who;
 pub use rules::{Place, Rule, Rules};
 pub use tally::{Item, Part, Tally};
 
+use crate::digest::OldContents;
 use links::Links;
 use people::People;
 use rules::Kind;
@@ -65,8 +66,11 @@ pub struct Audit<'a> {
     attached: bool,
     /// It has no command: a watch.
     watches: bool,
+    /// Nothing stood where the session made or moved a file, and nothing says that something was kept.
+    keeps: bool,
     links: Links<'a>,
     files: files::Files,
+    old: OldContents,
     net: net::Net,
     /// Rules that were broken, by what.
     pub violations: Tally<(Rule, Vec<u8>)>,
@@ -95,6 +99,9 @@ pub struct Audit<'a> {
 /// What a process does that goes on after the recording.
 pub const LEFT_RUNNING: &str = "left running";
 
+/// Old contents that are remembered; beyond them they count as not kept.
+const MAX_OLD: usize = 100_000;
+
 /// Work that somebody else does.
 const HANDED_OVER: &str = "handed over";
 
@@ -111,6 +118,8 @@ impl<'a> Audit<'a> {
             watches: false,
             links,
             files: files::Files::default(),
+            keeps: false,
+            old: OldContents::default(),
             net: net::Net::default(),
             violations: Tally::default(),
             secrets: Tally::default(),
@@ -136,7 +145,11 @@ impl<'a> Audit<'a> {
                 self.mounted(event, e);
                 self.file_event(event);
             }
-            Data::SessionStart(e) => self.watches = e.watch.is_some(),
+            Data::SessionStart(e) => {
+                self.watches = e.watch.is_some();
+                self.keeps = e.keeps > 0 && e.engine == "ptrace";
+            }
+            Data::FileKept(_) if self.old.len() < MAX_OLD => self.old.add(event),
             Data::SessionStop(e) => self.stopped(event.seq, e),
             Data::NetConnect(_)
             | Data::NetListen(_)
@@ -263,6 +276,23 @@ impl<'a> Audit<'a> {
 
     /// Files outside the tree whose old content is gone.
     pub fn overwritten(&self) -> impl Iterator<Item = (&Vec<u8>, &Item<Deeds>)> {
-        self.writes.iter().filter(|(_, item)| item.state.outcome().loses_content())
+        self.writes.iter().filter(|(path, item)| self.is_lost(path, item))
+    }
+
+    /// Whether a file outside the tree held something that neither the trace nor the store holds.
+    pub fn is_lost(&self, path: &[u8], item: &Item<Deeds>) -> bool {
+        let outcome = item.state.outcome();
+        let kept = || match self.old.is_kept(path) {
+            Some(kept) => kept,
+            None => self.keeps && outcome == Outcome::Replaced,
+        };
+        outcome.loses_content() && !kept()
+    }
+
+    /// How many files outside the tree are changed or deleted, and can be had again.
+    pub fn kept(&self) -> usize {
+        let is_kept = |path: &[u8]| self.old.is_kept(path) == Some(true);
+        let found = self.writes.iter();
+        found.filter(|(path, item)| item.state.outcome().loses_content() && is_kept(path)).count()
     }
 }

@@ -77,7 +77,9 @@ impl Files {
                 _ => None,
             };
             let fold = folds.entry((group, path)).or_insert_with(|| {
-                Fold::new(path, action, existed_before(action.kind).or_else(|| existed(path)))
+                let kept = || self.old_contents().existed(path, action.seq).then_some(true);
+                let before = existed_before(action.kind).or_else(kept);
+                Fold::new(path, action, before.or_else(|| existed(path)))
             });
             fold.take(action);
             if let Some((inside, written)) = moved {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use agentrec_trace::{Data, Event, ProcId, Seq, open_flags};
 
+use super::old::OldContents;
 use super::paths::{PathId, Paths};
 
 /// What a process did with a path, in sums.
@@ -81,12 +82,18 @@ pub struct Files {
     opens: HashMap<Seq, PathId>,
     uses: BTreeMap<(ProcId, PathId), Use>,
     actions: Vec<Action>,
+    old: OldContents,
 }
 
 impl Files {
     /// Every act that changed a path, in order.
     pub fn actions(&self) -> &[Action] {
         &self.actions
+    }
+
+    /// Old contents outside of the tree.
+    pub fn old_contents(&self) -> &OldContents {
+        &self.old
     }
 
     /// The path of `id`.
@@ -116,6 +123,7 @@ impl Files {
     /// Takes the next event. Calls that failed change nothing.
     pub fn add(&mut self, event: &Event<'_>) {
         match &event.data {
+            Data::FileKept(_) => self.old.add(event),
             Data::FileOpen(open) => {
                 let path = self.paths.intern(&open.path);
                 let usage = self.usage(event, path);

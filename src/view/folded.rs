@@ -290,6 +290,9 @@ impl<'d> Folded<'d> {
         }
         if !self.digest.in_tree(&change.path) {
             write!(out, "  {}", paint.apply(Style::Warn, "OUTSIDE the tree"))?;
+            if let Some(old) = self.digest.files.old_contents().of(change) {
+                write!(out, ", {old}")?;
+            }
         }
         writeln!(out)
     }

@@ -18,7 +18,9 @@ mod staging;
 mod tree;
 
 pub use cache::StatCache;
-pub use capture::{Capture, CaptureOptions, FileId, Omission, ProgressFn, capture_tree};
+pub use capture::{
+    Capture, CaptureOptions, FileId, Omission, ProgressFn, capture_tree, restorable_xattrs,
+};
 pub use catalogue::{
     Catalogue, Counts, MIN_PREFIX, PruneLimits, PruneReason, Pruned, Rescan, Session, State,
 };

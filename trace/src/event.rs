@@ -607,6 +607,9 @@ events! {
         #[serde(borrow)] version: Cow<'a, str>,
         /// User id of the agent.
         uid: u32,
+        /// Old contents outside of the snapshots' roots are kept (`file.kept`) up to this many bytes in all; 0 where none are. By
+        /// ptrace nothing stood, then, where a change of a content has no such event before it.
+        keeps: u64,
         /// Commit that HEAD of the working directory's git repository names.
         #[serde(borrow)] git_head: Option<Cow<'a, str>>,
         /// Branch, where HEAD is on one.

@@ -418,6 +418,28 @@ impl Entry {
         }))
     }
 
+    /// Whether the call follows a link of the name that it is given first.
+    pub(crate) fn follows(&self) -> bool {
+        let Some(row) = self.row else { return true };
+        let flags = match row.shape {
+            Shape::Unlink { .. } | Shape::UnlinkAt { .. } | Shape::Rename { .. } => return false,
+            Shape::Open { flags, .. } => return self.arg(flags) as i32 & libc::O_NOFOLLOW == 0,
+            Shape::OpenHow { .. } => return self.word(0) as i32 & libc::O_NOFOLLOW == 0,
+            Shape::Chmod { at, .. }
+            | Shape::Chown { at, .. }
+            | Shape::Utime { at, .. }
+            | Shape::SetXattr { at, .. }
+            | Shape::SetXattrAt { at, .. }
+            | Shape::RemoveXattr { at, .. } => match at {
+                Place::NameOrFd { empty: Some((flags, _)), .. } => flags,
+                // lchown(2), lsetxattr(2), lremovexattr(2)
+                _ => return !row.name.starts_with('l'),
+            },
+            _ => return true,
+        };
+        self.arg(flags) as i32 & libc::AT_SYMLINK_NOFOLLOW == 0
+    }
+
     /// What `place` means; `index` is the place of its name among the names.
     pub(crate) fn at(&self, place: Place, index: usize) -> Result<At<'_>, Unreadable> {
         let directory = |arg| Some(self.fd(arg)).filter(|&fd| fd != libc::AT_FDCWD);

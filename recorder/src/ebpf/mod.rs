@@ -37,10 +37,11 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::calls::decode::Entry;
+use crate::keep::{Keeper, Kept};
 use crate::mailbox::Outbox;
 use crate::model::Model;
 use crate::observation::{Call, Loss, Observation, Tid};
-use crate::source::{Config, Control, Report, Request};
+use crate::source::{Captured, Config, Control, Report, Request};
 use crate::{privileges, proc};
 use attach::{Abi, Attached};
 use followed::Followed;
@@ -147,6 +148,7 @@ pub struct Watcher<I> {
     pidfd: Option<OwnedFd>,
     /// What the command was sent by itself.
     signals: Signals,
+    keeper: Option<Keeper>,
     silent: bool,
     killing: bool,
     /// Whether ends of processes may have been lost.
@@ -203,6 +205,7 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             lets_go: false,
             pidfd: None,
             signals: Signals::default(),
+            keeper: None,
             silent: false,
             killing: false,
             uncertain: false,
@@ -213,6 +216,11 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             seen: Vec::new(),
         };
         Ok((watcher, control))
+    }
+
+    /// Keeps what is left of what was changed outside of the roots.
+    pub(crate) fn keep(&mut self, keeper: Option<Keeper>) {
+        self.keeper = keeper;
     }
 
     /// Follows `pid`, which is about to execute the command, and all that it starts; after one tree also a next one,
@@ -483,9 +491,23 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
         let mut reports = std::mem::take(&mut self.seen);
         self.model.observe(&seen, &mut self.kernel, &mut reports);
         for report in reports.drain(..) {
+            if let Report::Event(captured) = &report {
+                self.keep_what_is_left(tid, captured);
+            }
             let _ = self.reports.defer(report);
         }
         self.seen = reports;
+    }
+
+    /// Old contents come before the event that changes them, though nobody waits for that.
+    fn keep_what_is_left(&mut self, tid: Tid, captured: &Captured) {
+        let Some(keeper) = &mut self.keeper else { return };
+        let (Some(kept), Some(author)) = (keeper.after(captured), self.model.author(tid)) else {
+            return;
+        };
+        keeper.settle(|| self.reports.flush());
+        let kept = Kept::new(kept, captured.event.ts, author);
+        let _ = self.reports.defer(Report::Kept(Box::new(kept)));
     }
 
     /// Whether the command was sent a signal as well as the front, which asks when it has it. To a group it is sent one by one:

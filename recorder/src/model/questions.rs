@@ -2,6 +2,8 @@
 
 use std::os::fd::RawFd;
 
+use agentrec_trace::ProcId;
+
 use super::Model;
 use super::files::Kind;
 use crate::observation::Tid;
@@ -51,6 +53,21 @@ impl Model {
             Kind::File if files.users == 1 => Interest::Sum,
             _ => Interest::Each,
         }
+    }
+
+    /// Whom an event of a thread belongs to: its process, and the thread where that is not the process's first.
+    pub fn author(&self, tid: Tid) -> Option<(ProcId, Option<u32>)> {
+        let task = *self.tasks.get(&tid)?;
+        Some((self.proc(task), (tid != task.process).then_some(tid as u32)))
+    }
+
+    /// How much of an absolute path of a thread is its root, in bytes; and whether the path means the same to the recorder, as far as
+    /// that is known.
+    pub fn root_of(&self, tid: Tid, path: &[u8]) -> (usize, bool) {
+        let Some(task) = self.tasks.get(&tid) else { return (0, false) };
+        let fs = self.fs.get(task.fs);
+        let root = if path.starts_with(&fs.root) { fs.root.len() } else { 0 };
+        (root, fs.root.is_empty() && fs.namespace.is_none())
     }
 
     /// Columns and rows of the session's terminal, as they were told last.

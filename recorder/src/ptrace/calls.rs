@@ -117,8 +117,10 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         self.kernel.serves_files |= entry.opens_fuse();
         if row.shape.needs_result() {
             let destination = self.destination(tid, &entry);
+            let before = self.before(tid, &entry);
             if let Some(thread) = self.threads.get_mut(tid) {
                 thread.entry = Some(entry);
+                thread.before = before;
             }
             return match destination {
                 Some(to) => self.divert(stopped, to),
@@ -195,8 +197,9 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
     pub(super) fn exit(&mut self, stopped: Stopped) -> Result<(), Vanished> {
         let tid = stopped.tid();
         let thread = self.threads.get_mut(tid);
-        let (entry, undo) =
-            thread.map_or((None, None), |thread| (thread.entry.take(), thread.undo.take()));
+        let (entry, before, undo) = thread.map_or((None, None, None), |thread| {
+            (thread.entry.take(), thread.before.take(), thread.undo.take())
+        });
         if let Some(undo) = undo {
             undo.apply(&stopped)?;
         }
@@ -204,6 +207,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             if let SyscallInfo::Exit { result } = stopped.syscall_info()?
                 && !self.silent
             {
+                self.changed(tid, before, result.is_ok());
                 self.finished(tid, &entry, result);
             }
             self.spare.push(entry);

@@ -11,6 +11,7 @@ mod diversion;
 mod doorbell;
 mod exec;
 mod filter;
+mod keeping;
 mod lending;
 pub(crate) mod memory;
 mod messages;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 
 use crate::calls::decode::Entry;
 use crate::handed_on::Direct;
+use crate::keep::Keeper;
 use crate::mailbox::Outbox;
 use crate::model::Model;
 use crate::observation::{Call, Loss, Observation, Tid, Usage};
@@ -110,6 +112,7 @@ pub struct Tracer<I> {
     sums: Sums,
     breakpoints: Breakpoints,
     diversion: Option<Diversion>,
+    keeper: Option<Keeper>,
     direct: Direct,
     /// No events any more.
     silent: bool,
@@ -173,6 +176,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             sums: Sums::default(),
             breakpoints: Breakpoints::default(),
             diversion: None,
+            keeper: None,
             direct: Direct::default(),
             silent: false,
             killing: false,
@@ -412,6 +416,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         self.moved(tid);
         self.sums.forget(tid);
         self.breakpoints.thread_ended(tid);
+        self.may_have_changed(tid);
         if let Some(diversion) = &mut self.diversion {
             diversion.forget(tid);
         }
@@ -449,6 +454,9 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         let mut reports = std::mem::take(&mut self.seen);
         self.model.observe(&seen, &mut self.kernel, &mut reports);
         for report in reports.drain(..) {
+            if let (Some(keeper), Report::Event(captured)) = (&mut self.keeper, &report) {
+                keeper.told(captured, tid);
+            }
             if !self.silent && self.reports.defer(report).is_err() {
                 self.deserted();
             }

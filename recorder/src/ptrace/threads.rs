@@ -8,6 +8,7 @@ use super::sums::Moving;
 use super::tracee::{Stop, Stopped, Vanished};
 use crate::calls::abi::Abi;
 use crate::calls::decode::Entry;
+use crate::keep::Before;
 use crate::observation::{Tid, Usage};
 use crate::proc;
 use crate::source::ExitStatus;
@@ -27,6 +28,8 @@ pub(super) struct Thread {
     pub(super) exiting: bool,
     /// The call that it is in, where its exit is waited for.
     pub(super) entry: Option<Entry>,
+    /// What that call is about to change.
+    pub(super) before: Option<Box<Before>>,
     /// Flags of its last clone3(2).
     pub(super) clone3_flags: u64,
     /// The call that it went into, where it is asked for at the next stop.
@@ -43,6 +46,7 @@ impl Thread {
             started: false,
             exiting: false,
             entry: None,
+            before: None,
             clone3_flags: 0,
             moving: None,
             pace: Pace::default(),

@@ -16,6 +16,7 @@ use nix::unistd::geteuid;
 use super::conversation::Conversation;
 use super::host::{self, Git};
 use super::http::{Http, Talk};
+use super::kept::Kepts;
 use super::mcp::Servers;
 use super::outside::Outside;
 use super::processes::Processes;
@@ -72,6 +73,7 @@ impl Session {
             servers: Servers::default(),
             calls: HashMap::new(),
             snapshots,
+            kepts: Kepts::default(),
             first: None,
             parts,
             changed: Vec::new(),
@@ -192,6 +194,7 @@ impl Session {
             engine_reason: self.setup.engine_reason.clone().into(),
             version: env!("CARGO_PKG_VERSION").into(),
             uid: self.setup.target.as_ref().map_or_else(|| geteuid().as_raw(), |target| target.uid),
+            keeps: if self.setup.watch.is_some() { 0 } else { options.keep_max },
             git_dirty: git.dirty(),
             git_head: git.head.take().map(Cow::Owned),
             git_branch: git.branch.take().map(Cow::Owned),

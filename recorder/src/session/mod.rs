@@ -7,6 +7,7 @@ mod close;
 mod conversation;
 mod host;
 mod http;
+mod kept;
 mod mcp;
 mod outside;
 mod processes;
@@ -31,6 +32,7 @@ use nix::unistd::Pid;
 
 use self::conversation::Conversation;
 use self::http::{Http, Talk};
+use self::kept::Kepts;
 use self::mcp::Servers;
 use self::outside::Outside;
 use self::processes::Processes;
@@ -128,6 +130,7 @@ pub(crate) struct Session {
     /// Tool calls without a result, by id.
     calls: HashMap<String, Seq>,
     snapshots: Snapshots,
+    kepts: Kepts,
     /// The first one, until it is in the trace.
     first: Option<(Wanted, Vec<Captured>)>,
     parts: Parts,
@@ -245,6 +248,7 @@ impl Session {
         match input {
             Input::Source(Report::Event(captured)) => self.captured(captured),
             Input::Source(Report::Stream(streamed)) => self.streamed(streamed),
+            Input::Source(Report::Kept(kept)) => self.kept(*kept),
             Input::Source(Report::CommandExited(status)) => {
                 self.status = Some(status);
                 if !self.started.command {

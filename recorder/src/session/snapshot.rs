@@ -255,6 +255,10 @@ impl Session {
 
     /// Reads the roots between two fences of the source, and writes the snapshot.
     pub(super) fn take_snapshot(&mut self, mut wanted: Wanted, inputs: &Inbox<Input>) {
+        // One with a request begins with that.
+        if wanted.cause.is_none() {
+            self.kepts.begin_epoch();
+        }
         let reply = wanted.reply.take();
         let began = std::time::Instant::now();
         self.fence(inputs);

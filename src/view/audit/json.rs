@@ -56,7 +56,7 @@ pub(super) fn write(report: &Report<'_>, out: &mut Output) -> io::Result<()> {
     for (list, system) in [(&audit.writes, false), (&audit.system_writes, true)] {
         for (path, found) in list.iter() {
             let outcome = found.state.outcome();
-            let fields = json!({ "outcome": outcome.word(), "content_lost": !system && outcome.loses_content() });
+            let fields = json!({ "outcome": outcome.word(), "content_lost": !system && audit.is_lost(path, found) });
             out.json_line(&with(file("write", path, found, system), fields))?;
         }
     }

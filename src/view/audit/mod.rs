@@ -189,7 +189,10 @@ impl Report<'_> {
                 rows.push(self.file(&Line::of(path, item), true));
             },
         );
-        let note = if files == 0 { String::new() } else { plural(files, "file") };
+        let mut note = if files == 0 { String::new() } else { plural(files, "file") };
+        if self.audit.kept() > 0 {
+            note += &format!(", old content of {} kept", self.audit.kept());
+        }
         Section {
             title: if self.everything { "files written" } else { "written outside the tree" },
             note,

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agentrec_trace::ObjectId;
+use serde_bytes::ByteBuf;
 
 use crate::cache::StatCache;
 use crate::error::{Context, Result};
@@ -25,6 +26,11 @@ pub struct FileId {
     pub dev: u64,
     /// Inode.
     pub ino: u64,
+}
+
+/// The extended attributes of an open file or directory that can be given back; `path` names it where they can't be read.
+pub fn restorable_xattrs(file: &File, path: &Path) -> Vec<(ByteBuf, ByteBuf)> {
+    dir::xattrs(file, path)
 }
 
 /// Called with the number of files so far and the sum of their lengths in bytes.

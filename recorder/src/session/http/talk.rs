@@ -143,6 +143,7 @@ impl Session {
         self.tell(asked.told, by, seq, at);
         if side.is_none() {
             self.servers.asked_again();
+            self.kepts.begin_epoch();
         }
         if side.is_none() && self.setup.watch.is_none() && !asked.repeats {
             let messages = asked.messages;

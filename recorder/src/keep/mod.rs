@@ -1,0 +1,458 @@
+//! Old contents outside the snapshots' roots: what is kept before a process changes it, and what need not be.
+//!
+//! The ptrace engine asks at a call's entry, while the thread stands still ([`Keeper::before`]), and hands over what it got
+//! once the call has done it. By BPF programs everything comes too late, and is told as such ([`late`]). Once kept, a file is
+//! left alone until somebody outside the session changes it, or until the next **epoch**: a request to a model, or a snapshot.
+
+mod directories;
+mod known;
+mod late;
+mod look;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use agentrec_trace::event::FileKept;
+use agentrec_trace::{Bytes, Data, Event, ProcId, Source};
+
+use crate::observation::Tid;
+use crate::source::Captured;
+use directories::Directories;
+pub(crate) use known::Identity;
+use known::{Known, Stamp};
+use late::Late;
+pub(crate) use look::Place;
+use look::{Found, Kind};
+
+/// Not files of anybody's, or gone with the next boot: devices, the kernel's own, the state of what runs.
+const NOT_KEPT: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
+
+/// Where files are that nobody misses, beside `TMPDIR`: those that the session made there are never kept.
+const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
+
+/// A file that loses its last name is read while the call waits up to this length, in bytes; longer ones live on as long as
+/// they are open, and are read by the session.
+const READ_AT_ONCE: u64 = 1 << 20;
+
+/// Contents on their way to the session, in bytes. Beyond it the source waits.
+const ON_THE_WAY: u64 = 64 << 20;
+
+/// What is kept, and how much of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Keeping {
+    /// The snapshots' roots as the agent sees them: what is in them the snapshots hold.
+    pub(crate) roots: Vec<PathBuf>,
+    /// Files and directories of the recorder.
+    pub(crate) own: Vec<PathBuf>,
+    /// `TMPDIR` of the agent.
+    pub(crate) temporary: Vec<PathBuf>,
+    /// Longer files are not kept, in bytes.
+    pub(crate) max_file: u64,
+    /// Once so much is kept, nothing more is, in bytes.
+    pub(crate) max: u64,
+    /// Shared with the session, which begins new ones.
+    pub(crate) epoch: Epoch,
+}
+
+impl Keeping {
+    /// Whether the snapshots hold what is at `real`, or nobody would want it back.
+    fn is_left_out(&self, real: &Path) -> bool {
+        self.is_inside(real)
+            || NOT_KEPT.iter().any(|dir| real.starts_with(dir))
+            || self.own.iter().any(|own| real.starts_with(own))
+    }
+
+    fn is_inside(&self, real: &Path) -> bool {
+        self.roots.iter().any(|root| real.starts_with(root))
+    }
+
+    fn is_temporary(&self, real: &Path) -> bool {
+        TEMPORARY.iter().any(|dir| real.starts_with(dir))
+            || self.temporary.iter().any(|dir| real.starts_with(dir))
+    }
+}
+
+/// Counts up where the state of the files may be wanted back.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Epoch(Arc<AtomicU64>);
+
+impl Epoch {
+    /// A new one begins.
+    pub(crate) fn begin(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a call is about to do to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It was opened for writing.
+    Write,
+    /// Cut, by its name or by an open call.
+    Truncate,
+    /// Another takes its name.
+    Rename,
+    Unlink,
+    /// Mode, owner, times or extended attributes: the content stays.
+    Attributes,
+}
+
+impl Change {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Truncate => "truncate",
+            Self::Rename => "rename",
+            Self::Unlink => "unlink",
+            Self::Attributes => "attributes",
+        }
+    }
+}
+
+/// What the source hands to the session: the event without its object, and the content.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// A `file.kept`.
+    pub event: Event<'static>,
+    pub(crate) held: Held,
+}
+
+impl Kept {
+    pub(crate) fn new(
+        (data, held): (FileKept<'static>, Held),
+        ts: u64,
+        (proc, tid): (ProcId, Option<u32>),
+    ) -> Self {
+        let event = Event::new(ts, Source::Recorder, Data::FileKept(data));
+        Self { event: Event { proc: Some(proc), tid, ..event }, held }
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        self.event == other.event
+    }
+}
+
+/// A content that is held for the session.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Held {
+    /// None, or none that can be had.
+    #[default]
+    Nothing,
+    /// As it was read while the call waited.
+    Bytes(Arc<OnTheWay>),
+    /// A file that has lost its name, as it was then.
+    File(Arc<File>, Stamp),
+}
+
+impl Held {
+    /// The content, where there is one, and whether it changed since it was held.
+    pub(crate) fn read(&self) -> std::io::Result<Option<(Vec<u8>, bool)>> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Bytes(bytes) => Ok(Some((bytes.content.clone(), false))),
+            Self::File(file, stamp) => {
+                let mut content = Vec::new();
+                let reader = file.as_ref();
+                reader.take(stamp.size).read_to_end(&mut content)?;
+                Ok(Some((content, Stamp::of(&file.metadata()?) != *stamp)))
+            }
+        }
+    }
+}
+
+/// Bytes that count until the session has dealt with them.
+#[derive(Debug)]
+pub(crate) struct OnTheWay {
+    content: Vec<u8>,
+    counter: Option<Arc<Counter>>,
+}
+
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        if let Some(counter) = &self.counter {
+            counter.add(-(self.content.len() as i64));
+        }
+    }
+}
+
+/// How much is on its way, in bytes.
+#[derive(Debug, Default)]
+struct Counter(Mutex<i64>, Condvar);
+
+impl Counter {
+    fn add(&self, bytes: i64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += bytes;
+        self.1.notify_all();
+    }
+
+    fn is_over(&self) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) > ON_THE_WAY as i64
+    }
+
+    fn wait(&self) {
+        let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = |bytes: &mut i64| *bytes > ON_THE_WAY as i64;
+        drop(self.1.wait_while(guard, over).unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// What was found before a call that changes it; whether the call does it is not known yet.
+#[derive(Debug)]
+pub(crate) struct Before {
+    id: Identity,
+    real: PathBuf,
+    change: Change,
+    /// None where it is known already.
+    kept: Option<(FileKept<'static>, Held)>,
+    stamp: Stamp,
+    /// Bytes that were counted for it.
+    counted: u64,
+}
+
+/// Decides what is kept. Belongs to the source's thread.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    keeping: Keeping,
+    known: Known,
+    directories: Directories,
+    late: Late,
+    /// Whether the files of a device are on a disk or in memory, and not made up by the kernel.
+    file_systems: HashMap<u64, bool>,
+    /// Bytes that were kept.
+    total: u64,
+    on_the_way: Arc<Counter>,
+    /// What the call that is being told opened.
+    opening: Option<(Identity, PathBuf)>,
+}
+
+impl Keeper {
+    pub(crate) fn new(keeping: Keeping) -> Self {
+        Self {
+            keeping,
+            known: Known::default(),
+            directories: Directories::default(),
+            late: Late::default(),
+            file_systems: HashMap::new(),
+            total: 0,
+            on_the_way: Arc::default(),
+            opening: None,
+        }
+    }
+
+    /// A thread that stands still is about to change what is at `place`.
+    pub(crate) fn before(&mut self, place: &Place<'_>, change: Change) -> Option<Box<Before>> {
+        let path = place.path;
+        if !path.starts_with(b"/") || NOT_KEPT.iter().any(|dir| look::is_below(path, dir)) {
+            return None;
+        }
+        if self.directories.hold(place) {
+            return None;
+        }
+        let found = look::find(place)?;
+        if self.keeping.is_left_out(&found.real) {
+            if self.keeping.is_inside(&found.real) {
+                self.directories.add(place, &found.real);
+            }
+            return None;
+        }
+        match (change, found.kind) {
+            (Change::Write | Change::Truncate, kind) if kind != Kind::File => return None,
+            // Fails.
+            (Change::Unlink, Kind::Dir) => return None,
+            _ => {}
+        }
+        let id = Identity::of(&found.meta);
+        let stamp = Stamp::of(&found.meta);
+        if !self.is_of_a_disk(&found) || self.known.is_temporary(&id) {
+            return None;
+        }
+        let epoch = self.keeping.epoch.now();
+        let mut before =
+            Before { id, real: found.real.clone(), change, kept: None, stamp, counted: 0 };
+        if !self.known.holds(&id, epoch, stamp, change) {
+            let (kept, counted) = self.keep(path, &found, change);
+            before.kept = Some(kept);
+            before.counted = counted;
+        }
+        Some(Box::new(before))
+    }
+
+    /// The call did it: what to tell the session before the call itself.
+    pub(crate) fn confirm(&mut self, mut before: Before) -> Option<(FileKept<'static>, Held)> {
+        let Before { id, change, stamp, .. } = before;
+        if let Some((data, held)) = &mut before.kept {
+            self.known.kept(id, self.keeping.epoch.now(), stamp, change);
+            if let Held::Bytes(bytes) = held
+                && let Some(bytes) = Arc::get_mut(bytes)
+            {
+                self.on_the_way.add(bytes.content.len() as i64);
+                bytes.counter = Some(Arc::clone(&self.on_the_way));
+            }
+            if matches!(change, Change::Unlink | Change::Rename) && data.links <= 1 {
+                self.known.forget(&id);
+            }
+        }
+        self.opening =
+            matches!(change, Change::Write | Change::Truncate).then_some((id, before.real));
+        before.kept
+    }
+
+    /// The call failed.
+    pub(crate) fn refuse(&mut self, before: &Before) {
+        self.total -= before.counted;
+    }
+
+    /// Takes note of what is told of a call; `tid` stands still behind it.
+    pub(crate) fn told(&mut self, captured: &Captured, tid: Tid) {
+        match &captured.event.data {
+            Data::FileOpen(open) => {
+                let opening = self.opening.take();
+                let Some(number) = captured.opens else { return };
+                match (opening, open.fd) {
+                    (Some(opening), _) => self.known.opened(number, opening),
+                    (None, Some(fd)) if open.created => self.created(&open.path, number, tid, fd),
+                    _ => self.known.reused(number),
+                }
+            }
+            Data::FileClose(close) if close.written > 0 => self.known.written(close.open),
+            Data::FileRename(rename) if rename.errno.is_none() => {
+                self.directories.forget(&rename.from);
+                self.directories.forget(&rename.to);
+            }
+            Data::FileRmdir(rmdir) if rmdir.errno.is_none() => self.directories.forget(&rmdir.path),
+            Data::Mount(_) => self.directories.clear(),
+            _ => {}
+        }
+    }
+
+    /// What can still be had once a call was told that nobody waited for.
+    pub(crate) fn after(&mut self, captured: &Captured) -> Option<(FileKept<'static>, Held)> {
+        let change = self.late.change(captured, &self.keeping)?;
+        let found = look::find(&change.place());
+        if found.as_ref().is_some_and(|found| self.keeping.is_left_out(&found.real)) {
+            return None;
+        }
+        let found = found.filter(|_| change.is_there());
+        if change.change != Change::Attributes
+            && let Some(found) = &found
+            && (found.kind != Kind::File || !self.is_of_a_disk(found))
+        {
+            return None;
+        }
+        Some(match found {
+            Some(found) if change.is_whole() => {
+                let ((mut data, held), _) = self.keep(&change.path, &found, change.change);
+                data.late = true;
+                (data, held)
+            }
+            Some(found) => (change.rest(&found), Held::Nothing),
+            None => (change.nothing(), Held::Nothing),
+        })
+    }
+
+    /// Waits until the session has dealt with most of what is on its way; `flush` sends what waits to be sent.
+    pub(crate) fn settle(&self, flush: impl FnOnce()) {
+        if self.on_the_way.is_over() {
+            flush();
+            self.on_the_way.wait();
+        }
+    }
+
+    fn created(&mut self, path: &[u8], number: crate::source::OpenId, tid: Tid, fd: i32) {
+        if NOT_KEPT.iter().any(|dir| look::is_below(path, dir))
+            || self.keeping.is_inside(Path::new(std::ffi::OsStr::from_bytes(path)))
+        {
+            return self.known.reused(number);
+        }
+        match look::opened(tid, fd) {
+            Some(found) if !self.keeping.is_left_out(&found.real) => {
+                let temporary = self.keeping.is_temporary(&found.real);
+                let (id, stamp) = (Identity::of(&found.meta), Stamp::of(&found.meta));
+                self.known.created(id, self.keeping.epoch.now(), stamp, temporary);
+                match temporary {
+                    true => self.known.reused(number),
+                    false => self.known.opened(number, (id, found.real)),
+                }
+            }
+            _ => self.known.reused(number),
+        }
+    }
+
+    /// What there is to say of a file, its content, and how many bytes of it count.
+    fn keep(
+        &mut self,
+        path: &[u8],
+        found: &Found,
+        change: Change,
+    ) -> ((FileKept<'static>, Held), u64) {
+        let mut data = found.describe(path, change);
+        let mut held = Held::Nothing;
+        if found.kind == Kind::File {
+            let opened = found.open();
+            if let Ok(file) = &opened {
+                data.xattrs = look::xattrs(file, &found.real);
+            }
+            if change != Change::Attributes {
+                let room = self.keeping.max.saturating_sub(self.total);
+                let size = found.meta.size();
+                let kept = match opened {
+                    _ if size > self.keeping.max_file => Err("too-large"),
+                    _ if size > room => Err("limit"),
+                    Ok(file) => self.content(file, found, change),
+                    Err(reason) => Err(reason),
+                };
+                match kept {
+                    Ok((content, late)) => (held, data.late) = (content, late),
+                    Err(reason) => data.reason = Some(reason.into()),
+                }
+            }
+        } else if found.kind == Kind::Dir
+            && let Ok(dir) = found.open()
+        {
+            data.xattrs = look::xattrs(&dir, &found.real);
+        }
+        let counted = if matches!(held, Held::Nothing) { 0 } else { found.meta.size() };
+        self.total += counted;
+        ((data, held), counted)
+    }
+
+    /// The content of a file, and whether it changed while it was read.
+    fn content(
+        &self,
+        mut file: File,
+        found: &Found,
+        change: Change,
+    ) -> Result<(Held, bool), &'static str> {
+        let stamp = Stamp::of(&found.meta);
+        let loses_its_name = matches!(change, Change::Unlink | Change::Rename);
+        if loses_its_name && found.meta.nlink() == 1 && stamp.size > READ_AT_ONCE {
+            return Ok((Held::File(Arc::new(file), stamp), false));
+        }
+        let mut content = Vec::with_capacity(stamp.size as usize);
+        (&mut file).take(self.keeping.max_file).read_to_end(&mut content).map_err(|_| "failed")?;
+        let now = file.metadata().map_err(|_| "failed")?;
+        let changed = Stamp::of(&now) != stamp;
+        Ok((Held::Bytes(Arc::new(OnTheWay { content, counter: None })), changed))
+    }
+
+    fn is_of_a_disk(&mut self, found: &Found) -> bool {
+        let dev = found.meta.dev();
+        *self.file_systems.entry(dev).or_insert_with(|| found.is_of_a_disk())
+    }
+}
+
+fn bytes(path: &Path) -> Bytes<'static> {
+    Bytes::from(path.as_os_str().as_bytes().to_vec())
+}
