@@ -47,10 +47,11 @@ fn eventful(env: &TestEnv, port: u16) {
         "import socket; socket.create_connection(('127.0.0.1', {port})).send(
     b'{head}' + b'x' * {rest} + b'\\r\\n\\r\\n')"
     );
-    env.record(&format!(
+    let script = format!(
         "cat ~/.netrc ~/.netrc >/dev/null; cat in.txt > out.txt; echo new > ~/new; echo more >> ~/old; rm ~/victim
          echo t > ~/tmp; rm ~/tmp; cp /bin/true ./tool; ./tool; cat ~/new ~/notes >/dev/null; python3 -c \"{connect}\""
-    ));
+    );
+    env.record_with(&["--keep-max", "0"], &["sh", "-c", &script]);
 }
 
 fn rules(env: &TestEnv, text: &str) -> PathBuf {
