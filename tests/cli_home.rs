@@ -145,6 +145,7 @@ fn doctor_tries_what_this_machine_allows() {
         "seccomp",
         "private mounts",
         "ebpf",
+        "tls proxy",
         "data directory",
         "disk",
         "sockets",

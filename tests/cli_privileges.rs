@@ -146,8 +146,14 @@ fn root_after_setup_everybody_records_by_bpf_and_nobody_else_gains_anything() {
     capable(false);
     let ran = common::ran(place.env.command(program).arg("setup").output());
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert!(ran.stdout.contains("CAP_BPF"), "{ran:?}");
+    assert!(ran.stdout.contains("CAP_BPF") && ran.stdout.contains("CAP_NET_ADMIN"), "{ran:?}");
     capable(true);
+    // The programs that lead connections load too; the tree gets none of the rights for them.
+    let proxied = ["run", "--json", "--tls", "proxy", "-o", "proxied.zst", "--overwrite", "--"];
+    let command = [&[program][..], &proxied, &["sh", "-c", WHO]].concat();
+    let ran = place.run_as_nobody(&command);
+    assert_eq!((ran.code, ran.stdout.matches("0000000000000000").count()), (0, 4), "{ran:?}");
+    assert_eq!(place.start_of(&place.env.work().join("proxied.zst"))["engine"], "ebpf", "{ran:?}");
     // Files of others stay closed: CAP_DAC_READ_SEARCH is for tracefs.
     fs::write(place.env.outside("secret"), "").expect("ours");
     fs::set_permissions(place.env.outside("secret"), fs::Permissions::from_mode(0o600))

@@ -22,6 +22,9 @@ use crate::{socket, transfer, walk};
 pub const NUMBER: usize = 8;
 pub const VALUES: usize = 16;
 
+/// A connection is being made: the socket's ends are known.
+const EINPROGRESS: i64 = -115;
+
 /// A value of a tracepoint's context.
 #[inline(always)]
 pub fn at<T: Copy>(ctx: *mut c_void, offset: usize) -> T {
@@ -174,7 +177,7 @@ pub fn over(ctx: *mut c_void) -> Option<()> {
     let head = Head { kind: kind::CALL, flags: 0, tid, pid, number, ts, epoch: process.epoch };
     if plan.role == role::FAILURE {
         emit_list(&Head { kind: kind::ARGUMENTS, ..head }, argument(&args, plan.list));
-    } else if plan.tells != 0 && result >= 0 {
+    } else if plan.tells != 0 && (result >= 0 || result == EINPROGRESS) {
         let file = if is_directory || plan.tells & tells::OPENED != 0 { file } else { 0 };
         besides(plan.tells, &head, &args, result, file);
     }

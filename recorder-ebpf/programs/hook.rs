@@ -46,3 +46,16 @@ macro_rules! raw_tracepoint {
         }
     };
 }
+
+/// The same for what sockets of a control group do. It returns 1: others' programs and the kernel go on.
+macro_rules! cgroup {
+    ($(#[$meta:meta])* $section:literal $vis:vis fn $name:ident($context:ident: $type:ty) $body:block) => {
+        $(#[$meta])*
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = $section)]
+        $vis extern "C" fn $name($context: *mut $type) -> u32 {
+            $body
+            1
+        }
+    };
+}

@@ -10,6 +10,7 @@
 #![cfg_attr(target_arch = "bpf", allow(internal_features))]
 
 mod calls;
+mod diversion;
 #[macro_use]
 mod hook;
 mod kernel;
@@ -23,6 +24,7 @@ mod walk;
 mod watch;
 
 use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{bpf_sock_addr, bpf_sock_ops};
 
 tracepoint! {
     /// `syscalls/sys_exit_…` of every covered call: it is over.
@@ -84,6 +86,41 @@ uprobe! {
     /// A function of a TLS library begins that ends a stream.
     "uprobe" pub fn tls_over(context) {
         let _ = tls::over(context);
+    }
+}
+
+cgroup! {
+    /// A socket is about to be connected to a host, by IPv4.
+    "cgroup/connect4" pub fn connect4(context: bpf_sock_addr) {
+        let _ = diversion::connect4(context);
+    }
+}
+
+cgroup! {
+    /// The same by IPv6.
+    "cgroup/connect6" pub fn connect6(context: bpf_sock_addr) {
+        let _ = diversion::connect6(context);
+    }
+}
+
+cgroup! {
+    /// Somebody asks which host a socket is connected to, by IPv4.
+    "cgroup/getpeername4" pub fn getpeername4(context: bpf_sock_addr) {
+        let _ = diversion::peer4(context);
+    }
+}
+
+cgroup! {
+    /// The same by IPv6.
+    "cgroup/getpeername6" pub fn getpeername6(context: bpf_sock_addr) {
+        let _ = diversion::peer6(context);
+    }
+}
+
+cgroup! {
+    /// Something happens to a TCP socket.
+    "sockops" pub fn socket_event(context: bpf_sock_ops) {
+        let _ = diversion::event(context);
     }
 }
 

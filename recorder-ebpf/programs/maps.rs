@@ -2,10 +2,11 @@
 //! when they are loaded.
 
 use agentrec_recorder_ebpf::{
-    Descriptor, MARKS as MAX_MARKS, OBJECTS as MAX_OBJECTS, Object, Offsets, PLANS,
-    PROCESSES as MAX_PROCESSES, Plan, Process, STREAMS as MAX_STREAMS, SUMS as MAX_SUMS, Settings,
-    Stream, Sum, TLS_CALLS as MAX_TLS_CALLS, TlsCall, TlsKey, WATCHED as MAX_WATCHED, Watch,
-    Watched, kind, mark,
+    DIVERTED as MAX_DIVERTED, Descriptor, Detour, Diverted, Endpoint, LISTENING as MAX_LISTENING,
+    MARKS as MAX_MARKS, OBJECTS as MAX_OBJECTS, Object, Offsets, PLANS, PROCESSES as MAX_PROCESSES,
+    Plan, Process, STREAMS as MAX_STREAMS, SUMS as MAX_SUMS, Settings, Stream, Sum,
+    TLS_CALLS as MAX_TLS_CALLS, TlsCall, TlsKey, UNREACHED as MAX_UNREACHED,
+    WATCHED as MAX_WATCHED, Watch, Watched, kind, mark,
 };
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
@@ -55,6 +56,27 @@ pub static TLS_CALLS: LruHashMap<TlsKey, TlsCall> = LruHashMap::with_max_entries
 #[map]
 pub static WATCHED: HashMap<u64, Watched> =
     HashMap::with_max_entries(MAX_WATCHED, BPF_F_NO_PREALLOC);
+
+/// Where connections are led to: one entry.
+#[map]
+pub static DETOUR: Array<Detour> = Array::with_max_entries(1, 0);
+
+/// Connections that were led there, by what their sockets are known by (SO_COOKIE), which is never used again.
+#[map]
+pub static DIVERTED: LruHashMap<u64, Diverted> = LruHashMap::with_max_entries(MAX_DIVERTED, 0);
+
+/// The same, by where they come from: the proxy takes them out.
+#[map]
+pub static COMING: LruHashMap<Endpoint, u64> = LruHashMap::with_max_entries(MAX_DIVERTED, 0);
+
+/// Ports on which the tree listens, and with how many sockets.
+#[map]
+pub static LISTENING: HashMap<u32, u32> =
+    HashMap::with_max_entries(MAX_LISTENING, BPF_F_NO_PREALLOC);
+
+/// Destinations that the proxy did not reach, and until when (CLOCK_BOOTTIME) they are left to their clients: it puts them here.
+#[map]
+pub static UNREACHED: LruHashMap<Endpoint, u64> = LruHashMap::with_max_entries(MAX_UNREACHED, 0);
 
 /// Records that found no room, by kind; the first counts sums that found none.
 #[map]

@@ -1,9 +1,10 @@
 //! What the kernel knows of a socket: asked later, it may be gone.
 
-use agentrec_recorder_ebpf::{ADDRESS_WORDS, Head, MAX_ADDRESS, Socket, kind};
+use agentrec_recorder_ebpf::{ADDRESS_WORDS, Endpoint, Head, MAX_ADDRESS, Socket, kind};
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
 use crate::kernel::{self, offset};
+use crate::maps::DIVERTED;
 use crate::record::Record;
 
 const AF_UNIX: u16 = 1;
@@ -45,6 +46,7 @@ pub fn tell(head: &Head, fd: i32) {
     told.kind = u32::from(kernel::read::<u16>(socket, offset!(socket_type)));
     told.listens = u32::from(kernel::read::<u8>(sk, offset!(sk_state)) == TCP_LISTEN);
     (told.peer_pid, told.local_len, told.peer_len, told.reserved) = (0, 0, 0, 0);
+    told.diverted = 0;
     let port: u16 = kernel::read(sk, offset!(sk_num));
     let dport: u16 = kernel::read(sk, offset!(sk_dport));
     match family {
@@ -75,7 +77,30 @@ pub fn tell(head: &Head, fd: i32) {
         }
         _ => {}
     }
-    record.emit(false);
+    if told.peer_len != 0
+        && matches!(family, AF_INET | AF_INET6)
+        && let Some((cookie, to)) = diverted(sk)
+    {
+        told.diverted = cookie;
+        let [a, b, c, d] = to.address.map(u64::from);
+        if family == AF_INET {
+            told.peer[0] = u64::from(AF_INET) | u64::from(to.port) << 16 | d << 32;
+        } else {
+            told.peer[0] = u64::from(AF_INET6) | u64::from(to.port) << 16;
+            (told.peer[1], told.peer[2]) = (a | b << 32, c | d << 32);
+        }
+    }
+    // Of a connection through the proxy it waits to hear.
+    let wakes = told.diverted != 0;
+    record.emit(wakes);
+}
+
+/// Where a connection that was led to the proxy was meant to go.
+#[inline(always)]
+fn diverted(sk: u64) -> Option<(u64, Endpoint)> {
+    let cookie: u64 = kernel::read(sk, offset!(sk_cookie));
+    // SAFETY: the entry is copied at once; nobody changes one.
+    Some((cookie, unsafe { DIVERTED.get(cookie) }?.to))
 }
 
 /// A `struct sockaddr_in` (ip(7)).

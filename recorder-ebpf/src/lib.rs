@@ -11,10 +11,12 @@
 
 #[macro_use]
 mod abi;
+mod diversion;
 mod offsets;
 mod streams;
 
 pub use abi::Plain;
+pub use diversion::*;
 pub use offsets::Offsets;
 pub use streams::*;
 
@@ -264,6 +266,8 @@ abi! {
         pub peer_len: u32,
         /// 0.
         pub reserved: u32,
+        /// Where its connection was led to the proxy, what it is known by (SO_COOKIE); else 0.
+        pub diverted: u64,
         /// A `struct sockaddr`.
         pub local: [u64; ADDRESS_WORDS],
         /// The same of the other end.

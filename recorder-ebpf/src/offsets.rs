@@ -125,6 +125,8 @@ abi! {
         pub sk_num: u32,
         /// `sock`: skc_dport.
         pub sk_dport: u32,
+        /// `sock`: skc_cookie.
+        pub sk_cookie: u32,
         /// `sock`: skc_rcv_saddr.
         pub sk_saddr: u32,
         /// `sock`: skc_daddr.

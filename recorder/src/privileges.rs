@@ -17,11 +17,12 @@ use nix::unistd::{Uid, User, geteuid, initgroups, setresgid, setresuid};
 
 use crate::observation::split_nul;
 
-/// What it takes to load the programs and to attach them: CAP_DAC_READ_SEARCH to read tracefs, CAP_SYS_ADMIN to mount it where it
-/// is not, and for functions of TLS libraries.
-const FOR_LOADING: [Capability; 4] = [
+/// What it takes to load the programs and to attach them: CAP_NET_ADMIN for those that lead connections, CAP_DAC_READ_SEARCH to read
+/// tracefs, CAP_SYS_ADMIN to mount it where it is not, and for functions of TLS libraries.
+const FOR_LOADING: [Capability; 5] = [
     Capability::CAP_BPF,
     Capability::CAP_PERFMON,
+    Capability::CAP_NET_ADMIN,
     Capability::CAP_DAC_READ_SEARCH,
     Capability::CAP_SYS_ADMIN,
 ];

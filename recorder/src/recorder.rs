@@ -87,10 +87,14 @@ fn record(mut setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
     // When it is full, whoever sends waits: the tracer, and with it the tracee; or the socket, and with it the kernel's
     // buffers of its clients, who then drop and count.
     let (inputs, receiver) = mailbox();
-    let watcher = choose_engine(&mut setup, link, &inputs)?;
+    let mut watcher = choose_engine(&mut setup, link, &inputs)?;
     let engine = setup.engine;
     let listener = Listener::bind(&setup.socket)?;
-    let (proxy, _bundle) = start_proxy(&setup, &inputs)?.unzip();
+    let (proxy, bundle) = start_proxy(&setup, &inputs)?.unzip();
+    if let (Some((watcher, _)), Some(proxy)) = (&mut watcher, &proxy) {
+        let failed = |error| failure(format!("cannot lead connections: {}", chain(&error)));
+        watcher.divert_to(Arc::clone(proxy)).map_err(failed)?;
+    }
     let own_files = [Some(setup.socket.as_path()), setup.trust.as_ref().map(Trust::bundle)];
     let own_files = own_files.into_iter().flatten().map(Path::to_owned).collect();
     let unfinished = Arc::new(Mutex::new(Some(own_files)));
@@ -167,6 +171,8 @@ fn record(mut setup: Setup, link: &FrontLink, begin: Begin) -> Result<()> {
     if let Some(message) = failed {
         return Err(failure(message));
     }
+    // Gone when the front says that all is over; who goes on needs it.
+    let _bundle = bundle.filter(|_| survivors.is_some());
     link.send(&FromRecorder::Closed(Box::new(recording), status)).ok();
     if let Some(survivors) = survivors {
         // Not to keep a file system busy.
@@ -195,15 +201,18 @@ fn choose_engine(
         || wanted.is_none()
             && (if attached { privileges::may_attach() } else { privileges::may_load() });
     if wanted == Some(Engine::Ptrace) || !possible {
-        if setup.trust.is_some() {
-            setup.engine_reason = "the proxy for TLS needs it".into();
-        } else if wanted.is_some() && !attached {
+        if wanted.is_some() && !attached {
             setup.engine_reason = ASKED.into();
         }
         privileges::drop_all().map_err(dropped)?;
         return Ok(None);
     }
-    match privileges::with_rights(|| Watcher::new(&setup.source, inputs.clone())) {
+    let load = || {
+        // Asked first, since programs that are attached take seconds to go.
+        let groups = setup.trust.as_ref().map(|_| ebpf::control_groups()).transpose()?;
+        Watcher::new(&setup.source, groups.as_deref(), inputs.clone())
+    };
+    match privileges::with_rights(load) {
         Ok(mut watcher) => {
             if setup.options.tls == Tls::Off {
                 watcher.0.ignore_tls();
@@ -224,7 +233,12 @@ fn choose_engine(
             Ok(None)
         }
         Err(error) => {
-            let hint = "run as root, or after `sudo agentrec setup`; ptrace needs neither";
+            let hint = match error {
+                ebpf::Error::NoControlGroups => {
+                    "leave out --engine ebpf: with ptrace, --tls proxy needs none; or mount them: mount -t cgroup2 none DIRECTORY"
+                }
+                _ => "run as root, or after `sudo agentrec setup`; ptrace needs neither",
+            };
             Err(Error::Recorder { message: chain(&error), hint: Some(hint.into()) })
         }
     }

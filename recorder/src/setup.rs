@@ -12,7 +12,7 @@ use crate::options::{Engine, Options, Tls};
 use crate::proxy::Trust;
 use crate::target::Target;
 use crate::watch::Watch;
-use crate::{privileges, runtime, source};
+use crate::{runtime, source};
 
 /// Variables that tell the agent of its recording.
 pub(crate) const SOCKET: &str = "AGENTREC_SOCKET";
@@ -67,19 +67,6 @@ impl Setup {
         }
         let proxied = options.tls == Tls::Proxy;
         let trust = proxied.then(|| Trust::lead(plan, runtime::bundle_path(&dir, &session)));
-        if trust.is_some() {
-            let none_wanted = options.engine.is_none();
-            if let Some(say) = options.fell_back.filter(|_| none_wanted && privileges::may_load()) {
-                say("the proxy for TLS needs it");
-            }
-            // BPF programs can't have a thread wait.
-            if options.engine.replace(Engine::Ptrace) == Some(Engine::Ebpf) {
-                return Err(refused(
-                    "cannot lead connections through a proxy by BPF programs",
-                    "leave out --engine ebpf: --tls proxy takes ptrace",
-                ));
-            }
-        }
         let source = source::Config {
             cwd: plan.cwd.clone(),
             env: plan.env.clone(),

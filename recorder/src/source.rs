@@ -154,6 +154,8 @@ pub enum Opaque {
     Distrusted,
     /// The proxy can't talk with one of them.
     Handshake,
+    /// The proxy can't reach the server, and the client was connected to it already.
+    Unreached,
 }
 
 impl Opaque {
@@ -164,6 +166,7 @@ impl Opaque {
             Self::ClientCertificate => "client-certificate",
             Self::Distrusted => "proxy-not-trusted",
             Self::Handshake => "tls-handshake",
+            Self::Unreached => "not-reached",
         }
     }
 
@@ -174,7 +177,7 @@ impl Opaque {
             Self::Distrusted => {
                 "have the program trust the certificates in SSL_CERT_FILE, or leave --tls proxy out"
             }
-            Self::ClientCertificate | Self::Handshake => "",
+            Self::ClientCertificate | Self::Handshake | Self::Unreached => "",
         }
     }
 }

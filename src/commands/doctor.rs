@@ -66,6 +66,7 @@ pub fn run(_: &Args, context: Context) -> Result<Exit> {
         seccomp(),
         private_mounts(),
         ebpf(),
+        tls_proxy(),
         data_directory(&home),
         disk(&home),
         runtime_directory(),
@@ -146,6 +147,22 @@ fn ebpf() -> Check {
             } else {
                 check.advise("sudo agentrec setup, or run agentrec as root")
             }
+        }
+    }
+}
+
+/// What leads connections for `--tls proxy`.
+fn tls_proxy() -> Check {
+    match agentrec_recorder::ebpf::try_to_divert() {
+        Ok(groups) => {
+            let groups = groups.display();
+            let found = format!("`run --tls proxy` leads connections by BPF programs, at {groups}");
+            Check::new("tls proxy", Verdict::Good, found)
+        }
+        Err(error) => {
+            let error = anyhow::Error::from(error);
+            let found = format!("`run --tls proxy` leads connections by ptrace: {error:#}");
+            Check::new("tls proxy", Verdict::Good, found)
         }
     }
 }

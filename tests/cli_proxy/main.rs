@@ -1,5 +1,6 @@
 //! `run --tls proxy`: what programs say through whatever TLS is in the trace as their server saw it, and they notice nothing.
 
+mod by_ebpf;
 #[path = "../common/mod.rs"]
 mod common;
 mod programs;
@@ -16,7 +17,29 @@ use agentrec_trace::{Data, Reader};
 use common::exchanges::Server;
 use common::{Ran, Recorded, TestEnv, ran, recorded};
 
-const PROXY: [&str; 2] = ["--tls", "proxy"];
+/// What leads the connections.
+type By = [&'static str; 4];
+const BY_PTRACE: By = ["--tls", "proxy", "--engine", "ptrace"];
+const BY_EBPF: By = ["--tls", "proxy", "--engine", "ebpf"];
+
+/// Makes tests of functions, one for each engine.
+macro_rules! by_both_engines {
+    ($($name:ident),* $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn by_ptrace() {
+                super::$name(crate::BY_PTRACE);
+            }
+
+            #[test]
+            #[ignore = "needs root"]
+            fn root_by_ebpf() {
+                super::$name(crate::BY_EBPF);
+            }
+        }
+    )*};
+}
+use by_both_engines;
 
 /// Makes an authority, `../ca.pem`, and a certificate of its for localhost, `../cert.pem` with `../key.pem`.
 fn make_certificates(env: &TestEnv) {
@@ -49,8 +72,8 @@ fn run(env: &TestEnv, options: &[&str], command: &[&str]) -> Ran {
     ran(env.agentrec(args).env("SSL_CERT_FILE", env.work().join("../ca.pem")).output())
 }
 
-fn record(env: &TestEnv, command: &[&str]) -> Recorded {
-    let ran = run(env, &PROXY, command);
+fn record(env: &TestEnv, by: By, command: &[&str]) -> Recorded {
+    let ran = run(env, &by, command);
     assert_eq!(ran.code, 0, "{ran:?}");
     recorded(&ran)
 }
@@ -98,8 +121,9 @@ fn free_port() -> String {
 const VARIABLES: &str = "AWS_CA_BUNDLE CARGO_HTTP_CAINFO CURL_CA_BUNDLE DENO_CERT GIT_SSL_CAINFO \
     NODE_EXTRA_CA_CERTS REQUESTS_CA_BUNDLE SSL_CERT_FILE";
 
-#[test]
-fn nothing_else_of_the_environment_changes_and_nothing_is_left() {
+by_both_engines!(nothing_else_of_the_environment_changes_and_nothing_is_left);
+
+fn nothing_else_of_the_environment_changes_and_nothing_is_left(by: By) {
     let env = TestEnv::new();
     make_certificates(&env);
     let script = "env; cat \"$SSL_CERT_FILE\" >&2; stat -c %a \"$SSL_CERT_FILE\"";
@@ -112,7 +136,7 @@ fn nothing_else_of_the_environment_changes_and_nothing_is_left() {
             .collect()
     };
     let (without, with) =
-        (run(&env, &[], &["sh", "-c", script]), run(&env, &PROXY, &["sh", "-c", script]));
+        (run(&env, &[], &["sh", "-c", script]), run(&env, &by, &["sh", "-c", script]));
     let (without_us, with_us) = (names(&without), names(&with));
     let changed: Vec<_> =
         with_us.iter().filter(|(name, value)| without_us.get(*name) != Some(value)).collect();
@@ -149,7 +173,7 @@ fn nothing_is_left_by_a_recorder_that_is_killed() {
     let env = TestEnv::new();
     make_certificates(&env);
     let script = "echo $SSL_CERT_FILE > ../bundle; ls -l /proc/$PPID/task; kill -9 $(ps -o pid= --ppid $PPID | grep -v $$); sleep 60";
-    let ran = run(&env, &PROXY, &["sh", "-c", script]);
+    let ran = run(&env, &BY_PTRACE, &["sh", "-c", script]);
     assert_ne!(ran.code, 0);
     let bundle = env.read("../bundle").expect("it ran");
     assert!(!Path::new(bundle.trim()).exists(), "{ran:?}");
@@ -159,9 +183,6 @@ fn nothing_is_left_by_a_recorder_that_is_killed() {
 fn it_says_where_it_can_not_be() {
     let env = TestEnv::new();
     make_certificates(&env);
-    let refused = run(&env, &["--tls", "proxy", "--engine", "ebpf"], &["true"]);
-    assert_eq!(refused.code, 125);
-    assert!(refused.stderr.contains("leave out --engine ebpf"), "{refused:?}");
     let mut sleeper = Command::new("sleep").arg("60").spawn().unwrap();
     let attach = env.run(["attach", "--tls", "proxy", &sleeper.id().to_string()]);
     sleeper.kill().unwrap();

@@ -14,6 +14,13 @@ use super::common::exchanges::{Server, assert_whole};
 use super::common::{Recorded, TestEnv, ran, recorded};
 use super::*;
 
+by_both_engines!(
+    what_openssl_encrypts_is_told_once,
+    what_rustls_encrypts_is_whole,
+    curl_speaks_http_2_through_it,
+    node_ignores_proxies_and_is_read,
+);
+
 /// Many connections at once, each used again and again.
 const PYTHON: &str = r#"
 import http.client, ssl, sys, threading
@@ -30,12 +37,11 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 "#;
 
-#[test]
-fn what_openssl_encrypts_is_told_once() {
+fn what_openssl_encrypts_is_told_once(by: By) {
     let env = TestEnv::new();
     env.write("../client.py", PYTHON);
     let server = secure_server(&env);
-    let recorded = record(&env, &["python3", "../client.py", &server.port]);
+    let recorded = record(&env, by, &["python3", "../client.py", &server.port]);
     let reader = Reader::open(&recorded.trace).unwrap();
     assert_whole(&env, &reader, &format!("https://localhost:{}", server.port), 500);
     assert_connections_are_the_servers(&recorded, &server.port);
@@ -85,8 +91,7 @@ fn client_of_rustls() {
     });
 }
 
-#[test]
-fn what_rustls_encrypts_is_whole() {
+fn what_rustls_encrypts_is_whole(by: By) {
     let env = TestEnv::new();
     let server = secure_server(&env);
     let this = std::env::current_exe().unwrap();
@@ -105,7 +110,7 @@ fn what_rustls_encrypts_is_whole() {
     drop(server);
 
     let server = Server::start(&env, &["../cert.pem", "../key.pem"]);
-    let args = ["run", "--json"].iter().chain(&PROXY).chain(&["--"]).chain(&client);
+    let args = ["run", "--json"].iter().chain(&by).chain(&["--"]).chain(&client);
     let mut command = env.agentrec(args);
     let trusting = command
         .env("SSL_CERT_FILE", env.work().join("../ca.pem"))
@@ -142,8 +147,7 @@ fn only_exchange(recorded: &Recorded) -> (String, Vec<u8>, Vec<u8>) {
     (version, request, response.expect("there is a response"))
 }
 
-#[test]
-fn curl_speaks_http_2_through_it() {
+fn curl_speaks_http_2_through_it(by: By) {
     let env = TestEnv::new();
     make_certificates(&env);
     let content: String = (0..40_000).map(|line| format!("line {line}\n")).collect();
@@ -162,7 +166,7 @@ fn curl_speaks_http_2_through_it() {
     }
     let url = format!("https://localhost:{port}/echo");
     let curl = ["curl", "-sS", "--http2", "--data-binary", "@body", "-o", "answer", &url];
-    let recorded = record(&env, &curl);
+    let recorded = record(&env, by, &curl);
     server.kill().unwrap();
     server.wait().unwrap();
     assert_eq!(env.read("answer").as_deref(), Some(&*content));
@@ -170,8 +174,7 @@ fn curl_speaks_http_2_through_it() {
     assert!(only_exchange(&recorded) == told);
 }
 
-#[test]
-fn node_ignores_proxies_and_is_read() {
+fn node_ignores_proxies_and_is_read(by: By) {
     if !Path::new("/usr/bin/node").exists() {
         eprintln!("skipped: there is no Node");
         return;
@@ -180,7 +183,7 @@ fn node_ignores_proxies_and_is_read() {
     let server = secure_server(&env);
     let script = "fetch(process.argv[1], {method: 'POST', body: 'from node'}).then(r => r.text()).then(console.log)";
     let url = format!("https://localhost:{}/plain/0", server.port);
-    let recorded = record(&env, &["/usr/bin/node", "-e", script, &url]);
+    let recorded = record(&env, by, &["/usr/bin/node", "-e", script, &url]);
     let (version, request, _) = only_exchange(&recorded);
     assert_eq!((&*version, &*request), ("1.1", &b"from node"[..]));
 }
@@ -222,7 +225,7 @@ fn long_what_go_encrypts_is_whole() {
     let built = go.args(["build", "-o", "../client", "../client.go"]).status().unwrap();
     assert!(built.success());
     let server = secure_server(&env);
-    let recorded = record(&env, &["../client", &server.port]);
+    let recorded = record(&env, BY_PTRACE, &["../client", &server.port]);
     let reader = Reader::open(&recorded.trace).unwrap();
     assert_whole(&env, &reader, &format!("https://localhost:{}", server.port), 500);
     assert_connections_are_the_servers(&recorded, &server.port);

@@ -12,6 +12,14 @@ use super::common::exchanges::Server;
 use super::common::{Ran, TestEnv, ran, recorded};
 use super::*;
 
+by_both_engines!(
+    a_server_that_does_not_verify_fails_as_without_us,
+    a_server_that_asks_for_a_certificate_gets_the_clients_own,
+    a_client_that_does_not_trust_us_is_left_alone_the_next_time,
+    what_is_not_tls_goes_through_as_it_is,
+    through_a_proxy_of_the_users_it_is_read_too,
+);
+
 /// A server that nobody trusts.
 fn untrusted_server(env: &TestEnv) -> Server {
     let server = secure_server(env);
@@ -27,8 +35,7 @@ fn make_certificates_of_another(env: &TestEnv) {
     }
 }
 
-#[test]
-fn a_server_that_does_not_verify_fails_as_without_us() {
+fn a_server_that_does_not_verify_fails_as_without_us(by: By) {
     let env = TestEnv::new();
     let server = untrusted_server(&env);
     let url = format!("https://localhost:{}/plain/0", server.port);
@@ -38,7 +45,7 @@ fn a_server_that_does_not_verify_fails_as_without_us() {
         .env("CURL_CA_BUNDLE", env.work().join("../ca.pem"))
         .output();
     let alone = ran(alone);
-    let ran = run(&env, &PROXY, &["curl", "-sS", "-d", "x", &url]);
+    let ran = run(&env, &by, &["curl", "-sS", "-d", "x", &url]);
     assert_eq!((ran.code, ran.code), (alone.code, 60));
     let said = |ran: &Ran| ran.stderr.lines().next().map(str::to_owned);
     assert_eq!(said(&ran), said(&alone));
@@ -51,26 +58,24 @@ fn a_server_that_does_not_verify_fails_as_without_us() {
     let own = env.work().join("../server-ca.pem");
     for trusting in [&["-k"][..], &["--cacert", own.to_str().unwrap()]] {
         let curl = [&["curl", "-sS", "-d", "x", &url], trusting].concat();
-        let recorded = record(&env, &curl);
+        let recorded = record(&env, by, &curl);
         assert_eq!(opaque(&recorded).len(), 1);
     }
 }
 
-#[test]
-fn a_server_that_asks_for_a_certificate_gets_the_clients_own() {
+fn a_server_that_asks_for_a_certificate_gets_the_clients_own(by: By) {
     let env = TestEnv::new();
     make_certificates(&env);
     let server = Server::start(&env, &["../cert.pem", "../key.pem", "../ca.pem"]);
     let url = format!("https://localhost:{}/plain/0", server.port);
     let own = ["--cert", "../cert.pem", "--key", "../key.pem"];
     let curl = [&["curl", "-sSf", "-d", "x", &url], &own[..]].concat();
-    let recorded = record(&env, &curl);
+    let recorded = record(&env, by, &curl);
     let [told] = &opaque(&recorded)[..] else { panic!("not one") };
     assert_eq!((&*told.reason, &*told.server_name), ("client-certificate", "localhost"));
 }
 
-#[test]
-fn a_client_that_does_not_trust_us_is_left_alone_the_next_time() {
+fn a_client_that_does_not_trust_us_is_left_alone_the_next_time(by: By) {
     let env = TestEnv::new();
     let server = secure_server(&env);
     let own = env.work().join("../own.pem");
@@ -86,7 +91,7 @@ for turn in range(3):
     except ssl.SSLCertVerificationError: print("refused")
     connection.close()
 "#;
-    let ran = run(&env, &PROXY, &["python3", "-c", script, &server.port, own.to_str().unwrap()]);
+    let ran = run(&env, &by, &["python3", "-c", script, &server.port, own.to_str().unwrap()]);
     assert_eq!((ran.code, &*ran.stdout), (0, "refused\n200\n200\n"));
     let told = opaque(&recorded(&ran));
     assert_eq!(told.len(), 3);
@@ -96,8 +101,7 @@ for turn in range(3):
     }
 }
 
-#[test]
-fn what_is_not_tls_goes_through_as_it_is() {
+fn what_is_not_tls_goes_through_as_it_is(by: By) {
     let env = TestEnv::new();
     make_certificates(&env);
     // The server speaks first; the client ends its half before it gets its answer; a refusal is a refusal.
@@ -122,7 +126,7 @@ while data := s.recv(65536): got += len(data)
 try: socket.create_connection(("127.0.0.1", int(sys.argv[2])))
 except ConnectionRefusedError: print(got, "refused")
 "#;
-    let ran = run(&env, &PROXY, &["python3", "-c", script, &port, &free_port()]);
+    let ran = run(&env, &by, &["python3", "-c", script, &port, &free_port()]);
     assert_eq!((ran.code, &*ran.stdout), (0, "3000000 refused\n"), "{ran:?}");
     assert_eq!(server.join().unwrap(), 3_000_000);
     let [told] = &opaque(&recorded(&ran))[..] else { panic!("not one") };
@@ -153,8 +157,7 @@ threading.Thread(target=accept, daemon=True).start()
 sys.stdin.read()
 "#;
 
-#[test]
-fn through_a_proxy_of_the_users_it_is_read_too() {
+fn through_a_proxy_of_the_users_it_is_read_too(by: By) {
     let env = TestEnv::new();
     let server = secure_server(&env);
     let mut proxy = Command::new("python3");
@@ -167,10 +170,10 @@ fn through_a_proxy_of_the_users_it_is_read_too() {
     // The second server is not trusted: what the proxy was asked is asked again.
     make_certificates_of_another(&env);
     let curl = ["curl", "-sSk", "--proxy", &proxy_url, "-d", "asked", &url];
-    let unread = record(&env, &curl);
+    let unread = record(&env, by, &curl);
     let trusted = Server::start(&env, &["../cert2.pem", "../key2.pem"]);
     let url = format!("https://localhost:{}/plain/0", trusted.port);
-    let read = record(&env, &["curl", "-sS", "--proxy", &proxy_url, "-d", "asked", &url]);
+    let read = record(&env, by, &["curl", "-sS", "--proxy", &proxy_url, "-d", "asked", &url]);
     drop(proxy.stdin.take());
     proxy.wait().unwrap();
     assert_eq!(&*opaque(&unread)[0].reason, "server-not-verified");

@@ -985,7 +985,7 @@ events! {
         open: Option<Seq>,
         /// Peer.
         #[serde(borrow)] peer: Address<'a>,
-        /// Why: such as `tls`, `go-tls`, `rustls`, `unknown-protocol`, `server-not-verified`, `proxy-not-trusted`.
+        /// Why: such as `tls`, `go-tls`, `rustls`, `unknown-protocol`, `server-not-verified`, `proxy-not-trusted`, `not-reached`.
         #[serde(borrow)] reason: Cow<'a, str>,
         /// What would make it readable.
         #[serde(borrow)] hint: Cow<'a, str>,

@@ -38,6 +38,19 @@ pub(super) struct Attached {
 }
 
 impl Attached {
+    pub(super) fn map<K: Pod, V: Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<BpfMap<MapData, K, V>, Error> {
+        let map = self.ebpf.take_map(name).expect("taken once");
+        BpfMap::try_from(map).map_err(|e| Error::Map(name, e))
+    }
+
+    pub(super) fn array<V: Pod>(&mut self, name: &'static str) -> Result<Array<MapData, V>, Error> {
+        let map = self.ebpf.take_map(name).expect("taken once");
+        Array::try_from(map).map_err(|e| Error::Map(name, e))
+    }
+
     /// A program for functions of user space.
     pub(super) fn uprobe(&mut self, name: &str) -> &mut UProbe {
         let program = self.ebpf.program_mut(name).expect("the object has it");
@@ -135,7 +148,11 @@ impl Loaded {
         PerCpuArray::try_from(self.take(name)).map_err(|e| Error::Map(name, e))
     }
 
-    /// Has the kernel verify all programs.
+    pub(super) fn any(&mut self, name: &str) -> &mut Program {
+        self.ebpf.program_mut(name).expect("the object has it")
+    }
+
+    /// Has the kernel verify all programs but those that lead connections, which few recordings need.
     pub(super) fn load_programs(&mut self) -> Result<(), Error> {
         for (name, program) in self.ebpf.programs_mut() {
             let loaded = match program {

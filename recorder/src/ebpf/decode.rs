@@ -150,6 +150,9 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             }
         }
         self.entry = entry;
+        if let Shape::Connect = row.shape {
+            self.connected(tid, ts, fd);
+        }
         // Names relative to it will be asked for when it may have moved.
         if let (Shape::Open { .. } | Shape::OpenHow { .. }, Ok(fd)) = (row.shape, result)
             && let Some(path) = self.kernel.told(tid, fd as u32)

@@ -7,6 +7,7 @@
 
 mod attach;
 mod decode;
+mod diversion;
 mod followed;
 mod losses;
 pub mod object;
@@ -25,7 +26,7 @@ pub mod tracefs;
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,9 +42,12 @@ use crate::keep::{Keeper, Kept};
 use crate::mailbox::Outbox;
 use crate::model::Model;
 use crate::observation::{Call, Loss, Observation, Tid};
+use crate::proxy::Proxy;
 use crate::source::{Captured, Config, Control, Report, Request};
 use crate::{privileges, proc};
 use attach::{Abi, Attached};
+pub(crate) use diversion::control_groups;
+pub use diversion::try_to_divert;
 use followed::Followed;
 use losses::Losses;
 use records::Record;
@@ -79,6 +83,9 @@ pub enum Error {
     /// It ended before it could be followed.
     #[error("there is no process {0} any more")]
     Gone(Tid),
+    /// There are no control groups of version 2, or this process is in none of those that are mounted.
+    #[error("cannot see the control groups (cgroup2) that this process is in")]
+    NoControlGroups,
     /// Something else that the kernel refused.
     #[error("cannot {0}")]
     Io(&'static str, #[source] io::Error),
@@ -131,6 +138,8 @@ pub struct Watcher<I> {
     sums: Sums,
     streams: Streams,
     objects: Objects,
+    /// Where connections are led to.
+    proxy: Option<Arc<Proxy>>,
     watched: BpfMap<MapData, u64, Abi<Watched>>,
     wanted: Array<MapData, Abi<Watch>>,
     /// More may come when nobody is left.
@@ -164,15 +173,21 @@ pub struct Watcher<I> {
 }
 
 impl<I: From<Report> + Send + 'static> Watcher<I> {
-    /// Loads the programs and attaches them; nobody is followed yet. The programs go when this does, however it ends.
+    /// Loads the programs and attaches them, also those that lead connections where there are `groups` to hang them on; nobody is
+    /// followed yet. The programs go when this does, however it ends.
     ///
     /// # Errors
     /// Where the kernel refuses, see [`Error`].
-    pub fn new(config: &Config, reports: Outbox<I>) -> Result<(Self, Control), Error> {
+    pub fn new(
+        config: &Config,
+        groups: Option<&Path>,
+        reports: Outbox<I>,
+    ) -> Result<(Self, Control), Error> {
         let outputs = config.outputs.iter().map(|&fd| 1_u32 << fd).sum();
         let failed = |what| move |errno: nix::Error| Error::Io(what, errno.into());
         let mut loaded = attach::load(outputs, config.reserved_fd, config.front)?;
         let ring = loaded.ring()?;
+        groups.map(|groups| loaded.divert(groups)).transpose()?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed("make an epoll"))?;
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let bell = Arc::new(bell.map_err(failed("make an eventfd"))?);
@@ -195,6 +210,7 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             sums: Sums::new(&mut loaded)?,
             streams: Streams::new(&mut loaded)?,
             objects: Objects::new(&mut loaded)?,
+            proxy: None,
             watched: loaded.map("WATCHED")?,
             wanted: loaded.array("WATCH")?,
             endless: false,
@@ -283,7 +299,11 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
         let mut pause = LOOK;
         let mut asked = Instant::now();
         loop {
+            let began = Instant::now();
             let seen = self.drain();
+            if let Some(proxy) = &self.proxy {
+                proxy.looked(began);
+            }
             self.uncertain |= self.losses.tell(&self.reports);
             if self.uncertain && seen == 0 {
                 self.forget_lost()?;
@@ -294,9 +314,10 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             }
             self.reports.flush();
             self.answer_requests();
-            // Of descendants nobody wants to know any more; the command's end is waited for.
+            // Of descendants nobody wants to know any more; the command's end is waited for. Whose connections go through us
+            // can't go on without us.
             let awaited = self.live.contains(&self.root) && !self.lets_go;
-            let unwatched = self.silent && !self.killing && !awaited;
+            let unwatched = self.silent && !self.killing && !awaited && self.proxy.is_none();
             if (self.live.is_empty() && !self.endless) || unwatched {
                 break;
             }

@@ -106,6 +106,7 @@ fn parse(data: &[u8]) -> Result<Offsets, &'static str> {
         sk_state: sk("skc_state")?,
         sk_num: sk("skc_num")?,
         sk_dport: sk("skc_dport")?,
+        sk_cookie: sk("skc_cookie")?,
         sk_saddr: sk("skc_rcv_saddr")?,
         sk_daddr: sk("skc_daddr")?,
         sk_v6_saddr: sk("skc_v6_rcv_saddr").unwrap_or_default(),

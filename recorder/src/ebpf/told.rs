@@ -24,6 +24,8 @@ type Open = Vec<(RawFd, Vec<u8>)>;
 struct Facts {
     places: Vec<(u32, Vec<u8>)>,
     socket: Option<(RawFd, SocketFacts)>,
+    /// What that one is known by (SO_COOKIE), where its connection was led to the proxy.
+    diverted: Option<u64>,
     /// Columns and rows of the terminal.
     size: Option<(u16, u16)>,
 }
@@ -71,7 +73,15 @@ impl Told {
             peer: bytes(&socket.peer, socket.peer_len),
             peer_pid: Some(socket.peer_pid as Tid).filter(|&pid| pid != 0),
         };
-        self.facts.entry(socket.head.tid as Tid).or_default().socket = Some((socket.fd, facts));
+        let told = self.facts.entry(socket.head.tid as Tid).or_default();
+        told.socket = Some((socket.fd, facts));
+        told.diverted = Some(socket.diverted).filter(|&cookie| cookie != 0);
+    }
+
+    /// What the socket is known by that was told of, where its connection was led to the proxy.
+    pub(super) fn diverted(&self, tid: Tid, fd: RawFd) -> Option<u64> {
+        let facts = self.facts.get(&tid)?;
+        facts.diverted.filter(|_| facts.socket.as_ref().is_some_and(|socket| socket.0 == fd))
     }
 
     /// The size of the terminal that the next record, or this one, speaks of.

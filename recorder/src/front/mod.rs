@@ -88,7 +88,8 @@ pub fn run(options: Options) -> Result<Outcome> {
     drop(child_gate);
     let outcome = front.wait_for_agent(child);
     // A recorder that was killed could not clean up.
-    setup.trust.iter().filter(|_| outcome.is_err()).for_each(|trust| trust.remove_bundle());
+    let is_closed = outcome.as_ref().is_ok_and(|outcome| outcome.recording.is_some());
+    setup.trust.iter().filter(|_| !is_closed).for_each(|trust| trust.remove_bundle());
     outcome
 }
 

@@ -202,8 +202,11 @@ impl Model {
             (protocol, stream) = (socket.protocol(), socket.is_stream());
             if made {
                 socket.ours = ours;
-                (socket.connected, socket.told) =
-                    (Some(peer.clone()), Told::with_role(Role::Client));
+                socket.connected = Some(peer.clone());
+                // Who connects once more asks whether the connection is made.
+                if !socket.told.proxied {
+                    socket.told = Told::with_role(Role::Client);
+                }
                 opens = Some(id);
                 self.descriptions.get_mut(id).has_event = !ours;
             }

@@ -10,7 +10,6 @@ use super::files::{DescriptionId, Kind};
 use super::sockets::Socket;
 use super::{Model, Process, Scribe, Task, address};
 use crate::observation::{Direction, Flow, Tid};
-use crate::proxy::Tunnel;
 use crate::source::{Began, OpenId, Report, Stream, StreamId, Streamed, Unwanted};
 
 /// What is remembered of a connection whose bytes were told.
@@ -23,7 +22,7 @@ pub(super) struct Told {
     /// Set by who takes the bytes, where they tell nothing; None as long as none were told.
     unwanted: Option<Unwanted>,
     /// What goes over it is told by the proxy.
-    proxied: bool,
+    pub(super) proxied: bool,
 }
 
 impl Told {
@@ -122,7 +121,7 @@ impl Model {
         tid: Tid,
         fd: RawFd,
         ts: u64,
-        tunnel: &Tunnel,
+        (number, unwanted): (u32, &Unwanted),
     ) -> Option<Report> {
         let task = *self.tasks.get(&tid)?;
         let proc = self.proc(task);
@@ -134,15 +133,23 @@ impl Model {
             peer: socket.known_peer(),
             through: Some(OpenId(id)),
             joined: false,
-            unwanted: tunnel.unwanted.clone(),
+            unwanted: unwanted.clone(),
         };
         Some(Report::Stream(Streamed {
-            id: StreamId::Proxy(tunnel.number),
+            id: StreamId::Proxy(number),
             ts,
             proc: Some(proc),
             tid: (tid != task.process).then_some(tid as u32),
             what: Stream::Began(Box::new(began)),
         }))
+    }
+
+    /// Whether that is so of a thread's descriptor.
+    pub(crate) fn is_proxied(&self, tid: Tid, fd: RawFd) -> bool {
+        let Some(task) = self.tasks.get(&tid) else { return false };
+        let id = self.files.get(task.files).get(fd);
+        let kind = id.map(|id| &self.descriptions.get(id).kind);
+        matches!(kind, Some(Kind::Socket(socket)) if socket.told.proxied)
     }
 
     /// A shutdown(2) for writing ends what goes out.

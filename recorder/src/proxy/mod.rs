@@ -1,7 +1,7 @@
 //! The proxy behind `--tls proxy`: connections of the tree end here, are decrypted, told, encrypted again, and go on to where
 //! they were meant to go.
 //!
-//! The tracer asks for a [`Tunnel`] when a thread goes into connect(2), and lets it connect to that instead once we are connected
+//! By ptrace the tracer asks for a [`Tunnel`] when a thread goes into connect(2), and lets it connect to that instead once we are connected
 //! to its destination. So a destination that does not answer is left to the thread itself, and fails as it would without us. What
 //! can't be decrypted in honesty (the server's certificate does not verify, it wants to see one of the client's) is passed on as
 //! it is, and told as not readable.
@@ -9,6 +9,7 @@
 //! A thread and a listener for each connection: what can't be written is not read, and what belongs together stands together.
 
 mod authority;
+mod door;
 mod ends;
 mod relay;
 mod telling;
@@ -22,10 +23,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustls::{ClientConfig, RootCertStore};
 
 use self::authority::Authority;
+use self::door::Meetings;
+pub(crate) use self::door::{Door, Expected, Guest, Guide};
 pub(crate) use self::trust::{Bundle, Trust};
 use crate::observation::Tid;
 use crate::source::{Report, Unwanted};
@@ -103,6 +107,8 @@ struct Shared {
     opaque: Mutex<HashSet<(SocketAddr, String)>>,
     /// Names for which a process does not trust our certificates.
     distrusted: Mutex<HashSet<(Tid, String)>>,
+    /// Connections that are led to the [`Door`].
+    meetings: Meetings,
 }
 
 /// Names that are remembered.
@@ -134,6 +140,7 @@ impl Proxy {
             unsettled: AtomicU64::new(0),
             opaque: Mutex::default(),
             distrusted: Mutex::default(),
+            meetings: Meetings::default(),
         });
         let bundle = trust.leave_bundle(&shared.authority.pem())?;
         let (asks, asked) = mpsc::channel();
@@ -160,15 +167,61 @@ impl Proxy {
         }
     }
 
+    /// Takes connections that are led to `door`.
+    pub(crate) fn receive(&self, door: Door, guide: impl Guide) -> io::Result<()> {
+        let (shared, guide) = (Arc::clone(&self.shared), Arc::new(guide));
+        let receive = move || receive(&door, &guide, &shared);
+        thread::Builder::new().name("door".into()).spawn(receive).map(drop)
+    }
+
+    /// Somebody who is led to the door, of whom is about to be told.
+    pub(crate) fn expect(&self, cookie: u64) -> Expected {
+        self.shared.meetings.expect(cookie)
+    }
+
+    /// Was told of.
+    pub(crate) fn told(&self, cookie: u64) {
+        self.shared.meetings.told(cookie);
+    }
+
+    /// All was told that there was to tell at this time.
+    pub(crate) fn looked(&self, at: Instant) {
+        self.shared.meetings.looked(at);
+    }
+
     /// Whether all that the tree wrote is on its way.
     pub(crate) fn is_settled(&self) -> bool {
-        self.shared.unsettled.load(Ordering::Acquire) == 0
+        self.shared.meetings.is_complete() && self.shared.unsettled.load(Ordering::Acquire) == 0
+    }
+}
+
+/// For the stack of a connection's thread.
+const STACK: usize = 256 << 10;
+
+/// The same for those who come to the door; whoever was not led there is turned away.
+fn receive<G: Guide>(door: &Door, guide: &Arc<G>, shared: &Arc<Shared>) {
+    loop {
+        let (client, from) = match door.next() {
+            Ok(come) => come,
+            Err(error) => {
+                tracing::warn!(%error, "a connection can't be taken by the proxy");
+                // No descriptor is left: some connection has to end first.
+                thread::sleep(Duration::from_millis(10));
+                continue;
+            }
+        };
+        let Some(guest) = guide.guest(from) else { continue };
+        let (guide, shared) = (Arc::clone(guide), Arc::clone(shared));
+        let tunnel = move || tunnel::receive(guest, client, &*guide, &shared);
+        let thread = thread::Builder::new().name("tunnel".into()).stack_size(STACK).spawn(tunnel);
+        if let Err(error) = thread {
+            tracing::warn!(%error, "a connection can't be taken by the proxy");
+        }
     }
 }
 
 /// Gives each tunnel a thread of its own.
 fn serve(asked: &mpsc::Receiver<Ask>, shared: &Arc<Shared>) {
-    const STACK: usize = 256 << 10;
     for (number, ask) in (1..).zip(asked) {
         let shared = Arc::clone(shared);
         // Where there can be no thread, the answer goes with what it should have done, and says None.
@@ -197,6 +250,6 @@ impl Drop for Unanswered {
 }
 
 /// A lock whose holder can have left nothing half done.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

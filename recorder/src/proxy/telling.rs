@@ -1,11 +1,15 @@
 //! What is told of a tunnel.
 
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
+
+use agentrec_trace::event::Address;
+use agentrec_wire::Role;
 
 use super::Shared;
 use crate::observation::Direction;
 use crate::session::boottime;
-use crate::source::{Opaque, Report, Stream, StreamId, Streamed, Unwanted};
+use crate::source::{Began, Opaque, Report, Stream, StreamId, Streamed, Unwanted};
 
 /// Tells the session, in the order in which it happens: bytes before they are passed on, so that no answer is told before what was
 /// asked.
@@ -23,6 +27,18 @@ impl<'s> Telling<'s> {
         shared.unsettled.fetch_add(1, Ordering::AcqRel);
         let id = StreamId::Proxy(number);
         Self { shared, id, unwanted, sent: 0, received: 0, settled: false }
+    }
+
+    /// Nobody else told of it.
+    pub(super) fn began(&self, destination: SocketAddr, unwanted: Unwanted) {
+        let began = Began {
+            role: Some(Role::Client),
+            peer: address(destination),
+            through: None,
+            joined: false,
+            unwanted,
+        };
+        self.tell(Stream::Began(Box::new(began)));
     }
 
     pub(super) fn bytes(&mut self, direction: Direction, data: &[u8]) {
@@ -73,4 +89,10 @@ impl Drop for Telling<'_> {
     fn drop(&mut self) {
         self.settled();
     }
+}
+
+fn address(of: SocketAddr) -> Address<'static> {
+    let family = if of.is_ipv4() { "inet" } else { "inet6" };
+    let host = of.ip().to_string().into();
+    Address { family: family.into(), host, port: of.port(), ..Address::default() }
 }

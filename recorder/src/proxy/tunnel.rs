@@ -14,6 +14,7 @@ use rustls::server::{Accepted, Acceptor};
 use rustls::sign::CertifiedKey;
 use rustls::{AlertDescription, ClientConnection, ServerConnection, SignatureScheme};
 
+use super::door::{Expected, Guest, Guide};
 use super::ends::End;
 use super::relay::relay;
 use super::telling::Telling;
@@ -23,6 +24,8 @@ use crate::source::{Opaque, Unwanted};
 
 /// How long a destination may take to answer before its client has to try for itself. It stands still meanwhile.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// The same where its client is connected to us already, and has no try of its own.
+const OWN_PATIENCE: Duration = Duration::from_secs(120);
 /// How long who asked for a tunnel may take to come through it, which is under way when we hear of it.
 const ARRIVAL_MS: u16 = 10_000;
 /// How long either side may take for a step of its handshake.
@@ -49,6 +52,29 @@ pub(super) fn run(number: u32, ask: Ask, shared: &Shared) {
         drop(listener);
         route.serve(client, &mut telling)
     });
+    telling.over(result.is_err());
+}
+
+/// Takes one to its destination who was led here by BPF programs, and back.
+pub(super) fn receive(guest: Guest, client: TcpStream, guide: &impl Guide, shared: &Shared) {
+    let Guest { cookie, destination, process } = guest;
+    let Expected { number, unwanted, .. } = shared.meetings.come(cookie);
+    let mut telling = Telling::new(shared, number, unwanted.clone());
+    if !shared.meetings.wait(cookie) {
+        telling.began(destination, unwanted);
+    }
+    let result = match TcpStream::connect_timeout(&destination, OWN_PATIENCE) {
+        Ok(server) => {
+            let route = Route { destination, process, shared, server, asked: Vec::new() };
+            route.serve(client, &mut telling)
+        }
+        Err(error) => {
+            // Before the client can try again.
+            guide.unreached(destination);
+            telling.opaque(Opaque::Unreached);
+            End::new(client, None).map(End::reset).and(Err(error))
+        }
+    };
     telling.over(result.is_err());
 }
 

@@ -105,7 +105,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         let local = proc::sockets::facts(tid, fd).and_then(|facts| decode(&facts.local));
         let port = local.map(|local| local.port()).or_else(|| proc::sockets::listed_port(tid, fd));
         let Some(port) = port else { return };
-        if let Some(began) = self.model.proxied(tid, fd, now(), &tunnel)
+        if let Some(began) = self.model.proxied(tid, fd, now(), (tunnel.number, &tunnel.unwanted))
             && !self.silent
             && self.reports.defer(began).is_err()
         {

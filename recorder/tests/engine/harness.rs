@@ -322,7 +322,8 @@ fn watch(
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     if shared.is_none() {
         let (send, reports) = mailbox();
-        let (watcher, control) = Watcher::new(config, send).map_err(|error| error.to_string())?;
+        let (watcher, control) =
+            Watcher::new(config, None, send).map_err(|error| error.to_string())?;
         *shared = Some((watcher, control, reports));
     }
     let (watcher, control, seen) = shared.as_mut().expect("it was just made");

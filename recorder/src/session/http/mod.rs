@@ -222,7 +222,10 @@ impl Session {
             self.socket_closed(id, exchange, by, ts);
         }
         let is_read = self.http.is_read(&live);
-        let Some(Opaque { reason, hello }) = live.opaque.filter(|_| !is_read) else { return };
+        let unreached = live.why == Some(source::Opaque::Unreached);
+        let unreached = unreached.then_some(Opaque { reason: "", hello: None });
+        let opaque = live.opaque.filter(|_| !is_read).or(unreached);
+        let Some(Opaque { reason, hello }) = opaque else { return };
         // What programs of one machine say to each other in a language of their own is nothing that hides.
         if !matches!(&*live.peer.family, "inet" | "inet6") {
             return;
