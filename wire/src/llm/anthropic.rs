@@ -235,7 +235,7 @@ impl Block {
 }
 
 /// Tokens that were read from or written to the cache are not part of `input_tokens` here.
-fn tokens(usage: &Json) -> Tokens {
+pub(super) fn tokens(usage: &Json) -> Tokens {
     let cache_read = count(usage, &["cache_read_input_tokens"]);
     let cache_write = count(usage, &["cache_creation_input_tokens"]);
     let input = count(usage, &["input_tokens"]);

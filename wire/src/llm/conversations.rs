@@ -251,6 +251,11 @@ impl Conversations {
         {
             return conversation.name.clone();
         }
+        self.next_name()
+    }
+
+    /// A name that none has.
+    pub(super) fn next_name(&mut self) -> String {
         let number = self.named;
         self.named += 1;
         if number == 0 { "main".to_owned() } else { letters(number - 1) }

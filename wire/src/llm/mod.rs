@@ -24,6 +24,7 @@ mod side;
 mod socket;
 mod tell;
 mod tracker;
+mod transcript;
 
 use agentrec_trace::Value;
 use agentrec_trace::event::{Message, ToolCall, ToolResult, Usage};
@@ -33,6 +34,7 @@ pub use mcp::{Mcp, Speaker};
 pub use prices::{PriceError, Prices};
 pub use socket::SocketTold;
 pub use tracker::Tracker;
+pub use transcript::{Answer, Keeper, NotJson, Round, Transcript};
 
 /// Names a request until its response was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,6 +161,8 @@ pub struct Answered {
     pub conversation: String,
     /// What it is, if it is no part of a conversation.
     pub side: Option<SideKind>,
+    /// The name that the API gave the answer.
+    pub name: Option<String>,
     /// The model that answered.
     pub model: Option<String>,
     /// Why the model stopped, in the words of its API.

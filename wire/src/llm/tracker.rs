@@ -58,6 +58,16 @@ impl Tracker {
         Self { prices, ..Self::default() }
     }
 
+    /// Those prices.
+    pub fn prices(&self) -> &Prices {
+        &self.prices
+    }
+
+    /// The name of a conversation that comes to be known by another way than requests.
+    pub fn next_name(&mut self) -> String {
+        self.conversations.next_name()
+    }
+
     /// A request whose body is complete and decoded. Nothing comes of it if it does not go to a model.
     pub fn request(&mut self, method: &str, url: &str, body: &[u8]) -> Option<Asked> {
         let parsed = serde_json::from_slice(body).unwrap_or(Json::Null);
@@ -300,6 +310,7 @@ impl Tracker {
             id: ask,
             conversation: pending.name,
             side: pending.side,
+            name: reply.id,
             model,
             finish: reply.finish,
             failure: reply.failure,
@@ -382,6 +393,7 @@ impl Answered {
             id,
             conversation: SIDE.to_owned(),
             side: None,
+            name: None,
             model: None,
             finish: None,
             failure: None,
