@@ -7,7 +7,7 @@ use agentrec_wire::llm::{Keeper, Prices, Transcript};
 use libfuzzer_sys::fuzz_target;
 
 fn answers(keeper: Keeper, bytes: &[u8], pauses: bool) -> Option<u64> {
-    let mut transcript = Transcript::new(keeper, Prices::default());
+    let mut transcript = Transcript::new(keeper, Prices::default(), false);
     let mut rounds = Vec::new();
     for line in bytes.split(|byte| *byte == b'\n') {
         rounds.extend(transcript.line(line, 0).unwrap_or_default());

@@ -342,11 +342,31 @@ fn traffic(out: &mut Output, digest: &Digest) -> Result<()> {
     Ok(())
 }
 
+/// What is known from transcripts of agents alone.
+fn transcripts(out: &mut Output, digest: &Digest) -> Result<()> {
+    let [turns, messages, calls] = digest.in_transcripts();
+    if messages + calls == 0 {
+        return Ok(());
+    }
+    writeln!(out, "{}", out.paint.strong("from the agent's transcript"))?;
+    writeln!(
+        out,
+        "  {}   {}   {}",
+        plural(turns, "turn"),
+        plural(messages, "message"),
+        plural(calls, "tool call"),
+    )?;
+    writeln!(out, "  {}", out.paint.dim("the agent wrote it down; its traffic does not tell it"))?;
+    writeln!(out)?;
+    Ok(())
+}
+
 /// What is not in the trace, and why.
 fn ledger(out: &mut Output, digest: &Digest) -> Result<()> {
     let paint = out.paint;
     writeln!(out)?;
     traffic(out, digest)?;
+    transcripts(out, digest)?;
     let mut losses: BTreeMap<(&str, &str), Vec<&Loss>> = BTreeMap::new();
     for loss in &digest.lost {
         losses.entry((&loss.lost.place, &loss.lost.reason)).or_default().push(loss);

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use agentrec_replay::read_snapshot;
 use agentrec_trace::event::Payload;
-use agentrec_trace::{Reader, Seq, Value};
+use agentrec_trace::{Reader, Seq, Source, Value};
 use anyhow::{Result, bail};
 
 use crate::address::{Address, Place, TurnLabel};
@@ -207,7 +207,15 @@ fn print(
         }
     };
     let at = offset(digest.since_start(ts));
-    writeln!(out, "{} {at}  {head}", paint.address(format_args!("{seq:<8}")))?;
+    let source = match said {
+        Said::Message(message) => &message.source,
+        Said::Call(call) | Said::Result(call) => &call.source,
+    };
+    let noted = match source {
+        Source::Transcript => format!("  {}", paint.dim("from the agent's transcript")),
+        _ => String::new(),
+    };
+    writeln!(out, "{} {at}  {head}{noted}", paint.address(format_args!("{seq:<8}")))?;
     for line in body.trim_end().lines() {
         writeln!(out, "    {}", printable(line.as_bytes()))?;
     }
@@ -226,12 +234,25 @@ fn text(content: &Value) -> String {
                 Value::String(_) => text(block),
                 _ => own(block, "text")
                     .or_else(|| own(block, "thinking").map(|text| format!("(thinks) {text}")))
+                    .or_else(|| item(block))
                     .unwrap_or_else(|| crate::output::json::value(block).to_string()),
             };
             blocks.iter().map(block).collect::<Vec<_>>().join("\n")
         }
         other => crate::output::json::value(other).to_string(),
     }
+}
+
+/// An item of a list that holds whole messages.
+fn item(block: &Value) -> Option<String> {
+    let is_message = field(block, "role").is_some();
+    let content = field(block, "content").filter(|content| is_message && content.is_array());
+    let summary = || {
+        let summary = field(block, "summary")
+            .filter(|summary| summary.as_array().is_some_and(|parts| !parts.is_empty()));
+        summary.map(|summary| format!("(thinks) {}", text(summary)))
+    };
+    content.map(text).or_else(summary)
 }
 
 /// A field of a map.

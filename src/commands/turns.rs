@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use agentrec_trace::Source;
 use anyhow::{Result, bail};
 use serde_json::json;
 
@@ -82,6 +83,15 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     }
     if !context.preferences.json && turns.len() > 1 {
         total(&mut out, &digest, &turns)?;
+    }
+    let noted = turns.iter().filter(|turn| turn.source == Source::Transcript).count() as u64;
+    if !context.preferences.json && noted > 0 {
+        let line = format!(
+            "{} from the agent's transcript: there the model's time includes the agent's before it asked",
+            plural(noted, "turn")
+        );
+        let line = out.paint.dim(line);
+        writeln!(out, "{line}")?;
     }
     out.finish()?;
     Ok(Exit::OK)
@@ -241,6 +251,7 @@ fn line(digest: &Digest, turn: &Turn, calls: &[&Call], files: [u64; 3]) -> serde
         "turn": turn.label.to_string(),
         "seq": turn.seq,
         "proc": turn.proc,
+        "source": turn.source,
         "at": digest.since_start(turn.ts),
         "model": turn.model,
         "input": turn.input,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use agentrec_trace::event::{Payload, SnapshotCreated};
-use agentrec_trace::{Data, Event, ProcId, Seq};
+use agentrec_trace::{Data, Event, ProcId, Seq, Source};
 
 use super::owned;
 
@@ -16,6 +16,8 @@ pub struct Call {
     pub ts: u64,
     /// The process that told of it.
     pub proc: Option<ProcId>,
+    /// Who says so.
+    pub source: Source,
     /// Id that the result repeats.
     pub id: String,
     /// The tool's name.
@@ -70,6 +72,8 @@ pub struct Message {
     pub role: String,
     /// Text or content blocks.
     pub content: Payload,
+    /// Who says so.
+    pub source: Source,
 }
 
 /// A snapshot.
@@ -110,6 +114,7 @@ impl Agent<'_> {
                 seq: event.seq,
                 ts: event.ts,
                 proc: event.proc,
+                source: event.source.clone(),
                 id: call.id.clone().into_owned(),
                 name: call.name.clone().into_owned(),
                 arguments: call.arguments.clone(),
@@ -164,6 +169,7 @@ impl Agent<'_> {
                 conversation: message.conversation.as_ref().map(|name| name.clone().into_owned()),
                 role: message.role.clone().into_owned(),
                 content: message.content.clone(),
+                source: event.source.clone(),
             }),
             Data::SnapshotCreated(created) => self.snapshots.push(Snapshot {
                 seq: event.seq,

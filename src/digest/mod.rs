@@ -25,7 +25,7 @@ pub mod testing;
 use std::collections::HashMap;
 
 use agentrec_trace::event::{Lost, SessionStart, SessionStop};
-use agentrec_trace::{Data, Event, ProcId, Seq};
+use agentrec_trace::{Data, Event, ProcId, Seq, Source};
 
 pub use agent::{Call, Message, Snapshot};
 pub use attribution::Attribution;
@@ -168,6 +168,16 @@ impl Digest {
             }
             _ => paths::is_below(path, self.cwd()),
         }
+    }
+
+    /// Turns, messages and tool calls that are known from an agent's transcript alone.
+    pub fn in_transcripts(&self) -> [u64; 3] {
+        let is_one = |source: &Source| *source == Source::Transcript;
+        [
+            self.turns.iter().filter(|turn| is_one(&turn.source)).count() as u64,
+            self.messages.iter().filter(|message| is_one(&message.source)).count() as u64,
+            self.calls.iter().filter(|call| is_one(&call.source)).count() as u64,
+        ]
     }
 
     /// Events that the trace says were lost, and places where an unknown number was.

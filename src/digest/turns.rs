@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use agentrec_trace::{Data, Event, ProcId, Seq};
+use agentrec_trace::{Data, Event, ProcId, Seq, Source};
 
 use crate::address::TurnLabel;
 
@@ -56,6 +56,8 @@ pub struct Turn {
     pub said: Option<Seq>,
     /// Tokens are known.
     pub counted: bool,
+    /// Who says so.
+    pub source: Source,
 }
 
 impl Turns {
@@ -164,6 +166,7 @@ impl Turns {
             calls: Vec::new(),
             said: None,
             counted: false,
+            source: event.source.clone(),
         });
         self.turns.len() - 1
     }
@@ -230,7 +233,6 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
-    use agentrec_trace::Source;
     use agentrec_trace::event::{ModelRequest, ModelResponse, ToolCall, Usage};
 
     use super::*;

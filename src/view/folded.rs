@@ -377,6 +377,15 @@ impl<'d> Folded<'d> {
             let said = (out.columns.saturating_sub(64) / 2).clamp(10, 32);
             writeln!(out, "saved    {}", self.snapshots_line(paint, said))?;
         }
+        let [turns, messages, _] = self.digest.in_transcripts();
+        if messages > 0 {
+            let line = format!(
+                "{}, {} from the agent's transcript",
+                plural(turns, "turn"),
+                plural(messages, "message")
+            );
+            writeln!(out, "said     {line}")?;
+        }
         if !self.digest.lost.is_empty() {
             let mut places: BTreeMap<&str, u64> = BTreeMap::new();
             for lost in self.digest.lost.iter().map(|loss| &loss.lost) {

@@ -118,6 +118,7 @@ pub fn call(reader: &Reader, digest: &Digest, call: &Call, effects: &Effects) ->
         "kind": "call",
         "seq": call.seq,
         "proc": call.proc,
+        "source": call.source,
         "id": call.id,
         "name": call.name,
         "server": call.server,
@@ -136,6 +137,7 @@ pub fn message(reader: &Reader, digest: &Digest, message: &Message) -> Value {
     json!({
         "kind": "message",
         "seq": message.seq,
+        "source": message.source,
         "role": message.role,
         "content": reader.payload(&message.content).ok().map(|found| value(&found)),
         "at": digest.since_start(message.ts),

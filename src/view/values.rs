@@ -26,7 +26,14 @@ fn block_text(block: &Value) -> Option<String> {
         (Value::String(text), _) | (_, Some(Value::String(text))) => {
             Some(printable_line(text.as_bytes()))
         }
-        _ => None,
+        // An item of a list that holds whole messages.
+        _ => match (field("role"), field("content")?) {
+            (Some(_), Value::Array(blocks)) => {
+                let texts: Vec<_> = blocks.iter().filter_map(block_text).collect();
+                (!texts.is_empty()).then(|| texts.join(" "))
+            }
+            _ => None,
+        },
     }
 }
 
@@ -66,6 +73,10 @@ mod tests {
         assert_eq!(text_of(&"hi\n\x1b".into()), "hi\\n\\u{1b}");
         assert_eq!(text_of(&Value::Array(vec![block("a"), Value::Nil, block("b")])), "a b");
         assert_eq!(text_of(&Value::Array(vec![Value::from(1)])), "[1]");
+        let content = Value::Array(vec![block("c")]);
+        let item =
+            Value::Map(vec![("role".into(), "assistant".into()), ("content".into(), content)]);
+        assert_eq!(text_of(&Value::Array(vec![item])), "c");
     }
 
     #[test]

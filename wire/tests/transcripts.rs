@@ -14,7 +14,7 @@ fn recording(name: &str) -> Vec<u8> {
 }
 
 fn new(keeper: Keeper) -> Transcript {
-    Transcript::new(keeper, Prices::default())
+    Transcript::new(keeper, Prices::default(), false)
 }
 
 fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -91,7 +91,8 @@ fn transcript_of(rounds: &[Round]) -> String {
         if let Some(Answer { number, id, model, finish, told, .. }) = &round.answer {
             let or = |text: &Option<String>| text.clone().unwrap_or("-".into());
             text += &format!("answer {number} {} {} {}\n", or(id), or(model), or(finish));
-            told.iter().for_each(|told| text += &format!("  {}\n", line(told).replace('\n', "/")));
+            told.iter()
+                .for_each(|(_, told)| text += &format!("  {}\n", line(told).replace('\n', "/")));
         }
     }
     text
@@ -102,7 +103,8 @@ fn codex_is_read_answer_by_answer() {
     let rounds = read(Keeper::Codex, &recording("codex"), false);
     assert_eq!(
         transcript_of(&rounds),
-        "system: The developer says how to behave.|The developer says how to behave.\n\
+        "system: You are a coding agent.\n\
+         system: The developer says how to behave.|The developer says how to behave.\n\
          user: <environment_context>/  <cwd>/home/dev/shop</cwd>/  <shell>bash</shell>/  \
          <current_date>2026-11-22</current_date>/  <timezone>Etc/UTC</timezone>/  <filesystem><workspace_roots>\
          <root>/home/dev/shop</root></workspace_roots><permission_profile type=\"disabled\">\
@@ -159,7 +161,7 @@ fn claude_code_is_read_answer_by_answer_though_each_block_is_a_line() {
 /// What was used, all together.
 fn used(rounds: &[Round]) -> (u64, u64) {
     let told = rounds.iter().filter_map(|round| round.answer.as_ref()).flat_map(|it| &it.told);
-    let used = told.filter_map(|told| match told {
+    let used = told.filter_map(|(_, told)| match told {
         Told::Usage(Usage { input, output, .. }) => Some((*input, *output)),
         _ => None,
     });
@@ -171,7 +173,7 @@ fn said(rounds: &[Round]) -> Vec<String> {
     let mut said: Vec<String> = Vec::new();
     for round in rounds {
         let inputs = round.inputs.iter().map(|(_, told)| told);
-        let answers = round.answer.iter().flat_map(|answer| &answer.told);
+        let answers = round.answer.iter().flat_map(|answer| &answer.told).map(|(_, told)| told);
         for told in inputs.chain(answers) {
             let line = line(told);
             match told {
@@ -220,7 +222,15 @@ fn what_was_said_before_the_recording_is_not_told_again() {
     }
     rounds.extend(transcript.finish());
     let text = transcript_of(&rounds);
-    assert!(text.starts_with("answer 1 resp_1 gpt-5-codex -\n  assistant: Done: "), "{text}");
+    let mut old = Transcript::new(Keeper::Codex, Prices::default(), true);
+    let undated = br#"{"type":"message","role":"user","content":"Hi"}"#;
+    assert!(old.line(undated, 0).unwrap().is_empty() && old.finish().is_empty());
+    assert!(
+        text.starts_with(
+            "system: You are a coding agent.\nanswer 1 resp_1 gpt-5-codex -\n  assistant: Done: "
+        ),
+        "{text}"
+    );
 }
 
 #[test]
@@ -245,7 +255,8 @@ fn earlier_versions_of_codex_are_read_too() {
     }
     assert_eq!(
         transcript_of(&rounds),
-        "user: Hi\n\
+        "system: Be good.\n\
+         user: Hi\n\
          answer 1 - - -\n\
          \x20 assistant: I run it.\n\
          \x20 call c1 shell command=[\"ls\"]\n\

@@ -25,6 +25,7 @@ use super::rotation::{Parts, path_of_part};
 use super::snapshot::{Captured, Snapshots, Wanted};
 use super::terminal::Terminal;
 use super::tools::Tools;
+use super::transcripts::Transcripts;
 use super::writing::Output;
 use super::{Command, Session, Started, boottime, redaction, wall_clock};
 use crate::error::{Error, Result, chain};
@@ -71,6 +72,7 @@ impl Session {
             talk,
             tools: Tools::default(),
             servers: Servers::default(),
+            transcripts: Transcripts::new(&setup),
             calls: HashMap::new(),
             snapshots,
             kepts: Kepts::default(),

@@ -104,6 +104,7 @@ impl Session {
         };
         self.settle(inputs);
         self.end_streams();
+        self.end_transcripts();
         for event in self.terminal.finish(&self.redactor) {
             self.write(event);
         }

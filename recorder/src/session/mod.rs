@@ -17,6 +17,7 @@ mod rotation;
 mod snapshot;
 mod terminal;
 mod tools;
+mod transcripts;
 mod writing;
 
 use std::collections::HashMap;
@@ -41,6 +42,7 @@ use self::rotation::Parts;
 use self::snapshot::{Captured, Snapshots, Wanted};
 use self::terminal::Terminal;
 use self::tools::Tools;
+use self::transcripts::Transcripts;
 use self::writing::Output;
 use crate::mailbox::Inbox;
 use crate::options::ChangedRun;
@@ -127,6 +129,7 @@ pub(crate) struct Session {
     talk: Talk,
     tools: Tools,
     servers: Servers,
+    transcripts: Transcripts,
     /// Tool calls without a result, by id.
     calls: HashMap<String, Seq>,
     snapshots: Snapshots,
@@ -210,7 +213,8 @@ impl Session {
         let now = Instant::now();
         let due = self.has_open_work().then_some(TICK);
         let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
-        let wait = [due, left].into_iter().flatten().min();
+        let look = self.transcripts.due().map(|due| due.max(TICK));
+        let wait = [due, left, look].into_iter().flatten().min();
         let input = match wait {
             None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(wait) => inputs.recv_timeout(wait),
@@ -241,6 +245,7 @@ impl Session {
         }
         let result = self.output.tick(boottime());
         self.check(result);
+        self.look_at_transcripts();
         self.rotate_when_full();
     }
 

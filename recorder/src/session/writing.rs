@@ -95,6 +95,7 @@ impl Session {
         self.processes.observe(&event);
         self.outside.observe(&event, opens);
         self.snapshots.observe(&event, opens);
+        self.observe_transcripts(&event, opens);
         if let Data::ProcessExec(exec) = &event.data {
             self.started.command |= exec.errno.is_none();
         }

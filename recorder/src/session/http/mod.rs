@@ -6,6 +6,7 @@ mod stored;
 mod talk;
 mod ties;
 
+pub(super) use said::{id_key, message_key};
 pub(super) use talk::{Talk, Telling};
 
 use std::borrow::Cow;

@@ -1,4 +1,4 @@
-//! Messages, tool calls and results that the wire tells and the agent itself tells, too: each is written once.
+//! Messages, tool calls and results that several sides tell (the wire, the agent itself, its transcript): each is written once.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -6,42 +6,69 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use agentrec_trace::event::{Message, Payload};
 use agentrec_trace::{Seq, Source, Value};
 
-/// What was said by one side, and not yet by the other.
+/// What was said by one side, and not yet by all others.
 #[derive(Debug, Default)]
-pub(in crate::session) struct Said(HashMap<u64, Waiting>);
-
-#[derive(Debug)]
-struct Waiting {
-    by: Source,
-    events: Vec<Seq>,
+pub(in crate::session) struct Said {
+    events: HashMap<u64, Vec<Known>>,
+    count: usize,
 }
 
-/// What waits for the other side. It mostly never says it.
+#[derive(Debug)]
+struct Known {
+    event: Seq,
+    /// By whom it was told, as [`bit`]s.
+    by: u8,
+}
+
+/// What waits for the other sides. They mostly never say it.
 const MAX_WAITING: usize = 16 * 1024;
 
+/// All sides.
+const ALL: u8 = 0b111;
+
+/// One side.
+fn bit(source: &Source) -> u8 {
+    match source {
+        Source::Wire => 1,
+        Source::Sdk => 2,
+        Source::Transcript => 4,
+        _ => 0,
+    }
+}
+
 impl Said {
-    /// The event of the same, where the other side has told it.
+    /// The event of the same, where another side has told it and this one has not.
     pub(in crate::session) fn before(&mut self, key: Option<u64>, by: &Source) -> Option<Seq> {
         let key = key?;
-        let waiting = self.0.get_mut(&key).filter(|waiting| waiting.by != *by)?;
-        let seq = waiting.events.pop();
-        if waiting.events.is_empty() {
-            self.0.remove(&key);
+        let known = self.events.get_mut(&key)?;
+        let found = known.iter().position(|one| one.by & bit(by) == 0)?;
+        known[found].by |= bit(by);
+        let event = known[found].event;
+        if known[found].by == ALL {
+            known.remove(found);
+            self.count -= 1;
+            if known.is_empty() {
+                self.events.remove(&key);
+            }
         }
-        seq
+        Some(event)
+    }
+
+    /// Whether a side has told it, as far as that is remembered.
+    pub(in crate::session) fn is_told_by(&self, key: Option<u64>, by: &Source) -> bool {
+        let known = key.and_then(|key| self.events.get(&key));
+        known.is_some_and(|known| known.iter().any(|told| told.by & bit(by) != 0))
     }
 
     /// It was written as this event.
-    pub(in crate::session) fn told(&mut self, key: Option<u64>, by: &Source, seq: Seq) {
+    pub(in crate::session) fn told(&mut self, key: Option<u64>, by: &Source, event: Seq) {
         let Some(key) = key else { return };
-        if self.0.len() >= MAX_WAITING {
-            self.0.clear();
+        if self.count >= MAX_WAITING {
+            self.events.clear();
+            self.count = 0;
         }
-        let new = || Waiting { by: by.clone(), events: Vec::new() };
-        let waiting = self.0.entry(key).or_insert_with(new);
-        if waiting.by == *by {
-            waiting.events.insert(0, seq);
-        }
+        self.count += 1;
+        self.events.entry(key).or_default().push(Known { event, by: bit(by) });
     }
 }
 
@@ -75,7 +102,10 @@ fn text(value: &Value, hasher: &mut DefaultHasher, depth: u32) -> bool {
             any
         }
         Value::Map(fields) if depth < 8 => {
-            let part = fields.iter().find(|(name, _)| name.as_str() == Some("text"));
+            let field = |wanted| fields.iter().find(|(name, _)| name.as_str() == Some(wanted));
+            // Of a list of items those that are messages have contents of their own.
+            let content = || field("role").and_then(|_| field("content"));
+            let part = field("text").or_else(content);
             part.is_some_and(|(_, part)| text(part, hasher, depth + 1))
         }
         _ => false,
@@ -106,6 +136,26 @@ mod tests {
         );
         assert_eq!(said.before(message_key(&parts), &Source::Sdk), Some(Seq(3)));
         assert_eq!(said.before(message_key(&parts), &Source::Sdk), None);
+    }
+
+    #[test]
+    fn each_of_three_sides_tells_the_same_and_it_is_known_to_each_once() {
+        let mut said = Said::default();
+        let key = id_key(false, "c");
+        said.told(key, &Source::Transcript, Seq(7));
+        assert!(said.is_told_by(key, &Source::Transcript) && !said.is_told_by(key, &Source::Wire));
+        assert_eq!(said.before(key, &Source::Wire), Some(Seq(7)));
+        assert_eq!(said.before(key, &Source::Wire), None);
+        assert_eq!(said.before(key, &Source::Sdk), Some(Seq(7)));
+        assert_eq!(said.before(key, &Source::Sdk), None);
+        let item = |text: &str| {
+            let part = Value::Map(vec![("text".into(), text.into())]);
+            let fields = [("role", "assistant".into()), ("content", Value::Array(vec![part]))];
+            Value::Map(fields.map(|(name, value)| (name.into(), value)).into())
+        };
+        let reasoning = Value::Map(vec![("content".into(), Value::Array(vec!["hm".into()]))]);
+        let items = message("assistant", Value::Array(vec![reasoning, item("hi")]));
+        assert_eq!(message_key(&items), message_key(&message("assistant", "hi".into())));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What exchanges with models say: messages, tool calls and their results, tokens; and the snapshot at each request.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use agentrec_trace::event::{
     Certainty, Content, HistoryDropped, HttpRequest, HttpResponse, Link, ModelRequest,
     ModelResponse, Payload,
 };
-use agentrec_trace::{Data, Event, ProcId, Seq, Value};
+use agentrec_trace::{Data, Event, ProcId, Seq, Source, Value};
 use agentrec_wire::ExchangeId;
 use agentrec_wire::llm::{Answered, AskId, Asked, Prices, Told, Tracker};
 
@@ -33,6 +33,10 @@ pub(in crate::session) struct Talk {
     standing: HashMap<String, (Value, Value)>,
     pace: Pace,
     pub(in crate::session) said: Said,
+    /// Names that APIs gave to answers which were read.
+    answers: HashSet<String>,
+    /// Who asked a model, and was understood.
+    askers: HashSet<ProcId>,
 }
 
 impl Talk {
@@ -58,7 +62,34 @@ impl Talk {
             standing: HashMap::new(),
             pace: Pace::default(),
             said: Said::default(),
+            answers: HashSet::new(),
+            askers: HashSet::new(),
         }
+    }
+
+    /// Whether answers are still to come to what was asked.
+    pub(in crate::session) fn waits(&self) -> bool {
+        !self.asked.is_empty() || !self.asked_by_message.is_empty()
+    }
+
+    /// Whether the answer of this name was read.
+    pub(in crate::session) fn has_answer(&self, name: &str) -> bool {
+        self.answers.contains(name)
+    }
+
+    /// Whether requests of this process to a model were read.
+    pub(in crate::session) fn has_asked(&self, proc: ProcId) -> bool {
+        self.askers.contains(&proc)
+    }
+
+    /// A conversation that is known by another way begins.
+    pub(in crate::session) fn next_name(&mut self) -> String {
+        self.tracker.next_name()
+    }
+
+    /// What tokens cost.
+    pub(in crate::session) fn prices(&self) -> &Prices {
+        self.tracker.prices()
     }
 }
 
@@ -76,6 +107,9 @@ struct Pace {
 
 /// Conversations whose system prompt and tools are remembered.
 const MAX_STANDING: usize = 1024;
+
+/// Names of answers that are remembered.
+const MAX_ANSWERS: usize = 16 * 1024;
 
 impl Session {
     /// A client's request is complete: what it says, before its event is written, which takes the body.
@@ -144,6 +178,7 @@ impl Session {
         if side.is_none() {
             self.servers.asked_again();
             self.kepts.begin_epoch();
+            self.talk.askers.extend(by.proc);
         }
         if side.is_none() && self.setup.watch.is_none() && !asked.repeats {
             let messages = asked.messages;
@@ -200,7 +235,11 @@ impl Session {
         http: Option<Seq>,
         at: u64,
     ) {
-        let Answered { model, finish, failure, incomplete, told, .. } = answered;
+        let Answered { name, model, finish, failure, incomplete, told, .. } = answered;
+        if self.talk.answers.len() >= MAX_ANSWERS {
+            self.talk.answers.clear();
+        }
+        self.talk.answers.extend(name);
         let error = failure.map(|failure| match (failure.status, &*failure.kind) {
             (Some(status), kind) => format!("{status} {kind}: {}", failure.message),
             (None, kind) => format!("{kind}: {}", failure.message),
@@ -280,7 +319,7 @@ impl Session {
         }
     }
 
-    /// Writes a message, a call or a result, unless the other side told it.
+    /// Writes a message, a call or a result, unless another side told it.
     pub(in crate::session) fn tell_once(&mut self, mut event: Event<'static>) -> Telling {
         let (key, kind) = match &event.data {
             Data::Message(message) => {
@@ -315,7 +354,10 @@ impl Session {
         let Some(seq) = self.write(event) else { return Telling::NotWritten };
         self.talk.said.told(key, &source, seq);
         if let Some((id, arguments, half)) = called {
-            self.tools.began(seq, proc, &arguments);
+            // What a transcript tells is over, mostly: what was started since may be for another call.
+            if source != Source::Transcript {
+                self.tools.began(seq, proc, &arguments);
+            }
             self.calls.insert(id, seq);
             if let Some(link) = self.servers.called(seq, half) {
                 self.note(link);
@@ -329,7 +371,7 @@ impl Session {
 pub(in crate::session) enum Telling {
     /// It is this event.
     Now(Seq),
-    /// It was told by the other side, as this event; and how that is tied to its cause.
+    /// It was told by another side, as this event; and how that is tied to its cause.
     Before(Seq, Option<&'static str>),
     /// The trace can't be written.
     NotWritten,

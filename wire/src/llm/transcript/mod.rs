@@ -36,6 +36,7 @@ pub struct Transcript {
     codex: Codex,
     branches: BTreeMap<Option<String>, Open>,
     answers: u64,
+    is_old: bool,
 }
 
 /// What a model was told, and what it answered to that.
@@ -68,8 +69,8 @@ pub struct Answer {
     pub began: Option<i64>,
     /// The same of its last one.
     pub ended: Option<i64>,
-    /// The message, its calls, and what was used.
-    pub told: Vec<Told>,
+    /// The message, its calls, and what was used, with their times.
+    pub told: Vec<(Option<i64>, Told)>,
 }
 
 /// What one line says.
@@ -118,13 +119,15 @@ impl Keeper {
 }
 
 impl Transcript {
-    /// A file of which no line was read yet; prices are those that costs are counted by.
-    pub fn new(keeper: Keeper, prices: Prices) -> Self {
-        Self { keeper, prices, codex: Codex::default(), branches: BTreeMap::new(), answers: 0 }
+    /// A file of which no line was read yet; prices are those that costs are counted by. Where the file `is_old`, nothing is
+    /// told of lines without a time.
+    pub fn new(keeper: Keeper, prices: Prices, is_old: bool) -> Self {
+        let (codex, branches) = (Codex::default(), BTreeMap::new());
+        Self { keeper, prices, codex, branches, answers: 0, is_old }
     }
 
     /// Takes the next line, without its end, and gives the rounds that it completes. Of lines from before `since`
-    /// (nanoseconds since 1970) nothing is told: agents copy what was said earlier. Those without a time count as later.
+    /// (nanoseconds since 1970) nothing is told: agents copy what was said earlier.
     ///
     /// # Errors
     /// Where it is no JSON. The lines after it are read all the same.
@@ -138,7 +141,8 @@ impl Transcript {
             Keeper::Codex => self.codex.line(json),
             Keeper::Claude => claude::line(json),
         };
-        if at.is_some_and(|at| at < since) || matches!(says, Says::Nothing) {
+        let is_old = at.map_or(self.is_old, |at| at < since);
+        if is_old || matches!(says, Says::Nothing) {
             return Ok(Vec::new());
         }
         let mut rounds = Vec::new();

@@ -31,7 +31,7 @@ struct Pending {
     model: Option<String>,
     finish: Option<String>,
     prompt: Option<String>,
-    items: Vec<Json>,
+    items: Vec<(Option<i64>, Json)>,
     began: Option<i64>,
     ended: Option<i64>,
     /// What it used so far, and how much of that was told.
@@ -111,6 +111,10 @@ impl Open {
             done = self.pause();
             let (number, prompt) = number();
             self.inputs.append(&mut self.later);
+            if let Some(prompt) = &prompt {
+                let first = self.inputs.first().map_or(at, |(at, _)| *at);
+                self.inputs.insert(0, (first, system(prompt)));
+            }
             self.answer = Some(Pending { number, prompt, ..Pending::default() });
         }
         if let Some(answer) = &mut self.answer {
@@ -121,7 +125,7 @@ impl Open {
             answer.ended = at.or(answer.ended);
             answer.tokens = part.tokens.unwrap_or(answer.tokens);
             self.size += part.items.len();
-            answer.items.extend(part.items);
+            answer.items.extend(part.items.into_iter().map(|item| (at, item)));
         }
         if self.size > MAX_SIZE { done.or_else(|| self.pause()) } else { done }
     }
@@ -151,6 +155,12 @@ impl Open {
     }
 }
 
+/// What the model is told beside the messages.
+fn system(prompt: &str) -> Told {
+    let content = Payload::Inline(prompt.into());
+    Told::Message(Message { role: "system".into(), content, ..Message::default() })
+}
+
 impl Done {
     pub(super) fn round(self, branch: Option<String>, dialect: Dialect, prices: &Prices) -> Round {
         let Self { inputs, answer } = self;
@@ -166,26 +176,30 @@ impl Pending {
         let used = difference(tokens, told);
         let mut told = Vec::new();
         if !items.is_empty() {
-            let items = Json::Array(items);
-            told.push(Told::Message(Message {
+            let content = items.iter().map(|(_, item)| json::value(item.clone())).collect();
+            let message = Message {
                 role: "assistant".into(),
-                content: Payload::Inline(json::value(items.clone())),
+                content: Payload::Inline(Value::Array(content)),
                 model: model.clone().map(Into::into),
                 ..Message::default()
-            }));
-            let choice = match dialect {
-                Dialect::Responses => items,
-                _ => serde_json::json!({"role": "assistant", "content": items}),
             };
-            let context = Context { conversation: "", model: None, incomplete: None };
-            let mut apart = Conversation::default();
+            told.push((ended, Told::Message(message)));
+        }
+        let context = Context { conversation: "", model: None, incomplete: None };
+        for (at, item) in items {
+            let choice = match dialect {
+                Dialect::Responses => Json::Array(vec![item]),
+                _ => serde_json::json!({"role": "assistant", "content": [item]}),
+            };
+            let (mut apart, mut called) = (Conversation::default(), Vec::new());
             for entry in dialect.said(&choice) {
-                tell_tools(&entry, |_| true, &context, &mut apart, &mut 0, &mut told);
+                tell_tools(&entry, |_| true, &context, &mut apart, &mut 0, &mut called);
             }
+            told.extend(called.into_iter().map(|told| (at, told)));
         }
         if used != Tokens::default() {
             let model = model.clone().unwrap_or_default();
-            told.push(Told::Usage(Usage {
+            let usage = Told::Usage(Usage {
                 input: used.input,
                 cache_read: used.cache_read,
                 cache_write: used.cache_write,
@@ -193,7 +207,8 @@ impl Pending {
                 cost: prices.cost(&model, &used),
                 conversation: None,
                 model: model.into(),
-            }));
+            });
+            told.push((ended, usage));
         }
         let system_prompt = prompt.map_or(Value::Nil, Value::from);
         Answer { number, id, model, dialect, finish, system_prompt, began, ended, told }
