@@ -101,6 +101,8 @@ impl Followed {
             let (last, next) = piece.split_at(end);
             if self.skips {
                 self.skips = false;
+            } else if self.rest.len() + last.len() > MAX_LINE {
+                self.too_long += 1;
             } else if self.rest.is_empty() {
                 line(last);
             } else {
