@@ -25,6 +25,7 @@ mod show;
 mod snapshot;
 mod status;
 mod stop;
+mod store;
 mod turns;
 mod verify;
 mod watch;
@@ -94,6 +95,8 @@ pub enum Command {
     Rm(rm::Args),
     /// Remove old sessions; only tells what would go unless --yes is given
     Prune(prune::Args),
+    /// Look after the contents that snapshots share: check them, remove what nothing needs
+    Store(store::Args),
     /// Print completions for a shell
     Completions(completions::Args),
     /// Write the manual pages into a directory
@@ -131,6 +134,7 @@ impl Command {
             Self::Quickstart(args) => quickstart::run(&args, context),
             Self::Rm(args) => rm::run(&args, context),
             Self::Prune(args) => prune::run(&args, context),
+            Self::Store(args) => store::run(&args, context),
             Self::Completions(args) => completions::run(&args, context),
             Self::Man(args) => man::run(&args, context),
         }

@@ -41,6 +41,23 @@ pub enum Error {
     /// An object that something names is not there.
     #[error("object {0} is missing")]
     Missing(ObjectId),
+    /// A file that no store can take.
+    #[error("object {0} is too large")]
+    TooLarge(ObjectId),
+    /// Contents that were to be stored are not, for a reason that was told before.
+    #[error("the contents before could not be stored")]
+    Unfinished,
+    /// A trace can't be read.
+    #[error("cannot read the trace {}: {source}", path.display())]
+    Trace {
+        /// The trace.
+        path: PathBuf,
+        /// Why not.
+        source: agentrec_trace::Error,
+    },
+    /// Objects can't be removed at the moment.
+    #[error("cannot take the store: snapshots are being written to it")]
+    Held,
     /// An object that should be a tree is none, or one that no recorder writes.
     #[error("object {id} is not a valid tree: {reason}")]
     InvalidTree {
@@ -87,6 +104,10 @@ impl Error {
             Self::Home { .. } => {
                 Some("make it writable, or set AGENTREC_HOME to a directory that is")
             }
+            Self::Trace { .. } => {
+                Some("what it names is not known, so nothing goes; `agentrec rm` forgets a session")
+            }
+            Self::Held => Some("try again when the recordings that run have less to do"),
             _ => None,
         }
     }

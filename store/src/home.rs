@@ -63,6 +63,11 @@ impl Home {
         self.data.join("objects")
     }
 
+    /// Packs of objects.
+    pub(crate) fn packs(&self) -> PathBuf {
+        self.objects().join("packs")
+    }
+
     /// The catalogue of sessions.
     pub fn catalogue(&self) -> PathBuf {
         self.data.join("catalogue.sqlite")

@@ -1,32 +1,36 @@
-//! Contents by their BLAKE3 hash: each a zstd frame in a file of its own, complete or not there at all.
+//! Contents by their BLAKE3 hash, complete or not there at all.
 //!
-//! An object appears under its name only after its bytes are on the disk (temporary file, sync, rename), so whoever
-//! finds it there may rely on it, however its writer ended. Several processes may write at once: the same content has
-//! the same name and the same bytes.
+//! An object can be found only after its bytes are on the disk (temporary file, sync, rename), so whoever finds it may
+//! rely on it, however its writer ended. Several processes may write at once: what two of them store twice is the same.
+//! Objects lie in packs; a long content is a recipe of chunks, each an object of its own, cut where the content says so.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use agentrec_trace::ObjectId;
-use zstd::zstd_safe::DCtx;
+use fastcdc::v2020::StreamCDC;
+use zstd::bulk::Decompressor;
 
 use crate::Home;
 use crate::error::{Context, Error, Result};
 use crate::home::create_private_dir;
+use crate::lock::Hold;
+use crate::loose::Loose;
+use crate::packs::format::{Body, MAX_PLAIN};
+use crate::packs::writer::{Object, Sink};
+use crate::packs::{Found, Packs};
 use crate::staging::Staging;
 
-/// Level of zstd: snapshots wait for it, and most of what is stored is small text.
-const LEVEL: i32 = 1;
+/// Contents up to this length are one object, in bytes; longer ones are cut.
+const WHOLE: u64 = 1 << 20;
 
-/// Contents up to this length are held in memory, in bytes: hashed first and compressed only when they are new.
-const IN_MEMORY: u64 = 1 << 20;
+/// Sizes of chunks in bytes: at least, on average, at most.
+const CHUNK: [usize; 3] = [64 << 10, 256 << 10, MAX_PLAIN as usize];
 
-/// From this many new objects on one syncfs(2) is cheaper than an fsync(2) for each.
-const SYNC_ALL_FROM: usize = 16;
+/// A recipe is at most this long, bytes: it names chunks of 200 GB.
+const MAX_RECIPE: u64 = 32 << 20;
 
 /// Where contents can be read from by their address: the store, a trace, or several of them in turn.
 pub trait Objects {
@@ -51,28 +55,30 @@ pub trait Objects {
 pub struct Store {
     dir: PathBuf,
     data: PathBuf,
-    staging: OnceLock<Staging>,
-    /// Objects that were seen to exist.
-    known: Mutex<HashSet<ObjectId>>,
+    staging: OnceLock<Arc<Staging>>,
+    packs: Mutex<Known>,
+    loose: Loose,
     /// What decompression works with, for the next object: to make it takes longer than to read a small one.
-    spare: Mutex<Option<Decompression>>,
+    spare: Mutex<Vec<Reading>>,
 }
 
-/// zstd's state, and room for what comes out of it.
-struct Decompression {
-    context: DCtx<'static>,
-    buffer: Vec<u8>,
+/// Which objects there are, as of a number of removals.
+#[derive(Debug)]
+struct Known {
+    packs: Packs,
+    removals: u64,
 }
 
-impl Decompression {
-    fn new() -> Self {
-        Self { context: DCtx::create(), buffer: vec![0; 128 * 1024] }
-    }
+/// zstd's state, room for a body and for what comes out of it.
+struct Reading {
+    zstd: Decompressor<'static>,
+    stored: Vec<u8>,
+    content: Vec<u8>,
 }
 
-impl std::fmt::Debug for Decompression {
+impl std::fmt::Debug for Reading {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Decompression")
+        f.write_str("Reading")
     }
 }
 
@@ -80,26 +86,42 @@ impl Store {
     /// Opens the store of `home`, whose directories are created where they are missing.
     pub fn open(home: &Home) -> Result<Self> {
         home.create()?;
+        create_private_dir(&home.packs())?;
         Ok(Self {
             dir: home.objects(),
             data: home.data().to_owned(),
             staging: OnceLock::new(),
-            known: Mutex::default(),
+            packs: Mutex::new(Known { packs: Packs::new(home.packs()), removals: 0 }),
+            loose: Loose::new(home.objects())?,
             spare: Mutex::default(),
         })
     }
 
     /// Stores one content and returns when it is on the disk. For more than one there is [`Store::batch`].
     pub fn put(&self, content: &[u8]) -> Result<ObjectId> {
-        let mut batch = self.batch();
+        let mut batch = self.batch()?;
         let id = batch.put(content)?;
         batch.commit()?;
         Ok(id)
     }
 
-    /// Begins to store many contents with one sync.
-    pub fn batch(&self) -> Batch<'_> {
-        Batch { store: self, staged: Vec::new(), ids: HashSet::new() }
+    /// Begins to store many contents with one sync. Nothing is removed from the store while it lives.
+    pub fn batch(&self) -> Result<Batch<'_>> {
+        let hold = self.hold()?;
+        Ok(Batch { store: self, sink: None, ids: HashSet::new(), _hold: hold })
+    }
+
+    /// Keeps all objects where they are. Who names objects holds the store from before it asks which ones are there until
+    /// what names them can be read by `store gc`.
+    pub fn hold(&self) -> Result<Hold> {
+        let hold = Hold::shared(&self.dir)?;
+        let mut known = self.known();
+        if known.removals != hold.removals() {
+            known.packs.forget();
+            known.removals = hold.removals();
+        }
+        known.packs.refresh()?;
+        Ok(hold)
     }
 
     /// The directory of the objects.
@@ -107,74 +129,156 @@ impl Store {
         &self.dir
     }
 
+    /// The file that an object lies in, and the place of its record there; none where it is not there.
+    pub fn locate(&self, id: &ObjectId) -> Result<Option<(PathBuf, u64)>> {
+        if let Some(found) = self.find(id)? {
+            return Ok(Some((found.path, found.at)));
+        }
+        let loose = self.loose.contains(id)?.then(|| self.loose.path(id)).flatten();
+        Ok(loose.map(|path| (path, 0)))
+    }
+
     /// The data directory that the store is part of: captures leave it out.
     pub(crate) fn data_dir(&self) -> &Path {
         &self.data
     }
 
-    /// The file of an object.
-    pub(crate) fn path(&self, id: &ObjectId) -> PathBuf {
-        let name = id.to_string();
-        self.dir.join(&name[..2]).join(&name[2..])
+    pub(crate) fn loose(&self) -> &Loose {
+        &self.loose
     }
 
-    fn known(&self) -> MutexGuard<'_, HashSet<ObjectId>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn with_packs<T>(&self, f: impl FnOnce(&mut Packs) -> T) -> T {
+        f(&mut self.known().packs)
     }
 
-    fn staging(&self) -> Result<&Staging> {
+    pub(crate) fn staging(&self) -> Result<&Arc<Staging>> {
         if let Some(staging) = self.staging.get() {
             return Ok(staging);
         }
         let parent = self.dir.join("tmp");
         create_private_dir(&parent)?;
         let staging = Staging::create(&parent)?;
-        Ok(self.staging.get_or_init(|| staging))
+        Ok(self.staging.get_or_init(|| Arc::new(staging)))
+    }
+
+    /// The addresses of the chunks that an object consists of; none where it is no recipe, or not there.
+    pub(crate) fn chunks(&self, id: &ObjectId) -> Result<Vec<ObjectId>> {
+        match self.find(id)? {
+            Some(found) if found.header.body == Body::Recipe => {
+                self.reading(|reading| reading.recipe(&found))
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.packs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The object in a pack. What others added since is looked for too.
+    fn find(&self, id: &ObjectId) -> Result<Option<Found>> {
+        let mut known = self.known();
+        match known.packs.find(id)? {
+            None if known.packs.refresh()? => known.packs.find(id),
+            found => Ok(found),
+        }
+    }
+
+    fn reading<T>(&self, f: impl FnOnce(&mut Reading) -> Result<T>) -> Result<T> {
+        let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = spare().pop();
+        let mut reading = match taken {
+            Some(reading) => reading,
+            None => Reading::new().context("decompress from", &self.dir)?,
+        };
+        let done = f(&mut reading);
+        spare().push(reading);
+        done
+    }
+
+    /// Writes the content of an object in a pack.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where it is not the one that the address names.
+    pub(crate) fn copy_found(&self, found: &Found, out: &mut dyn Write) -> Result<u64> {
+        let mut hasher = blake3::Hasher::new();
+        let len = self.copy_packed(found, &mut hasher, out)?;
+        let id = found.header.id;
+        if hasher.finalize().as_bytes() == &id.0 { Ok(len) } else { Err(Error::Corrupt(id)) }
+    }
+
+    /// Writes the content of an object in a pack, without comparing it with its address: that is left to `hasher`.
+    fn copy_packed(
+        &self,
+        found: &Found,
+        hasher: &mut blake3::Hasher,
+        out: &mut dyn Write,
+    ) -> Result<u64> {
+        match found.header.body {
+            Body::Plain => self.reading(|reading| {
+                let content = reading.content(found, MAX_PLAIN)?;
+                hasher.update(content);
+                out.write_all(content).context("copy from", &found.path)?;
+                Ok(content.len() as u64)
+            }),
+            Body::Recipe => {
+                let chunks = self.reading(|reading| reading.recipe(found))?;
+                let mut len = 0;
+                for chunk in chunks {
+                    let found = self.find(&chunk)?.ok_or(Error::Corrupt(found.header.id))?;
+                    if found.header.body != Body::Plain {
+                        return Err(Error::Corrupt(chunk));
+                    }
+                    len += self.copy_packed(&found, hasher, out)?;
+                }
+                Ok(len)
+            }
+        }
+    }
+}
+
+impl Reading {
+    fn new() -> io::Result<Self> {
+        Ok(Self { zstd: Decompressor::new()?, stored: Vec::new(), content: Vec::new() })
+    }
+
+    fn content(&mut self, found: &Found, max: u64) -> Result<&[u8]> {
+        let id = found.header.id;
+        match found.read(&mut self.stored) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(Error::Corrupt(id));
+            }
+            other => other.context("read", &found.path)?,
+        }
+        let len = zstd::zstd_safe::get_frame_content_size(&self.stored).ok().flatten();
+        let len = len.filter(|len| *len <= max).ok_or(Error::Corrupt(id))?;
+        self.content.clear();
+        self.content.reserve(len as usize);
+        let done = self.zstd.decompress_to_buffer(&self.stored, &mut self.content);
+        done.map_err(|_| Error::Corrupt(id))?;
+        Ok(&self.content)
+    }
+
+    fn recipe(&mut self, found: &Found) -> Result<Vec<ObjectId>> {
+        let bytes = self.content(found, MAX_RECIPE)?;
+        let (ids, rest) = bytes.as_chunks::<32>();
+        if !rest.is_empty() {
+            return Err(Error::Corrupt(found.header.id));
+        }
+        Ok(ids.iter().map(|id| ObjectId(*id)).collect())
     }
 }
 
 impl Objects for Store {
     fn copy_to(&self, id: &ObjectId, out: &mut dyn Write) -> Result<Option<u64>> {
-        let path = self.path(id);
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.context("open", &path)?,
-        };
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // After an error it is in the middle of a frame, and not put back.
-        let mut work = spare.unwrap_or_else(Decompression::new);
-        let Decompression { context, buffer } = &mut work;
-        let mut decoder = zstd::Decoder::with_context(BufReader::new(file), context).single_frame();
-        let mut hasher = blake3::Hasher::new();
-        let mut len = 0;
-        loop {
-            // zstd reports damage as an I/O error of kind `Other` or as an early end.
-            let n = decoder.read(buffer).map_err(|_| Error::Corrupt(*id))?;
-            if n == 0 {
-                break;
-            }
-            hasher.update(&buffer[..n]);
-            out.write_all(&buffer[..n]).context("copy", &path)?;
-            len += n as u64;
+        match self.find(id)? {
+            Some(found) => self.copy_found(&found, out).map(Some),
+            None => self.loose.copy_checked(id, out),
         }
-        drop(decoder);
-        if hasher.finalize().as_bytes() != &id.0 {
-            return Err(Error::Corrupt(*id));
-        }
-        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(work);
-        Ok(Some(len))
     }
 
     fn contains(&self, id: &ObjectId) -> Result<bool> {
-        if self.known().contains(id) {
-            return Ok(true);
-        }
-        let path = self.path(id);
-        let found = path.try_exists().context("look for", &path)?;
-        if found {
-            self.known().insert(*id);
-        }
-        Ok(found)
+        Ok(self.find(id)?.is_some() || self.loose.contains(id)?)
     }
 }
 
@@ -182,11 +286,12 @@ impl Objects for Store {
 #[derive(Debug)]
 pub struct Batch<'s> {
     store: &'s Store,
-    staged: Vec<(PathBuf, ObjectId)>,
+    sink: Option<Sink>,
     ids: HashSet<ObjectId>,
+    _hold: Hold,
 }
 
-/// A content that was read and hashed but is not yet part of a batch; dropped, it leaves nothing behind.
+/// A content that was read and hashed but is not yet part of a batch.
 #[derive(Debug)]
 pub struct Staged {
     /// Its address.
@@ -196,154 +301,83 @@ pub struct Staged {
     /// Its first bytes, at most [`crate::secret_files::HEAD_LEN`].
     pub head: Vec<u8>,
     body: Body,
-}
-
-#[derive(Debug)]
-enum Body {
-    /// Short enough to be compressed when it turns out to be new.
-    Memory(Vec<u8>),
-    /// Already compressed.
-    File(TempFile),
-}
-
-/// A temporary file that goes when nobody wants it.
-#[derive(Debug)]
-struct TempFile(PathBuf);
-
-impl TempFile {
-    fn create(path: PathBuf) -> Result<(Self, File)> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .context("create", &path)?;
-        Ok((Self(path), file))
-    }
-
-    fn keep(mut self) -> PathBuf {
-        std::mem::take(&mut self.0)
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        if !self.0.as_os_str().is_empty() {
-            // Otherwise it goes with the staging directory.
-            let _ = fs::remove_file(&self.0);
-        }
-    }
+    /// The content or the recipe.
+    bytes: Vec<u8>,
 }
 
 impl Batch<'_> {
     /// Adds one content.
     pub fn put(&mut self, content: &[u8]) -> Result<ObjectId> {
-        let id = ObjectId::of(content);
-        if !self.contains(&id)? {
-            self.write(id, content)?;
-        }
-        Ok(id)
+        let staged = self.stage(&mut &*content, Path::new("a content in memory"))?;
+        self.keep(staged)
     }
 
-    /// Reads one content to its end, whatever its length, without making it part of the batch. Where `reader` fails the
-    /// error is [`Error::Source`], which names `path`.
-    pub fn stage(&self, reader: &mut dyn Read, path: &Path) -> Result<Staged> {
+    /// Reads one content to its end, whatever its length, without making it part of the batch. Of a long one the chunks are
+    /// stored all the same: nothing names them then. Where `reader` fails the error is [`Error::Source`], which names
+    /// `path`.
+    pub fn stage(&mut self, reader: &mut dyn Read, path: &Path) -> Result<Staged> {
         let unreadable = |source| Error::Source { path: path.to_owned(), source };
         let mut start = Vec::new();
-        reader.take(IN_MEMORY + 1).read_to_end(&mut start).map_err(unreadable)?;
+        (&mut *reader).take(WHOLE + 1).read_to_end(&mut start).map_err(unreadable)?;
         let head = start[..start.len().min(crate::secret_files::HEAD_LEN)].to_vec();
-        if start.len() as u64 <= IN_MEMORY {
+        if start.len() as u64 <= WHOLE {
             let (id, len) = (ObjectId::of(&start), start.len() as u64);
-            return Ok(Staged { id, len, head, body: Body::Memory(start) });
+            return Ok(Staged { id, len, head, body: Body::Plain, bytes: start });
         }
-        let (temp, file) = TempFile::create(self.store.staging()?.next_path())?;
-        let mut encoder = zstd::Encoder::new(file, LEVEL).context("write", &temp.0)?;
         let mut hasher = blake3::Hasher::new();
-        let mut len = 0;
-        let mut chunk = start;
-        while !chunk.is_empty() {
+        let (mut len, mut recipe) = (0, Vec::new());
+        let [min, average, max] = CHUNK;
+        for chunk in StreamCDC::new(start.as_slice().chain(reader), min, average, max) {
+            let chunk = chunk.map_err(|error| unreadable(error.into()))?.data;
             hasher.update(&chunk);
-            encoder.write_all(&chunk).context("write", &temp.0)?;
             len += chunk.len() as u64;
-            chunk.clear();
-            reader.take(IN_MEMORY).read_to_end(&mut chunk).map_err(unreadable)?;
+            let id = ObjectId::of(&chunk);
+            recipe.extend_from_slice(&id.0);
+            self.add(Object { id, body: Body::Plain, len: chunk.len() as u64, bytes: chunk })?;
         }
-        encoder.finish().context("write", &temp.0)?;
         let id = ObjectId(*hasher.finalize().as_bytes());
-        Ok(Staged { id, len, head, body: Body::File(temp) })
+        Ok(Staged { id, len, head, body: Body::Recipe, bytes: recipe })
     }
 
     /// Makes a staged content part of the batch.
     pub fn keep(&mut self, staged: Staged) -> Result<ObjectId> {
-        if !self.contains(&staged.id)? {
-            match staged.body {
-                Body::Memory(content) => self.write(staged.id, &content)?,
-                Body::File(temp) => self.add(temp, staged.id),
-            }
-        }
-        Ok(staged.id)
+        let Staged { id, len, body, bytes, .. } = staged;
+        self.add(Object { id, body, len, bytes })?;
+        Ok(id)
     }
 
     /// Whether the content is in the store or in this batch.
     pub fn contains(&self, id: &ObjectId) -> Result<bool> {
-        Ok(self.ids.contains(id) || self.store.contains(id)?)
+        Ok(self.ids.contains(id) || self.is_stored(id)?)
     }
 
-    /// Puts everything under its name and returns how many objects were new, once they are on the disk.
+    /// Makes everything readable and returns how many objects were new, once they are on the disk.
     pub fn commit(mut self) -> Result<usize> {
-        let staged = std::mem::take(&mut self.staged);
-        if staged.is_empty() {
-            return Ok(0);
+        let Some(sink) = self.sink.take() else { return Ok(0) };
+        let finished = sink.finish()?;
+        self.store.with_packs(|packs| packs.add(finished))?;
+        if let Err(error) = self.store.merge_small() {
+            // They stay as they are, and the next one tries again.
+            tracing::warn!(%error, "small packs are not merged");
         }
-        let staging = self.store.staging()?;
-        let all = staged.len() >= SYNC_ALL_FROM;
-        if all {
-            nix::unistd::syncfs(staging.handle()).context("sync", &self.store.dir)?;
-        }
-        let mut shards = HashSet::new();
-        for (temp, id) in &staged {
-            if !all {
-                File::open(temp).and_then(|file| file.sync_data()).context("sync", temp)?;
-            }
-            let path = self.store.path(id);
-            let shard = path.parent().expect("an object lies in a shard").to_owned();
-            if !shards.contains(&shard) {
-                create_private_dir(&shard)?;
-            }
-            fs::rename(temp, &path).context("rename to", &path)?;
-            shards.insert(shard);
-        }
-        if all {
-            nix::unistd::syncfs(staging.handle()).context("sync", &self.store.dir)?;
-        } else {
-            shards.insert(self.store.dir.clone());
-            for dir in &shards {
-                File::open(dir).and_then(|dir| dir.sync_all()).context("sync", dir)?;
-            }
-        }
-        self.store.known().extend(self.ids.iter());
-        Ok(staged.len())
+        Ok(self.ids.len())
     }
 
-    fn write(&mut self, id: ObjectId, content: &[u8]) -> Result<()> {
-        let (temp, mut file) = TempFile::create(self.store.staging()?.next_path())?;
-        let compressed = zstd::bulk::compress(content, LEVEL).context("compress", &temp.0)?;
-        file.write_all(&compressed).context("write", &temp.0)?;
-        self.add(temp, id);
-        Ok(())
-    }
-
-    fn add(&mut self, temp: TempFile, id: ObjectId) {
-        self.staged.push((temp.keep(), id));
-        self.ids.insert(id);
-    }
-}
-
-impl Drop for Batch<'_> {
-    fn drop(&mut self) {
-        for (temp, _) in &self.staged {
-            // Otherwise it goes with the staging directory.
-            let _ = fs::remove_file(temp);
+    fn add(&mut self, object: Object) -> Result<()> {
+        if self.contains(&object.id)? {
+            return Ok(());
         }
+        let sink = match &mut self.sink {
+            Some(sink) => sink,
+            none => none.insert(Sink::new(Arc::clone(self.store.staging()?))?),
+        };
+        self.ids.insert(object.id);
+        sink.put(object)
+    }
+
+    /// What others stored since this batch began is not looked for: to store it again does no harm.
+    fn is_stored(&self, id: &ObjectId) -> Result<bool> {
+        Ok(self.store.with_packs(|packs| packs.find(id))?.is_some()
+            || self.store.loose.contains(id)?)
     }
 }

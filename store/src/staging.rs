@@ -14,7 +14,7 @@ use crate::error::{Context, Result};
 pub(crate) struct Staging {
     dir: PathBuf,
     /// Holds the lock (flock(2) on the directory); the kernel releases it when the process dies.
-    handle: File,
+    _handle: File,
     next: AtomicU64,
 }
 
@@ -26,7 +26,7 @@ impl Staging {
             let dir = parent.join(random_name().context("make a name in", parent)?);
             DirBuilder::new().mode(0o700).create(&dir).context("create", &dir)?;
             let Some(handle) = lock(&dir)? else { continue };
-            return Ok(Self { dir, handle, next: AtomicU64::new(0) });
+            return Ok(Self { dir, _handle: handle, next: AtomicU64::new(0) });
         }
     }
 
@@ -35,9 +35,9 @@ impl Staging {
         self.dir.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
-    /// The directory, open.
-    pub(crate) fn handle(&self) -> &File {
-        &self.handle
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir
     }
 }
 
@@ -85,7 +85,7 @@ fn lock(dir: &Path) -> Result<Option<File>> {
 }
 
 /// 32 hexadecimal digits from the kernel's random source.
-fn random_name() -> io::Result<String> {
+pub(crate) fn random_name() -> io::Result<String> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())

@@ -302,5 +302,6 @@ fn a_large_file_is_streamed_and_found_whole() {
     let id = fixture.tree(&capture).entry(b"large").unwrap().id.unwrap();
     assert_eq!(fixture.store.get(&id).unwrap().unwrap(), content);
     let report = fixture.store.check().unwrap();
-    assert_eq!((report.objects, report.damaged.len(), report.foreign.len()), (2, 0, 0));
+    assert!(report.objects > 10, "cut into chunks: {}", report.objects);
+    assert_eq!((report.damaged.len(), report.foreign.len()), (0, 0));
 }

@@ -149,6 +149,16 @@ fn what_can_not_be_restored_is_listed() {
     assert!(!target.join(".env").exists());
 }
 
+/// Changes a byte of an object's body in its pack.
+fn damage(fixture: &Fixture, id: ObjectId) {
+    /// Behind the record's header and the head of the zstd frame.
+    const INSIDE: usize = 45 + 9;
+    let (path, at) = fixture.store.locate(&id).unwrap().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[at as usize + INSIDE] ^= 1;
+    fs::write(&path, bytes).unwrap();
+}
+
 #[test]
 fn what_is_damaged_in_the_store_comes_from_the_trace() {
     let fixture = Fixture::new();
@@ -157,11 +167,7 @@ fn what_is_damaged_in_the_store_comes_from_the_trace() {
     let with_contents = TestSession { with_contents: true, ..TestSession::default() };
     let reader = fixture.trace("trace.zst", &with_contents, &[tree]);
     for id in [ObjectId::of(b"sound"), tree] {
-        let name = id.to_string();
-        let path = fixture.home.objects().join(&name[..2]).join(&name[2..]);
-        let mut bytes = fs::read(&path).unwrap();
-        *bytes.last_mut().unwrap() ^= 1;
-        fs::write(&path, bytes).unwrap();
+        damage(&fixture, id);
     }
     assert_eq!(fixture.store.check().unwrap().damaged.len(), 2);
     let target = fixture.path("target");
@@ -177,12 +183,7 @@ fn a_damaged_object_is_listed_and_its_file_not_made() {
     fixture.write("good", "good");
     fixture.write("bad", "bad");
     let tree = fixture.capture().tree;
-    let name = ObjectId::of(b"bad").to_string();
-    let path = fixture.home.objects().join(&name[..2]).join(&name[2..]);
-    let mut bytes = fs::read(&path).unwrap();
-    let last = bytes.len() - 1;
-    bytes[last] ^= 1;
-    fs::write(&path, bytes).unwrap();
+    damage(&fixture, ObjectId::of(b"bad"));
     assert_eq!(fixture.store.check().unwrap().damaged, [ObjectId::of(b"bad")]);
 
     let restored = restore(&fixture, tree).unwrap();

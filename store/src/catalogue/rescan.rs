@@ -45,19 +45,23 @@ impl Catalogue {
             }
         }
         for session in self.list()? {
-            // Only a plain "not there": a disk that is not mounted or a closed directory may be back tomorrow.
-            let gone = match session.trace.symlink_metadata() {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    session.trace.parent().is_some_and(Path::is_dir)
-                }
-                _ => false,
-            };
-            if gone {
+            if is_gone(&session.trace) {
                 self.forget(&session.id)?;
                 report.forgotten.push(session.id);
             }
         }
         Ok(report)
+    }
+
+    /// The traces that say what the store is needed for: those that are listed, and those in the data directory. One that
+    /// is gone for good is not among them.
+    pub fn traces(&self) -> Result<Vec<PathBuf>> {
+        let listed = self.list()?.into_iter().map(|session| session.trace);
+        let mut traces: Vec<_> = listed.filter(|trace| !is_gone(trace)).collect();
+        traces.extend(traces_in(&self.home.traces())?);
+        traces.sort();
+        traces.dedup();
+        Ok(traces)
     }
 
     /// A session that is listed as running, as its trace describes it where nobody writes that any more; entered so.
@@ -109,6 +113,16 @@ impl Session {
     fn keep_counts_of(&mut self, known: &Self) {
         let Counts { added, changed, deleted, .. } = known.counts;
         self.counts = Counts { added, changed, deleted, ..self.counts };
+    }
+}
+
+/// Only a plain "not there" counts: a disk that is not mounted or a closed directory may be back tomorrow.
+fn is_gone(trace: &Path) -> bool {
+    match trace.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            trace.parent().is_some_and(Path::is_dir)
+        }
+        _ => false,
     }
 }
 

@@ -1,0 +1,162 @@
+//! Which objects something still names: everything that the snapshots of traces need, and whatever else an event names.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use agentrec_trace::{Data, ObjectId, Reader, SnapshotIndex};
+
+use crate::error::Result;
+use crate::objects::{Objects, Store};
+use crate::tree::{Kind, Tree, TreeBudget};
+
+/// An object that a snapshot names and nobody has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingObject {
+    /// The trace.
+    pub trace: PathBuf,
+    /// The snapshot.
+    pub snapshot: SnapshotIndex,
+    /// Where it belongs: the root and the path below it.
+    pub path: PathBuf,
+    /// The object.
+    pub id: ObjectId,
+}
+
+/// What was found to be named.
+#[derive(Debug)]
+pub(crate) struct Marks<'s> {
+    store: &'s Store,
+    /// Objects of the store that something names.
+    pub(crate) live: HashSet<ObjectId>,
+    /// Snapshots that were followed.
+    pub(crate) snapshots: u64,
+    /// What they name and neither the store nor their trace has.
+    pub(crate) missing: Vec<MissingObject>,
+}
+
+/// Where an object is named.
+struct Place<'a> {
+    reader: &'a Reader,
+    trace: &'a Path,
+    snapshot: SnapshotIndex,
+}
+
+impl<'s> Marks<'s> {
+    pub(crate) fn new(store: &'s Store) -> Self {
+        Self { store, live: HashSet::new(), snapshots: 0, missing: Vec::new() }
+    }
+
+    /// Marks what the trace at `path` names.
+    ///
+    /// # Errors
+    /// [`crate::Error::Trace`] where it can't be read to its end.
+    pub(crate) fn trace(&mut self, path: &Path) -> Result<()> {
+        let unreadable = |source| crate::Error::Trace { path: path.to_owned(), source };
+        let reader = Reader::open(path).map_err(unreadable)?;
+        let mut named = HashSet::new();
+        let mut snapshots = Vec::new();
+        let read = reader.for_each(|event| {
+            if let Data::SnapshotCreated(created) = &event.data {
+                for root in &created.roots {
+                    snapshots.push((created.index, root.path.as_path().to_owned(), root.tree));
+                }
+            }
+            addresses(&event.data, &mut named);
+        });
+        read.map_err(unreadable)?;
+        for (snapshot, root, tree) in snapshots {
+            self.snapshots += 1;
+            named.remove(&tree);
+            let place = Place { reader: &reader, trace: path, snapshot };
+            // Else somebody else's recorder read it, and its trace has what there is.
+            if self.store.contains(&tree)? {
+                self.tree(&place, tree, &root, 0, &mut TreeBudget::default())?;
+            } else if !reader.has_object(&tree).unwrap_or(false) {
+                self.miss(&place, &root, tree);
+            }
+        }
+        for id in named {
+            if self.store.contains(&id)? {
+                self.object(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks an object, and what is in it where it is a tree.
+    pub(crate) fn object(&mut self, id: ObjectId) -> Result<()> {
+        if !self.live.insert(id) {
+            return Ok(());
+        }
+        self.live.extend(self.store.chunks(&id)?);
+        if let Ok(tree) = Tree::load(self.store, id) {
+            for entry in tree.entries.iter().filter_map(|entry| entry.id) {
+                self.object(entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tree(
+        &mut self,
+        place: &Place<'_>,
+        id: ObjectId,
+        path: &Path,
+        depth: usize,
+        budget: &mut TreeBudget,
+    ) -> Result<()> {
+        if !self.live.insert(id) {
+            return Ok(());
+        }
+        self.live.extend(self.store.chunks(&id)?);
+        let tree = match budget.load(self.store, id, depth) {
+            Ok(tree) => tree,
+            // The check of all objects names it.
+            Err(crate::Error::Corrupt(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for entry in &tree.entries {
+            let Some(id) = entry.id else { continue };
+            let path = path.join(entry.os_name());
+            if !self.store.contains(&id)? {
+                if entry.secret || !place.reader.has_object(&id).unwrap_or(false) {
+                    self.miss(place, &path, id);
+                }
+            } else if entry.kind == Kind::Dir {
+                self.tree(place, id, &path, depth + 1, budget)?;
+            } else if self.live.insert(id) {
+                let chunks = self.store.chunks(&id)?;
+                for chunk in &chunks {
+                    if !self.store.contains(chunk)? {
+                        self.miss(place, &path, *chunk);
+                    }
+                }
+                self.live.extend(chunks);
+            }
+        }
+        Ok(())
+    }
+
+    fn miss(&mut self, place: &Place<'_>, path: &Path, id: ObjectId) {
+        let (trace, snapshot, path) = (place.trace.to_owned(), place.snapshot, path.to_owned());
+        self.missing.push(MissingObject { trace, snapshot, path, id });
+    }
+}
+
+/// Everything in an event that could be an address: 32 bytes as MessagePack writes them. Whatever events come to be, what
+/// they name is not taken for garbage.
+fn addresses(data: &Data<'_>, found: &mut HashSet<ObjectId>) {
+    const BIN8_OF_32: [u8; 2] = [0xc4, 32];
+    let mut bytes = Vec::new();
+    let mut serializer = rmp_serde::Serializer::new(&mut bytes).with_struct_map();
+    if data.serialize_fields(&mut serializer).is_err() {
+        return;
+    }
+    for (at, window) in bytes.windows(2).enumerate() {
+        if window == BIN8_OF_32
+            && let Some(id) = bytes.get(at + 2..).and_then(|rest| rest.first_chunk())
+        {
+            found.insert(ObjectId(*id));
+        }
+    }
+}
