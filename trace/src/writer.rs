@@ -251,6 +251,11 @@ impl<W: Write> Writer<W> {
         self.write_frames(true)
     }
 
+    /// Whether everything that was given to it is in the sink.
+    pub fn is_flushed(&self) -> bool {
+        self.events.records.is_empty() && self.objects.records.is_empty()
+    }
+
     /// Ends the trace: index, seal, seek table. Nothing can be added after it.
     pub fn seal(&mut self) -> Result<Seal> {
         self.flush()?;

@@ -9,10 +9,12 @@ mod memory;
 mod recorded;
 mod run;
 mod sdk;
+mod snapshot;
 mod trace;
 mod workloads;
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 use std::{env, fs};
@@ -62,11 +64,33 @@ pub enum Bench {
         #[arg(long, default_value_t = 10)]
         minutes: u64,
     },
+    /// What snapshots and going back cost, beside restic, git and cp
+    Snapshot {
+        /// Rounds; the figures are kept with 5 or more
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Only trees whose names contain this
+        #[arg(default_value = "")]
+        filter: String,
+    },
+    /// Takes or restores one snapshot: what `snapshot` times in a process of its own
+    #[command(hide = true)]
+    SnapshotWork {
+        /// `capture` or `restore`.
+        what: String,
+        /// The data directory.
+        home: PathBuf,
+        /// What is captured, or made.
+        root: PathBuf,
+        /// What is restored.
+        #[arg(default_value = "")]
+        tree: String,
+    },
     /// Opens a trace and shows its last ten events: what `trace` times in a process of its own
     #[command(hide = true)]
     TraceTail {
         /// The trace.
-        path: std::path::PathBuf,
+        path: PathBuf,
     },
 }
 
@@ -82,6 +106,10 @@ pub fn run(bench: &Bench) -> Result<bool> {
         Bench::Ebpf { rounds, filter } => ebpf::run(*rounds, filter),
         Bench::Http { rounds, filter } => http::run(*rounds, filter),
         Bench::Memory { minutes } => memory::run(*minutes),
+        Bench::Snapshot { rounds, filter } => snapshot::run(*rounds, filter),
+        Bench::SnapshotWork { what, home, root, tree } => {
+            snapshot::work(what, home, root, tree).map(|()| true)
+        }
         Bench::TraceTail { path } => trace::tail(path).map(|()| true),
     }
 }
@@ -105,6 +133,12 @@ fn release(bench: &Bench) -> Result<ExitStatus> {
             cargo.args(["http", "--rounds", &rounds.to_string(), filter])
         }
         Bench::Memory { minutes } => cargo.args(["memory", "--minutes", &minutes.to_string()]),
+        Bench::Snapshot { rounds, filter } => {
+            cargo.args(["snapshot", "--rounds", &rounds.to_string(), filter])
+        }
+        Bench::SnapshotWork { what, home, root, tree } => {
+            cargo.args(["snapshot-work", what]).arg(home).arg(root).arg(tree)
+        }
         Bench::TraceTail { path } => cargo.arg("trace-tail").arg(path),
     };
     cargo.status().context("cannot run cargo")

@@ -22,7 +22,7 @@ use super::outside::Outside;
 use super::processes::Processes;
 use super::requests::EarlyLines;
 use super::rotation::{Parts, path_of_part};
-use super::snapshot::{Captured, Snapshots, Wanted};
+use super::snapshot::{Captured, Held, Snapshots, Wanted};
 use super::terminal::Terminal;
 use super::tools::Tools;
 use super::transcripts::Transcripts;
@@ -76,6 +76,7 @@ impl Session {
             calls: HashMap::new(),
             snapshots,
             kepts: Kepts::default(),
+            held: Held::default(),
             first: None,
             parts,
             changed: Vec::new(),

@@ -39,7 +39,7 @@ use self::outside::Outside;
 use self::processes::Processes;
 use self::requests::EarlyLines;
 use self::rotation::Parts;
-use self::snapshot::{Captured, Snapshots, Wanted};
+use self::snapshot::{Captured, Held, Snapshots, Wanted};
 use self::terminal::Terminal;
 use self::tools::Tools;
 use self::transcripts::Transcripts;
@@ -134,6 +134,7 @@ pub(crate) struct Session {
     calls: HashMap<String, Seq>,
     snapshots: Snapshots,
     kepts: Kepts,
+    held: Held,
     /// The first one, until it is in the trace.
     first: Option<(Wanted, Vec<Captured>)>,
     parts: Parts,
@@ -246,6 +247,9 @@ impl Session {
         let result = self.output.tick(boottime());
         self.check(result);
         self.look_at_transcripts();
+        if self.output.is_flushed() {
+            self.held.release_if_named();
+        }
         self.rotate_when_full();
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use agentrec_launch::PathMap;
 use agentrec_store::{
-    Capture, CaptureOptions, FileId, NewObject, ObjectRole, Objects, ProgressFn, StatCache,
-    capture_tree, new_objects,
+    Capture, CaptureOptions, FileId, Hold, NewObject, ObjectRole, Objects, ProgressFn, StatCache,
+    Store, capture_tree, new_objects,
 };
 use agentrec_trace::event::{Payload, RootTree, SnapshotCreated};
 use agentrec_trace::limits::MAX_OBJECT;
@@ -87,6 +87,33 @@ struct Root {
 
 /// Seconds and nanoseconds since 1970, by the clock that the kernel stamps files with.
 type ChangeTime = (i64, i64);
+
+/// The store, held from before objects are asked for until the event that names them is in the file: `store gc` removes
+/// nothing meanwhile.
+#[derive(Default)]
+pub(super) struct Held {
+    hold: Option<Hold>,
+    /// The event is written, if not yet to the file.
+    named: bool,
+}
+
+impl Held {
+    fn begin(&mut self, store: &Store) {
+        self.named = false;
+        match store.hold() {
+            Ok(hold) => self.hold = Some(hold),
+            // Then it can't be written to either, which is told.
+            Err(error) => tracing::warn!(%error, "the store is not held"),
+        }
+    }
+
+    /// To be called when all events are in the file.
+    pub(super) fn release_if_named(&mut self) {
+        if self.named {
+            self.hold = None;
+        }
+    }
+}
 
 /// A root that was read, or why not.
 pub(super) type Captured = agentrec_store::Result<Capture>;
@@ -288,6 +315,7 @@ impl Session {
 
     /// Reads all roots into the store.
     pub(super) fn capture_roots(&mut self) -> Vec<Captured> {
+        self.held.begin(&self.store);
         let snapshots = &mut self.snapshots;
         let id = |path: &Path| {
             let metadata = path.symlink_metadata().ok()?;
@@ -378,6 +406,7 @@ impl Session {
         if written.is_some() {
             self.snapshots.count = index.0;
         }
+        self.held.named = true;
         // Who asked for it and goes on after the answer relies on it.
         if cause.is_none() {
             let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);

@@ -70,6 +70,11 @@ impl Output {
         self.last_append.is_some_and(|last| last.elapsed() < 2 * FRAME_INTERVAL)
     }
 
+    /// Whether readers of the file find everything.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.writer.is_flushed()
+    }
+
     pub(super) fn tick(&mut self, now: u64) -> agentrec_trace::Result<()> {
         self.writer().map_or(Ok(()), |writer| writer.tick(now))
     }

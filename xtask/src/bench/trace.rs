@@ -161,7 +161,7 @@ pub fn tail(path: &Path) -> Result<()> {
 }
 
 /// Text of about `len` bytes that compresses like a conversation does.
-fn prose(noise: &mut Noise, len: usize) -> String {
+pub fn prose(noise: &mut Noise, len: usize) -> String {
     let mut text = String::with_capacity(len + 16);
     while text.len() < len {
         let letters = 2 + noise.below(9);

@@ -1,0 +1,222 @@
+//! What snapshots and going back cost, beside restic, git and cp, on a work tree and on a large one.
+//!
+//! Each of ours is a process of its own, as theirs are: what it loads and saves counts.
+
+mod beside;
+mod tree;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use agentrec_replay::{Sources, restore_new};
+use agentrec_store::{CaptureOptions, Home, StatCache, Store, capture_tree};
+use agentrec_trace::ObjectId;
+use anyhow::{Context, Result, bail, ensure};
+
+use self::beside::{Git, Restic, copy, remove, settle};
+use self::tree::{PLANS, Plan};
+use super::workloads::Spread;
+use super::{Bar, Section, time};
+use crate::workspace;
+
+/// Most times what stands beside it.
+const COLD: f64 = 0.7;
+const AGAIN: f64 = 0.5;
+const RESTORE: f64 = 1.3;
+/// Most mebibytes.
+const MEMORY: f64 = 100.0;
+/// How often what takes little time is done in a round.
+const SHORT: usize = 5;
+/// Rounds from which on the figures are kept.
+const KEPT_FROM: usize = 5;
+
+/// Measures everything with so many rounds; whether all bars are met. Only the trees whose names contain `filter`.
+pub fn run(rounds: usize, filter: &str) -> Result<bool> {
+    let dir = workspace::target().join("bench-snapshot");
+    remove(&dir)?;
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let mut section = Section::new("snapshot", "What snapshots cost");
+    for plan in PLANS.into_iter().filter(|plan| plan.name.contains(filter)) {
+        measure(plan, rounds, &dir, &mut section)?;
+    }
+    remove(&dir)?;
+    section.note(format!(
+        "Wall time of whole processes, on files that are in the page cache, after a sync(1); medians of {rounds} interleaved rounds, of those \
+         that nothing changed for {}. `cold` begins with an empty store or repository; restic is as shipped (0.14, with compression), its key \
+         derivation included. `git checkout` is `git checkout-index -a` of what was added, without its owners and times. Ours wait until everything \
+         is on the disk; git and cp do not.",
+        rounds * SHORT,
+    ));
+    if rounds < KEPT_FROM || !filter.is_empty() {
+        eprintln!(
+            "docs/benchmarks.md is left as it is: that takes {KEPT_FROM} rounds of everything"
+        );
+        return Ok(true);
+    }
+    section.finish()
+}
+
+/// All times of one tree.
+#[derive(Default)]
+struct Times {
+    cold: Vec<f64>,
+    cold_restic: Vec<f64>,
+    cold_git: Vec<f64>,
+    again: Vec<f64>,
+    again_git: Vec<f64>,
+    restore: Vec<f64>,
+    restore_restic: Vec<f64>,
+    restore_git: Vec<f64>,
+    copy: Vec<f64>,
+    /// Mebibytes.
+    memory: Vec<f64>,
+}
+
+fn measure(plan: Plan, rounds: usize, dir: &Path, section: &mut Section) -> Result<()> {
+    let root = dir.join("tree");
+    remove(&root)?;
+    tree::write(plan, &root)?;
+    // What changed a moment ago is read again.
+    std::thread::sleep(Duration::from_secs(3));
+    let (home, target) = (dir.join("home"), dir.join("target"));
+    let (restic, git) = (Restic::new(dir)?, Git::new(dir));
+    let mut times = Times::default();
+    for _ in 0..rounds {
+        remove(&home)?;
+        settle()?;
+        let cold = ours("capture", &home, &root, "")?;
+        ensure!(cold.files_read == plan.files, "{} files were read", cold.files_read);
+        times.cold.push(cold.seconds);
+        times.memory.push(cold.peak);
+        restic.init()?;
+        settle()?;
+        times.cold_restic.push(restic.backup(&root)?);
+        git.init()?;
+        settle()?;
+        times.cold_git.push(git.add(&root)?);
+        settle()?;
+        for _ in 0..SHORT {
+            let again = ours("capture", &home, &root, "")?;
+            ensure!(again.files_read == 0, "{} files were read again", again.files_read);
+            ensure!(again.tree == cold.tree, "the tree is another one");
+            times.again.push(again.seconds);
+            times.memory.push(again.peak);
+            times.again_git.push(git.status(&root)?);
+        }
+        let fresh = || -> Result<()> {
+            remove(&target)?;
+            settle()
+        };
+        fresh()?;
+        times.copy.push(copy(&root, &target)?);
+        fresh()?;
+        let restored = ours("restore", &home, &target, &cold.tree)?;
+        ensure!(restored.files_read == plan.files, "{} files came back", restored.files_read);
+        times.restore.push(restored.seconds);
+        times.memory.push(restored.peak);
+        fresh()?;
+        times.restore_restic.push(restic.restore(&target)?);
+        fresh()?;
+        times.restore_git.push(git.checkout(&root, &target)?);
+        remove(&target)?;
+    }
+    report(plan, times, section);
+    remove(&root)
+}
+
+fn report(plan: Plan, times: Times, section: &mut Section) {
+    let name = plan.name;
+    let peak = times.memory.iter().copied().fold(0.0, f64::max);
+    let spread = Spread::of;
+    let mut group = |what: &str, ours: Vec<f64>, others: Vec<(&str, Vec<f64>, Bar)>| {
+        let ours = spread(ours);
+        section.figure(format!("{name}: {what} ({ours} s)"), ours.median, "s", Bar::Seen);
+        for (other, times, bar) in others {
+            let times = spread(times);
+            let what = format!("{name}: {what}, beside `{other}` ({times} s)");
+            section.figure(what, ours.median / times.median, "times", bar);
+        }
+    };
+    group(
+        "first snapshot, cold store",
+        times.cold,
+        vec![
+            ("restic backup", times.cold_restic, Bar::AtMost(COLD)),
+            ("git add -A && git write-tree", times.cold_git, Bar::Seen),
+        ],
+    );
+    group(
+        "first snapshot of a later session, nothing changed",
+        times.again,
+        vec![("git status", times.again_git, Bar::AtMost(AGAIN))],
+    );
+    group(
+        "restore into a new directory",
+        times.restore,
+        vec![
+            ("cp -a", times.copy, Bar::AtMost(RESTORE)),
+            ("restic restore", times.restore_restic, Bar::Seen),
+            ("git checkout", times.restore_git, Bar::Seen),
+        ],
+    );
+    section.figure(format!("{name}: peak memory"), peak, "MiB", Bar::AtMost(MEMORY));
+}
+
+/// What one of our processes did.
+struct Done {
+    seconds: f64,
+    tree: String,
+    files_read: u64,
+    /// Mebibytes.
+    peak: f64,
+}
+
+fn ours(what: &str, home: &Path, root: &Path, tree: &str) -> Result<Done> {
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let mut command = Command::new(program);
+    command.args(["bench", "snapshot-work", what]).arg(home).arg(root).arg(tree);
+    command.stdin(Stdio::null()).stderr(Stdio::inherit());
+    let (output, took) = time(|| command.output().context("cannot start a process"))?;
+    ensure!(output.status.success(), "snapshot-work {what} failed");
+    let text = String::from_utf8(output.stdout).context("it printed no text")?;
+    let words: Vec<_> = text.split_whitespace().collect();
+    let [tree, files, kib] = words[..] else { bail!("it printed {text:?}") };
+    Ok(Done {
+        seconds: took.as_secs_f64(),
+        tree: tree.to_owned(),
+        files_read: files.parse().context("no number of files")?,
+        peak: kib.parse::<f64>().context("no number of KiB")? / 1024.0,
+    })
+}
+
+/// One piece of work in a process of its own: prints the tree, the files that were read or written, and the peak memory.
+pub fn work(what: &str, home: &Path, root: &Path, tree: &str) -> Result<()> {
+    let home = Home::new(home);
+    let store = Store::open(&home)?;
+    let (tree, files) = match what {
+        "capture" => {
+            let mut cache = StatCache::load(&home, root);
+            let captured = capture_tree(&store, root, &CaptureOptions::default(), &mut cache)?;
+            cache.save()?;
+            (captured.tree, captured.files_read)
+        }
+        "restore" => {
+            let tree: ObjectId = tree.parse().context("no address of a tree")?;
+            let restored = restore_new(&Sources::store(&store), tree, root, None, None)?;
+            ensure!(
+                restored.missing.is_empty() && restored.not_set.is_empty(),
+                "not all came back"
+            );
+            (tree, restored.files)
+        }
+        _ => bail!("nobody knows how to {what}"),
+    };
+    let status =
+        fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|rest| rest.split_whitespace().next()).context("no VmHWM")?;
+    println!("{tree} {files} {peak}");
+    Ok(())
+}
