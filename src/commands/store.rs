@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agentrec_store::{CheckReport, CollectOptions, Store};
+use agentrec_store::{CheckReport, CollectOptions, Names, Store, files_in};
 use anyhow::Result;
 use clap::Subcommand;
 use serde_json::json;
@@ -61,12 +61,8 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     }
 }
 
-fn traces() -> Result<Vec<PathBuf>> {
-    Ok(session::catalogue()?.traces()?)
-}
-
 fn check(store: &Store, context: Context) -> Result<Exit> {
-    let report = store.check_with(&traces()?)?;
+    let report = store.check_with(&session::catalogue()?.traces()?)?;
     let mut out = Output::new(context.preferences);
     if context.preferences.json {
         check_json(&mut out, &report)?;
@@ -142,13 +138,15 @@ fn check_json(out: &mut Output, report: &CheckReport) -> Result<()> {
 }
 
 fn gc(store: &Store, args: &GcArgs, context: Context) -> Result<Exit> {
+    let catalogue = session::catalogue()?;
+    let operations = session::home()?.data().join("ops");
+    let mut names = || Ok(Names { traces: catalogue.traces()?, files: files_in(&operations)? });
     let options = CollectOptions {
-        traces: traces()?,
         max_size: args.max_size,
         min_age: args.keep_last.unwrap_or(MIN_AGE),
         remove: args.yes,
     };
-    let report = store.collect(&options)?;
+    let report = store.collect(&mut names, &options)?;
     let mut out = Output::new(context.preferences);
     let freed = report.before - report.after;
     if context.preferences.json {

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use agentrec_trace::ObjectId;
 
@@ -58,9 +57,8 @@ impl Store {
             };
             let entries = format::read_index(&file).context("read", &path)?.unwrap_or_default();
             report.stored_bytes += file.metadata().context("read", &path)?.len();
-            let file = Arc::new(file);
             for entry in entries {
-                let checked = match Found::at(&file, &path, &entry) {
+                let checked = match Found::read(&file, &path, &entry) {
                     Some(found) => self.copy_found(&found, &mut io::sink()),
                     None => Err(Error::Corrupt(entry.id)),
                 };

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -33,11 +33,18 @@ const WORTH_IT: f64 = 0.1;
 /// How long snapshots that are being taken are waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What to collect.
-#[derive(Clone, Debug)]
-pub struct CollectOptions {
-    /// Traces whose snapshots count.
+/// What names objects.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// Traces, with the objects of their snapshots and of their other events.
     pub traces: Vec<PathBuf>,
+    /// Other files, such as operations of undo.
+    pub files: Vec<PathBuf>,
+}
+
+/// What to collect.
+#[derive(Clone, Debug, Default)]
+pub struct CollectOptions {
     /// Only so much goes, the oldest first, that the store takes at most this, bytes.
     pub max_size: Option<u64>,
     /// What was stored more recently stays.
@@ -91,18 +98,21 @@ impl Candidate {
 }
 
 impl Store {
-    /// Finds what nothing names, and removes it where that is asked for.
+    /// Finds what nothing names, and removes it where that is asked for. What names objects is asked for again when the
+    /// store is taken.
     ///
     /// # Errors
     /// [`Error::Trace`] where a trace can't be read: what it names is not known. [`Error::Held`] where snapshots are being
     /// taken all the time.
-    pub fn collect(&self, options: &CollectOptions) -> Result<Collected> {
+    pub fn collect(
+        &self,
+        names: &mut dyn FnMut() -> Result<Names>,
+        options: &CollectOptions,
+    ) -> Result<Collected> {
         let hold = self.hold()?;
-        let seen = lengths(&options.traces);
         let mut marks = Marks::new(self);
-        for trace in &options.traces {
-            marks.trace(trace)?;
-        }
+        let mut seen = HashMap::new();
+        mark_new(&names()?, &mut seen, &mut marks)?;
         let mut files = self.candidates(&marks.live)?;
         files.sort_by_key(|file| file.modified);
         let before = files.iter().map(|file| file.bytes).sum();
@@ -128,11 +138,7 @@ impl Store {
         drop(hold);
         let mut taken = self.take()?;
         let marked = marks.live.len();
-        for (trace, len) in lengths(&options.traces) {
-            if seen.get(&trace) != Some(&len) {
-                marks.trace(&trace)?;
-            }
-        }
+        mark_new(&names()?, &mut seen, &mut marks)?;
         if marks.live.len() > marked {
             let kept = kept.iter().flat_map(|pack| &pack.entries);
             let kept: HashSet<_> = kept.map(|entry| entry.id).collect();
@@ -144,7 +150,7 @@ impl Store {
         taken.will_remove()?;
         self.with_packs(|packs| packs.add(kept))?;
         for file in &going {
-            fs::remove_file(&file.path).context("remove", &file.path)?;
+            remove(&file.path)?;
         }
         self.with_packs(Packs::forget);
         Ok(report)
@@ -164,11 +170,7 @@ impl Store {
         let merged = self.rewrite(&files)?;
         self.with_packs(|packs| packs.add(merged))?;
         for file in &files {
-            match fs::remove_file(&file.path) {
-                // Somebody else merged it too.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                other => other.context("remove", &file.path)?,
-            }
+            remove(&file.path)?;
         }
         self.with_packs(|packs| {
             packs.forget();
@@ -226,17 +228,15 @@ impl Store {
     /// Writes what these packs keep into new ones, which nobody finds yet.
     fn rewrite(&self, packs: &[Candidate]) -> Result<Vec<Finished>> {
         let mut writer = PackWriter::new(Arc::clone(self.staging()?))?;
-        let mut body = Vec::new();
         for pack in packs.iter().filter(|pack| !pack.keep.is_empty()) {
-            let file = Arc::new(File::open(&pack.path).context("open", &pack.path)?);
+            let file = File::open(&pack.path).context("open", &pack.path)?;
             // In the order in which they were written: what is read together lies together.
             let mut keep = pack.keep.clone();
             keep.sort_by_key(|entry| entry.at);
             for entry in keep {
-                let found = Found::at(&file, &pack.path, &entry);
-                let found = found.ok_or(Error::Corrupt(entry.id))?;
-                found.read(&mut body).context("read", &pack.path)?;
-                writer.add(found.header, &body)?;
+                let found = Found::read(&file, &pack.path, &entry);
+                let Found { header, body, .. } = found.ok_or(Error::Corrupt(entry.id))?;
+                writer.add(header, &body)?;
             }
         }
         writer.finish()
@@ -257,8 +257,30 @@ impl Store {
     }
 }
 
-/// The lengths of traces that are there.
-fn lengths(traces: &[PathBuf]) -> HashMap<PathBuf, u64> {
-    let len = |path: &PathBuf| Some((path.clone(), path.metadata().ok()?.len()));
-    traces.iter().filter_map(len).collect()
+/// Removes a file of objects, unless somebody else did so.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.context("remove", path),
+    }
+}
+
+/// Marks what is named by files that were not seen yet, or have another length now.
+fn mark_new(names: &Names, seen: &mut HashMap<PathBuf, u64>, marks: &mut Marks<'_>) -> Result<()> {
+    let mut is_new = |path: &PathBuf| {
+        let len = path.metadata().map_or(0, |metadata| metadata.len());
+        seen.insert(path.clone(), len) != Some(len)
+    };
+    for trace in &names.traces {
+        // Before it is read: what comes meanwhile makes it another one.
+        if is_new(trace) {
+            marks.trace(trace)?;
+        }
+    }
+    for file in &names.files {
+        if is_new(file) {
+            marks.file(file)?;
+        }
+    }
+    Ok(())
 }

@@ -119,6 +119,22 @@ pub fn create_private_dir(dir: &Path) -> Result<()> {
     make_private_dir(dir).context("create", dir)
 }
 
+/// The files directly in `dir`; none where there is no such directory.
+pub fn files_in(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.context("list", dir)?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.context("list", dir)?.path();
+        if path.is_file() {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
 fn make_private_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }

@@ -32,10 +32,10 @@ pub use catalogue::{
 };
 pub use changes::{NewObject, ObjectRole, new_objects};
 pub use check::CheckReport;
-pub use collect::{CollectOptions, Collected};
+pub use collect::{CollectOptions, Collected, Names};
 pub use diff::{Change, ChangeKind, diff_trees};
 pub use error::{Error, Result};
-pub use home::{Home, create_private_dir};
+pub use home::{Home, create_private_dir, files_in};
 pub use lock::Hold;
 pub use mark::MissingObject;
 pub use objects::{Batch, Objects, Staged, Store};

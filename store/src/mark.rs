@@ -1,11 +1,12 @@
 //! Which objects something still names: everything that the snapshots of traces need, and whatever else an event names.
 
 use std::collections::HashSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use agentrec_trace::{Data, ObjectId, Reader, SnapshotIndex};
 
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::objects::{Objects, Store};
 use crate::tree::{Kind, Tree, TreeBudget};
 
@@ -83,6 +84,18 @@ impl<'s> Marks<'s> {
         Ok(())
     }
 
+    /// Marks whatever the bytes of a file could name: operations of undo, in a form that this need not know.
+    pub(crate) fn file(&mut self, path: &Path) -> Result<()> {
+        let mut named = HashSet::new();
+        addresses_in(&fs::read(path).context("read", path)?, &mut named);
+        for id in named {
+            if self.store.contains(&id)? {
+                self.object(id)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Marks an object, and what is in it where it is a tree.
     pub(crate) fn object(&mut self, id: ObjectId) -> Result<()> {
         if !self.live.insert(id) {
@@ -146,12 +159,15 @@ impl<'s> Marks<'s> {
 /// Everything in an event that could be an address: 32 bytes as MessagePack writes them. Whatever events come to be, what
 /// they name is not taken for garbage.
 fn addresses(data: &Data<'_>, found: &mut HashSet<ObjectId>) {
-    const BIN8_OF_32: [u8; 2] = [0xc4, 32];
     let mut bytes = Vec::new();
     let mut serializer = rmp_serde::Serializer::new(&mut bytes).with_struct_map();
-    if data.serialize_fields(&mut serializer).is_err() {
-        return;
+    if data.serialize_fields(&mut serializer).is_ok() {
+        addresses_in(&bytes, found);
     }
+}
+
+fn addresses_in(bytes: &[u8], found: &mut HashSet<ObjectId>) {
+    const BIN8_OF_32: [u8; 2] = [0xc4, 32];
     for (at, window) in bytes.windows(2).enumerate() {
         if window == BIN8_OF_32
             && let Some(id) = bytes.get(at + 2..).and_then(|rest| rest.first_chunk())

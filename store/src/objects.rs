@@ -4,6 +4,7 @@
 //! rely on it, however its writer ended. Several processes may write at once: what two of them store twice is the same.
 //! Objects lie in packs; a long content is a recipe of chunks, each an object of its own, cut where the content says so.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -69,10 +70,9 @@ struct Known {
     removals: u64,
 }
 
-/// zstd's state, room for a body and for what comes out of it.
+/// zstd's state, and room for what comes out of it.
 struct Reading {
     zstd: Decompressor<'static>,
-    stored: Vec<u8>,
     content: Vec<u8>,
 }
 
@@ -99,16 +99,15 @@ impl Store {
 
     /// Stores one content and returns when it is on the disk. For more than one there is [`Store::batch`].
     pub fn put(&self, content: &[u8]) -> Result<ObjectId> {
-        let mut batch = self.batch()?;
+        let batch = self.batch();
         let id = batch.put(content)?;
         batch.commit()?;
         Ok(id)
     }
 
-    /// Begins to store many contents with one sync. Nothing is removed from the store while it lives.
-    pub fn batch(&self) -> Result<Batch<'_>> {
-        let hold = self.hold()?;
-        Ok(Batch { store: self, sink: None, ids: HashSet::new(), _hold: hold })
+    /// Begins to store many contents with one sync. From its first use on nothing is removed from the store while it lives.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch { store: self, state: RefCell::default() }
     }
 
     /// Keeps all objects where they are. Who names objects holds the store from before it asks which ones are there until
@@ -131,8 +130,8 @@ impl Store {
 
     /// The file that an object lies in, and the place of its record there; none where it is not there.
     pub fn locate(&self, id: &ObjectId) -> Result<Option<(PathBuf, u64)>> {
-        if let Some(found) = self.find(id)? {
-            return Ok(Some((found.path, found.at)));
+        if let Some(found) = self.known().packs.locate(id) {
+            return Ok(Some(found));
         }
         let loose = self.loose.contains(id)?.then(|| self.loose.path(id)).flatten();
         Ok(loose.map(|path| (path, 0)))
@@ -163,11 +162,13 @@ impl Store {
 
     /// The addresses of the chunks that an object consists of; none where it is no recipe, or not there.
     pub(crate) fn chunks(&self, id: &ObjectId) -> Result<Vec<ObjectId>> {
+        let header = self.known().packs.header(id);
+        if header.is_none_or(|header| header.body != Body::Recipe) {
+            return Ok(Vec::new());
+        }
         match self.find(id)? {
-            Some(found) if found.header.body == Body::Recipe => {
-                self.reading(|reading| reading.recipe(&found))
-            }
-            _ => Ok(Vec::new()),
+            Some(found) => self.reading(|reading| reading.recipe(&found)),
+            None => Ok(Vec::new()),
         }
     }
 
@@ -239,22 +240,16 @@ impl Store {
 
 impl Reading {
     fn new() -> io::Result<Self> {
-        Ok(Self { zstd: Decompressor::new()?, stored: Vec::new(), content: Vec::new() })
+        Ok(Self { zstd: Decompressor::new()?, content: Vec::new() })
     }
 
     fn content(&mut self, found: &Found, max: u64) -> Result<&[u8]> {
         let id = found.header.id;
-        match found.read(&mut self.stored) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(Error::Corrupt(id));
-            }
-            other => other.context("read", &found.path)?,
-        }
-        let len = zstd::zstd_safe::get_frame_content_size(&self.stored).ok().flatten();
+        let len = zstd::zstd_safe::get_frame_content_size(&found.body).ok().flatten();
         let len = len.filter(|len| *len <= max).ok_or(Error::Corrupt(id))?;
         self.content.clear();
         self.content.reserve(len as usize);
-        let done = self.zstd.decompress_to_buffer(&self.stored, &mut self.content);
+        let done = self.zstd.decompress_to_buffer(&found.body, &mut self.content);
         done.map_err(|_| Error::Corrupt(id))?;
         Ok(&self.content)
     }
@@ -278,7 +273,12 @@ impl Objects for Store {
     }
 
     fn contains(&self, id: &ObjectId) -> Result<bool> {
-        Ok(self.find(id)?.is_some() || self.loose.contains(id)?)
+        let mut known = self.known();
+        if known.packs.contains(id) || (known.packs.refresh()? && known.packs.contains(id)) {
+            return Ok(true);
+        }
+        drop(known);
+        self.loose.contains(id)
     }
 }
 
@@ -286,9 +286,14 @@ impl Objects for Store {
 #[derive(Debug)]
 pub struct Batch<'s> {
     store: &'s Store,
+    state: RefCell<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    hold: Option<Hold>,
     sink: Option<Sink>,
     ids: HashSet<ObjectId>,
-    _hold: Hold,
 }
 
 /// A content that was read and hashed but is not yet part of a batch.
@@ -307,7 +312,7 @@ pub struct Staged {
 
 impl Batch<'_> {
     /// Adds one content.
-    pub fn put(&mut self, content: &[u8]) -> Result<ObjectId> {
+    pub fn put(&self, content: &[u8]) -> Result<ObjectId> {
         let staged = self.stage(&mut &*content, Path::new("a content in memory"))?;
         self.keep(staged)
     }
@@ -315,7 +320,7 @@ impl Batch<'_> {
     /// Reads one content to its end, whatever its length, without making it part of the batch. Of a long one the chunks are
     /// stored all the same: nothing names them then. Where `reader` fails the error is [`Error::Source`], which names
     /// `path`.
-    pub fn stage(&mut self, reader: &mut dyn Read, path: &Path) -> Result<Staged> {
+    pub fn stage(&self, reader: &mut dyn Read, path: &Path) -> Result<Staged> {
         let unreadable = |source| Error::Source { path: path.to_owned(), source };
         let mut start = Vec::new();
         (&mut *reader).take(WHOLE + 1).read_to_end(&mut start).map_err(unreadable)?;
@@ -340,44 +345,61 @@ impl Batch<'_> {
     }
 
     /// Makes a staged content part of the batch.
-    pub fn keep(&mut self, staged: Staged) -> Result<ObjectId> {
+    pub fn keep(&self, staged: Staged) -> Result<ObjectId> {
         let Staged { id, len, body, bytes, .. } = staged;
         self.add(Object { id, body, len, bytes })?;
         Ok(id)
     }
 
-    /// Whether the content is in the store or in this batch.
+    /// Whether the content is in the store or in this batch. What others stored since the batch began is not looked for: to
+    /// store it again does no harm.
     pub fn contains(&self, id: &ObjectId) -> Result<bool> {
-        Ok(self.ids.contains(id) || self.is_stored(id)?)
+        self.state.borrow_mut().contains(self.store, id)
     }
 
     /// Makes everything readable and returns how many objects were new, once they are on the disk.
-    pub fn commit(mut self) -> Result<usize> {
-        let Some(sink) = self.sink.take() else { return Ok(0) };
+    pub fn commit(self) -> Result<usize> {
+        let State { sink, ids, hold } = self.state.into_inner();
+        let Some(sink) = sink else { return Ok(0) };
         let finished = sink.finish()?;
-        self.store.with_packs(|packs| packs.add(finished))?;
+        self.store.known().packs.add(finished)?;
         if let Err(error) = self.store.merge_small() {
             // They stay as they are, and the next one tries again.
             tracing::warn!(%error, "small packs are not merged");
         }
-        Ok(self.ids.len())
+        drop(hold);
+        Ok(ids.len())
     }
 
-    fn add(&mut self, object: Object) -> Result<()> {
-        if self.contains(&object.id)? {
+    fn add(&self, object: Object) -> Result<()> {
+        let mut state = self.state.borrow_mut();
+        if state.contains(self.store, &object.id)? {
             return Ok(());
         }
-        let sink = match &mut self.sink {
+        state.ids.insert(object.id);
+        let sink = match &mut state.sink {
             Some(sink) => sink,
             none => none.insert(Sink::new(Arc::clone(self.store.staging()?))?),
         };
-        self.ids.insert(object.id);
         sink.put(object)
     }
+}
 
-    /// What others stored since this batch began is not looked for: to store it again does no harm.
-    fn is_stored(&self, id: &ObjectId) -> Result<bool> {
-        Ok(self.store.with_packs(|packs| packs.find(id))?.is_some()
-            || self.store.loose.contains(id)?)
+impl State {
+    fn contains(&mut self, store: &Store, id: &ObjectId) -> Result<bool> {
+        if self.hold.is_none() {
+            self.hold = Some(store.hold()?);
+        }
+        Ok(self.ids.contains(id) || store.known().packs.contains(id) || store.loose.contains(id)?)
+    }
+}
+
+impl Staged {
+    /// The content itself, where it is short enough to be in memory.
+    pub(crate) fn into_memory(self) -> std::result::Result<Vec<u8>, Self> {
+        match self.body {
+            Body::Plain => Ok(self.bytes),
+            Body::Recipe => Err(self),
+        }
     }
 }

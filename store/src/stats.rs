@@ -3,12 +3,11 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
 
 use crate::error::{Context, Result};
 use crate::objects::Store;
 use crate::packs::format::Body;
-use crate::packs::{Found, format};
+use crate::packs::{format, read_header};
 
 /// Numbers of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +36,7 @@ impl Store {
             let file = match File::open(&path) {
                 // It was merged into another one, which is listed too.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                other => Arc::new(other.context("open", &path)?),
+                other => other.context("open", &path)?,
             };
             stats.packs += 1;
             stats.stored_bytes += file.metadata().context("read", &path)?.len();
@@ -45,9 +44,9 @@ impl Store {
                 if !seen.insert(entry.id) {
                     continue;
                 }
-                let Some(found) = Found::at(&file, &path, &entry) else { continue };
-                match found.header.body {
-                    Body::Plain => stats.content_bytes += found.header.len,
+                let Some(header) = read_header(&file, &entry) else { continue };
+                match header.body {
+                    Body::Plain => stats.content_bytes += header.len,
                     // Its chunks are counted.
                     Body::Recipe => stats.cut += 1,
                 }

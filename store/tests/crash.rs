@@ -40,10 +40,24 @@ fn capture_forever_where_asked_to() {
 
 #[test]
 fn a_killed_capture_leaves_nothing_broken_and_no_finished_one_loses_anything() {
+    kill_at((0..4000).step_by(200));
+}
+
+#[test]
+fn long_nothing_is_broken_or_missing_after_200_kills_at_random_points() {
+    let mut state = 1_u64;
+    kill_at((0..200).map(move |_| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as usize % 6000
+    }));
+}
+
+/// Kills captures, each after so much work, and looks at what is left.
+fn kill_at(points: impl Iterator<Item = usize>) {
     let dir = tempfile::tempdir().unwrap();
     let home = Home::new(dir.path().join("home"));
     let store = Store::open(&home).unwrap();
-    for kill_after in (0..4000).step_by(200) {
+    for kill_after in points {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "capture_forever_where_asked_to", "--nocapture"])
             .env(CHILD, dir.path())
@@ -52,7 +66,7 @@ fn a_killed_capture_leaves_nothing_broken_and_no_finished_one_loses_anything() {
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         lines.find(|line| line == "go").unwrap();
-        // The moment is counted in what the capture has done, not in time: temporary files that were made.
+        // The moment is counted in looks at what the capture does, not in time.
         let tmp = home.objects().join("tmp");
         let mut seen = 0;
         while seen < kill_after {

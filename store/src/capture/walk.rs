@@ -55,7 +55,7 @@ impl<'a> Walk<'a> {
         let data_dir = fs::metadata(store.data_dir()).ok();
         let seen_as = if options.seen_as.as_os_str().is_empty() { root } else { &options.seen_as };
         Ok(Self {
-            reader: FileReader { batch: store.batch()?, cache },
+            reader: FileReader { batch: store.batch(), cache },
             root,
             seen_as,
             dev,

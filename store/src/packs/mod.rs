@@ -1,7 +1,7 @@
 //! Packs: files with many objects each, written once and complete or not there at all.
 //!
 //! Twenty thousand files of one object each cost more in names and syncs than in bytes. Which objects there are is held
-//! in memory, 24 bytes for each: the first bytes of its address and its place, which the record there confirms.
+//! in memory, 32 bytes for each: half of its address, which nobody can make two contents for, and its place.
 
 pub(crate) mod format;
 pub(crate) mod writer;
@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use agentrec_trace::ObjectId;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::staging::random_name;
 use format::{Entry, HEADER_LEN, Header};
 use writer::Finished;
@@ -55,38 +55,43 @@ pub(crate) struct Packs {
 /// Where an object may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Slot {
-    prefix: u64,
+    prefix: u128,
     pack: u32,
     at: u32,
     stored: u32,
 }
 
-/// An object that was found.
+/// An object that was found, with its body.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) header: Header,
+    pub(crate) body: Vec<u8>,
+    /// Its pack.
     pub(crate) path: PathBuf,
-    /// Where its record begins.
-    pub(crate) at: u64,
-    file: Arc<File>,
 }
 
 impl Found {
-    /// The record that an index says is there; none where it is another one.
-    pub(crate) fn at(file: &Arc<File>, path: &Path, entry: &Entry) -> Option<Self> {
-        let at = u64::from(entry.at);
-        let mut header = [0; HEADER_LEN];
-        file.read_exact_at(&mut header, at).ok()?;
-        let header = Header::decode(&header)
-            .filter(|header| (header.id, header.stored) == (entry.id, entry.stored))?;
-        Some(Self { header, path: path.to_owned(), at, file: Arc::clone(file) })
+    /// The record that an index says is there; none where it is another one, or cut.
+    pub(crate) fn read(file: &File, path: &Path, entry: &Entry) -> Option<Self> {
+        let len = HEADER_LEN + entry.stored.min(format::MAX_BODY) as usize;
+        let mut body = vec![0; len];
+        file.read_exact_at(&mut body, u64::from(entry.at)).ok()?;
+        let header = own_header(&body, entry)?;
+        body.drain(..HEADER_LEN);
+        Some(Self { header, body, path: path.to_owned() })
     }
+}
 
-    /// Reads the body into `buffer`. An end that is missing is damage: [`io::ErrorKind::UnexpectedEof`].
-    pub(crate) fn read(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
-        buffer.resize(self.header.stored as usize, 0);
-        self.file.read_exact_at(buffer, self.at + HEADER_LEN as u64)
-    }
+/// What stands before the body of a record.
+pub(crate) fn read_header(file: &File, entry: &Entry) -> Option<Header> {
+    let mut header = [0; HEADER_LEN];
+    file.read_exact_at(&mut header, u64::from(entry.at)).ok()?;
+    own_header(&header, entry)
+}
+
+fn own_header(bytes: &[u8], entry: &Entry) -> Option<Header> {
+    let own = |header: &Header| (header.id, header.stored) == (entry.id, entry.stored);
+    Header::decode(bytes).filter(own)
 }
 
 impl Packs {
@@ -135,27 +140,50 @@ impl Packs {
         *self = Self::new(std::mem::take(&mut self.dir));
     }
 
-    /// Where the object is, if it is in a pack that is known.
+    /// Whether the object is in a pack that is known.
+    pub(crate) fn contains(&self, id: &ObjectId) -> bool {
+        self.slots(id).next().is_some()
+    }
+
+    /// The object, if it is in a pack that is known.
     pub(crate) fn find(&mut self, id: &ObjectId) -> Result<Option<Found>> {
-        let prefix = prefix(id);
-        let mut candidates = Vec::new();
-        for run in std::iter::once(&self.slots).chain(&self.recent) {
-            let first = run.partition_point(|slot| slot.prefix < prefix);
-            candidates.extend(run[first..].iter().take_while(|slot| slot.prefix == prefix));
-        }
-        for Slot { pack, at, stored, .. } in candidates {
+        let slots: Vec<_> = self.slots(id).collect();
+        let mut damaged = false;
+        for Slot { pack, at, stored, .. } in slots {
             let path = self.path(pack);
             let file = match self.file(pack, &path) {
                 // It was merged into another one, or collected.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other.context("open", &path)?,
             };
-            let found = Found::at(&file, &path, &Entry { id: *id, at, stored });
+            let found = Found::read(&file, &path, &Entry { id: *id, at, stored });
             if found.is_some() {
                 return Ok(found);
             }
+            damaged = true;
         }
-        Ok(None)
+        if damaged { Err(Error::Corrupt(*id)) } else { Ok(None) }
+    }
+
+    /// What stands before the object's body.
+    pub(crate) fn header(&mut self, id: &ObjectId) -> Option<Header> {
+        let Slot { pack, at, stored, .. } = self.slots(id).next()?;
+        let path = self.path(pack);
+        let file = self.file(pack, &path).ok()?;
+        read_header(&file, &Entry { id: *id, at, stored })
+    }
+
+    /// The object's pack, and where its record begins there.
+    pub(crate) fn locate(&self, id: &ObjectId) -> Option<(PathBuf, u64)> {
+        self.slots(id).next().map(|slot| (self.path(slot.pack), u64::from(slot.at)))
+    }
+
+    fn slots(&self, id: &ObjectId) -> impl Iterator<Item = Slot> {
+        let prefix = prefix(id);
+        std::iter::once(&self.slots).chain(&self.recent).flat_map(move |run| {
+            let first = run.partition_point(|slot| slot.prefix < prefix);
+            run[first..].iter().copied().take_while(move |slot| slot.prefix == prefix)
+        })
     }
 
     /// Puts finished packs under their names. They are safe when the directory was synced, which is done here.
@@ -253,6 +281,6 @@ fn list(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn prefix(id: &ObjectId) -> u64 {
-    u64::from_be_bytes(*id.0.first_chunk().expect("an address is longer"))
+fn prefix(id: &ObjectId) -> u128 {
+    u128::from_be_bytes(*id.0.first_chunk().expect("an address is longer"))
 }
