@@ -288,14 +288,20 @@ trait Field {
     fn visit(&mut self, _visitor: &mut impl Visitor) {}
 }
 
-/// Is shown the fields that mean something outside their event.
-pub(crate) trait Visitor {
+/// Is shown the fields of an event that hold text or mean something outside of it, to read or to change them.
+pub trait Visitor {
     /// The number of another event.
     fn seq(&mut self, _seq: &mut Seq) {}
     /// A value that may be an object.
     fn payload(&mut self, _payload: &mut Payload) {}
     /// Bytes that may be an object.
     fn content(&mut self, _content: &mut Content<'_>) {}
+    /// Bytes: a path, an argument, a header.
+    fn bytes(&mut self, _bytes: &mut Bytes<'_>) {}
+    /// Text.
+    fn text(&mut self, _text: &mut Cow<'_, str>) {}
+    /// A root of a snapshot. Its path is shown as bytes too.
+    fn root(&mut self, _root: &mut RootTree<'_>) {}
 }
 
 macro_rules! owned_already {
@@ -334,12 +340,18 @@ impl Field for Bytes<'_> {
     fn into_owned(self) -> Bytes<'static> {
         Bytes::into_owned(self)
     }
+    fn visit(&mut self, visitor: &mut impl Visitor) {
+        visitor.bytes(self);
+    }
 }
 
 impl Field for Cow<'_, str> {
     type Owned = Cow<'static, str>;
     fn into_owned(self) -> Cow<'static, str> {
         Cow::Owned(Cow::into_owned(self))
+    }
+    fn visit(&mut self, visitor: &mut impl Visitor) {
+        visitor.text(self);
     }
 }
 
@@ -367,12 +379,20 @@ impl Field for Address<'_> {
             path: path.into_owned(),
         }
     }
+    fn visit(&mut self, visitor: &mut impl Visitor) {
+        self.family.visit(visitor);
+        self.host.visit(visitor);
+        self.path.visit(visitor);
+    }
 }
 
 impl Field for StandardFd<'_> {
     type Owned = StandardFd<'static>;
     fn into_owned(self) -> StandardFd<'static> {
         StandardFd { kind: Field::into_owned(self.kind), cols: self.cols, rows: self.rows }
+    }
+    fn visit(&mut self, visitor: &mut impl Visitor) {
+        self.kind.visit(visitor);
     }
 }
 
@@ -384,6 +404,11 @@ impl Field for Lineage<'_> {
             at: Field::into_owned(self.at),
             edits: Field::into_owned(self.edits),
         }
+    }
+    fn visit(&mut self, visitor: &mut impl Visitor) {
+        self.session.visit(visitor);
+        self.at.visit(visitor);
+        self.edits.visit(visitor);
     }
 }
 
@@ -397,6 +422,11 @@ impl Field for Watch<'_> {
             first: Field::into_owned(self.first),
         }
     }
+    fn visit(&mut self, visitor: &mut impl Visitor) {
+        self.kind.visit(visitor);
+        self.value.visit(visitor);
+        self.first.visit(visitor);
+    }
 }
 
 impl Field for RootTree<'_> {
@@ -405,6 +435,10 @@ impl Field for RootTree<'_> {
         let Self { path, tree, files, bytes, left_out, self_contained } = self;
         RootTree { path: path.into_owned(), tree, files, bytes, left_out, self_contained }
     }
+    fn visit(&mut self, visitor: &mut impl Visitor) {
+        visitor.root(self);
+        self.path.visit(visitor);
+    }
 }
 
 impl<A: Field, B: Field> Field for (A, B) {
@@ -412,12 +446,19 @@ impl<A: Field, B: Field> Field for (A, B) {
     fn into_owned(self) -> Self::Owned {
         (self.0.into_owned(), self.1.into_owned())
     }
+    fn visit(&mut self, visitor: &mut impl Visitor) {
+        self.0.visit(visitor);
+        self.1.visit(visitor);
+    }
 }
 
 impl<T: Field> Field for Vec<T> {
     type Owned = Vec<T::Owned>;
     fn into_owned(self) -> Self::Owned {
         self.into_iter().map(Field::into_owned).collect()
+    }
+    fn visit(&mut self, visitor: &mut impl Visitor) {
+        self.iter_mut().for_each(|field| field.visit(visitor));
     }
 }
 
@@ -517,7 +558,7 @@ macro_rules! events {
             }
 
             /// Shows `visitor` every field of a known type.
-            pub(crate) fn visit(&mut self, visitor: &mut impl Visitor) {
+            pub fn visit(&mut self, visitor: &mut impl Visitor) {
                 match self {
                     $( Self::$variant(data) => { let _ = &data; $( data.$field.visit(visitor); )* } )*
                     Self::Other { .. } => {}

@@ -19,6 +19,7 @@ mod objects;
 pub mod open_flags;
 mod reader;
 mod recipe;
+mod rewrite;
 mod verify;
 mod writer;
 
@@ -31,5 +32,6 @@ pub use file::TraceFile;
 pub use ids::{InvalidObjectId, ObjectId, ProcId, Seq, SnapshotIndex};
 pub use reader::{Reader, Status};
 pub use recipe::ObjectHint;
+pub use rewrite::{Part, Rewriter};
 pub use verify::{Problem, Report, verify, verify_bytes};
 pub use writer::{Writer, WriterOptions};

@@ -102,6 +102,23 @@ impl ObjectReader {
         Ok(self.index(view)?.order.iter().map(|(_, id)| *id).collect())
     }
 
+    /// The earlier object that most of `id` is copied from; none where nothing is.
+    pub(crate) fn base(&mut self, view: &View<'_>, id: &ObjectId) -> Result<Option<ObjectId>> {
+        let Some(number) = self.index(view)?.numbers.get(id).copied() else { return Ok(None) };
+        let mut copied: HashMap<u64, u64> = HashMap::new();
+        for part in &self.recipe(view, number)?.parts {
+            if let Part::Copy { object, len, .. } = part {
+                *copied.entry(*object).or_default() += len;
+            }
+        }
+        let Some((most, _)) = copied.into_iter().max_by_key(|(object, len)| (*len, *object)) else {
+            return Ok(None);
+        };
+        let order = &self.index(view)?.order;
+        let place = order.binary_search_by_key(&most, |(number, _)| *number).ok();
+        Ok(place.map(|place| order[place].1))
+    }
+
     /// The first numbers of every frame.
     pub(crate) fn starts(&mut self, view: &View<'_>) -> Result<Arc<Starts>> {
         Ok(Arc::clone(&self.index(view)?.starts))

@@ -305,6 +305,11 @@ impl Reader {
         self.objects.borrow_mut().ids(&self.view())
     }
 
+    /// The earlier object that most of this one is copied from, as its recipe says; none where nothing is.
+    pub fn base_of(&self, id: &ObjectId) -> Result<Option<ObjectId>> {
+        self.objects.borrow_mut().base(&self.view(), id)
+    }
+
     /// The value that `payload` stands for.
     pub fn payload(&self, payload: &Payload) -> Result<Value> {
         match payload {
@@ -378,6 +383,11 @@ impl Reader {
         };
         let (data, index) = self.frames.split_at(self.data_frames);
         View { input: &self.input, data, index, seal }
+    }
+
+    /// The first numbers of every data frame and of what would follow; without an index the frames tell.
+    pub(crate) fn starts(&self) -> Result<Arc<Starts>> {
+        self.objects.borrow_mut().starts(&self.view())
     }
 
     /// The first numbers of every data frame, where a sound index tells. A damaged one costs time, not events.

@@ -28,6 +28,9 @@ pub struct WriterOptions {
     pub frame_interval: Duration,
     /// The wall clock, nanoseconds since 1970.
     pub wall_clock: fn() -> i64,
+    /// For what was recorded before: what the wall clock was ahead of the events' clock, nanoseconds. Then frames bear the time
+    /// of their events, and `wall_clock` is not asked.
+    pub wall_ahead: Option<i64>,
 }
 
 impl Default for WriterOptions {
@@ -38,6 +41,17 @@ impl Default for WriterOptions {
             frame_bytes: 256 << 10,
             frame_interval: Duration::from_millis(250),
             wall_clock: system_wall_clock,
+            wall_ahead: None,
+        }
+    }
+}
+
+impl WriterOptions {
+    /// The wall clock when the events' clock said `ts`.
+    fn wall(&self, ts: u64) -> i64 {
+        match self.wall_ahead {
+            Some(ahead) => ahead.saturating_add_unsigned(ts),
+            None => (self.wall_clock)(),
         }
     }
 }
@@ -149,7 +163,7 @@ impl<W: Write> Writer<W> {
         if first {
             self.events.ts = event.ts;
             self.events.begun = self.now;
-            self.events.wall = (self.options.wall_clock)();
+            self.events.wall = self.options.wall(event.ts);
         }
         self.ts = event.ts;
         self.events.counts[0] += 1;
@@ -262,7 +276,7 @@ impl<W: Write> Writer<W> {
         let index = self.written.counts.len() as u64;
         for records in self.index_records()? {
             let mut pending = Pending { records, ts: self.ts, ..Pending::default() };
-            pending.wall = (self.options.wall_clock)();
+            pending.wall = self.options.wall(self.ts);
             let (events, objects) = (Pending::default(), pending);
             self.write_all_of(&objects, &events)?;
         }
@@ -304,7 +318,7 @@ impl<W: Write> Writer<W> {
         if self.objects.records.is_empty() {
             self.objects.ts = self.ts;
             self.objects.begun = self.now;
-            self.objects.wall = (self.options.wall_clock)();
+            self.objects.wall = self.options.wall(self.ts);
         }
     }
 
