@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use agentrec_trace::SnapshotIndex;
+use agentrec_trace::{Problem, SnapshotIndex};
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,38 @@ pub enum Error {
     Exists {
         /// The path.
         path: PathBuf,
+    },
+    /// The file that should be written is already there.
+    #[error("{} exists", path.display())]
+    OutputExists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A trace can't be written again because it is damaged.
+    #[error("{} is damaged at {problem}", path.display())]
+    DamagedTrace {
+        /// The trace.
+        path: PathBuf,
+        /// The first bad place.
+        problem: Problem,
+    },
+    /// A new trace is not what was written.
+    #[error("{} was written and read back otherwise, at {problem}", path.display())]
+    NotWritten {
+        /// The new trace.
+        path: PathBuf,
+        /// The first bad place.
+        problem: Problem,
+    },
+    /// Something that a snapshot names is nowhere.
+    #[error("{} of {snapshot} is neither in the trace nor in this machine's store{}", path.display(), and_others(*others))]
+    NotHere {
+        /// The first snapshot that names it.
+        snapshot: SnapshotIndex,
+        /// Where it was.
+        path: PathBuf,
+        /// How many more there are.
+        others: usize,
     },
     /// An earlier restore to the same place was interrupted.
     #[error("{} is left from an interrupted restore", path.display())]
@@ -94,6 +126,12 @@ impl Error {
                 "resume on the machine that recorded it, or `agentrec bundle` the trace there"
                     .into(),
             ),
+            Self::OutputExists { .. } => {
+                Some("name a file that does not exist yet, or replace it with --force".into())
+            }
+            Self::DamagedTrace { .. } | Self::NotWritten { .. } => {
+                Some("`agentrec verify` checks a trace; see that the disk is sound".into())
+            }
             Self::Exists { .. } => Some("name a directory that does not exist yet".into()),
             Self::Partial { path } => Some(format!("remove {} and restore again", path.display())),
             Self::NoOriginal { path } => Some(format!(
@@ -109,6 +147,15 @@ impl Error {
             Self::Launch(error) => error.hint().map(str::to_owned),
             _ => None,
         }
+    }
+}
+
+/// `, nor are 3 others`, where there are some.
+fn and_others(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        1 => ", nor is one other".to_owned(),
+        _ => format!(", nor are {others} others"),
     }
 }
 

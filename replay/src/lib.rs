@@ -1,10 +1,12 @@
-//! Going back: restore a snapshot, resume from it, see what changed, and bring the changes home.
+//! Going back: restore a snapshot, resume from it, see what changed, bring the changes home, and take a trace elsewhere.
 //!
 //! This crate records nothing: it returns a launch plan, which the command hands to the recorder and `agentrec-replay` to the
 //! kernel.
 
 mod apply;
+mod bundle;
 mod error;
+mod new_trace;
 mod origin;
 mod redacted;
 mod restore;
@@ -14,7 +16,9 @@ mod sources;
 mod text_diff;
 
 pub use apply::{ApplyPlan, ApplyRoot, apply, plan_apply};
+pub use bundle::{BundleOptions, Bundled, bundle};
 pub use error::{Error, Result};
+pub use new_trace::Target;
 pub use redacted::REDACTION_MARK;
 pub use restore::{
     InPlace, Missing, MissingReason, NotSet, Only, Restored, restore_in_place, restore_new,

@@ -156,10 +156,10 @@ fn snapshots(
             paint.dim(format_args!("took {}", duration(snapshot.duration))),
         )?;
         for root in &snapshot.roots {
-            let place = if root.self_contained {
-                "inside the trace"
-            } else {
-                "partly in this machine's store"
+            let place = match (root.self_contained, contents.in_store) {
+                (true, _) => "inside the trace",
+                (false, 0) => "partly inside the trace",
+                (false, _) => "partly in this machine's store",
             };
             writeln!(
                 out,
@@ -185,6 +185,8 @@ struct Contents {
     missing: u64,
     /// Secret files, as seen by the agent.
     secret: Vec<Vec<u8>>,
+    /// Those of them whose content is in the trace: somebody bundled it so.
+    secret_inside: Vec<Vec<u8>>,
     /// What was left out, by reason.
     left_out: BTreeMap<&'static str, Vec<Vec<u8>>>,
     /// Directories whose trees can't be read.
@@ -211,7 +213,12 @@ impl Contents {
                     (agentrec_store::Kind::Dir, Some(id), _) => directories.push((path, id)),
                     (agentrec_store::Kind::File, Some(id), _) => {
                         if entry.secret {
-                            contents.secret.push(path);
+                            let inside = opened.reader.has_object(&id).unwrap_or(false);
+                            let list = match inside {
+                                true => &mut contents.secret_inside,
+                                false => &mut contents.secret,
+                            };
+                            list.push(path);
                         }
                         contents.count(&sources, opened, &id);
                     }
@@ -257,6 +264,10 @@ impl Contents {
             let what = paint.apply(Style::Warn, "secret, never in a trace");
             writeln!(out, "      {what}: {}", names(&self.secret))?;
         }
+        if !self.secret_inside.is_empty() {
+            let what = paint.apply(Style::Bad, "secret, and in this trace");
+            writeln!(out, "      {what}: {}", names(&self.secret_inside))?;
+        }
         for (why, paths) in &self.left_out {
             writeln!(out, "      left out, {why}: {}", names(paths))?;
         }
@@ -279,7 +290,7 @@ impl Contents {
             self.left_out.iter().map(|(why, left)| ((*why).to_owned(), paths(left))).collect();
         json!({
             "in_trace": self.inside, "in_store": self.in_store, "missing": self.missing,
-            "secret": paths(&self.secret), "left_out": left_out, "unreadable_directories": self.unreadable,
+            "secret": paths(&self.secret), "secret_inside": paths(&self.secret_inside), "left_out": left_out, "unreadable_directories": self.unreadable,
         })
     }
 }

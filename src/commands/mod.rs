@@ -3,6 +3,7 @@
 mod apply;
 mod attach;
 mod audit;
+mod bundle;
 mod completions;
 mod diff;
 mod doctor;
@@ -77,6 +78,8 @@ pub enum Command {
     Stop(stop::Args),
     /// Write the events as JSON Lines
     Export(export::Args),
+    /// Make a trace self-contained, to be taken to another machine
+    Bundle(bundle::Args),
     /// Check a trace for damage
     Verify(verify::Args),
     /// Bring back the files of a snapshot
@@ -125,6 +128,7 @@ impl Command {
             Self::Snapshot(args) => snapshot::run(&args, context),
             Self::Stop(args) => stop::run(&args, context),
             Self::Export(args) => export::run(&args, context),
+            Self::Bundle(args) => bundle::run(&args, context),
             Self::Verify(args) => verify::run(&args, context),
             Self::Restore(args) => restore::run(&args, context),
             Self::Resume(args) => resume::run(args, context),

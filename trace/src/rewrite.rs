@@ -9,6 +9,7 @@ use crate::recipe::ObjectHint;
 use crate::{ObjectId, Reader, Seq, Writer, WriterOptions};
 
 /// A piece of a trace.
+#[expect(clippy::large_enum_variant, reason = "parts are handed over one at a time")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Part<'a> {
     /// An object that stands here. Its content is not read.
