@@ -78,6 +78,9 @@ pub enum Error {
         /// How many more there are.
         others: usize,
     },
+    /// git does not take what it is told.
+    #[error("git ended before it was told everything: {0}")]
+    Git(io::Error),
     /// An earlier restore to the same place was interrupted.
     #[error("{} is left from an interrupted restore", path.display())]
     Partial {

@@ -6,6 +6,7 @@
 mod apply;
 mod bundle;
 mod error;
+mod git;
 mod new_trace;
 mod origin;
 mod redacted;
@@ -18,6 +19,7 @@ mod text_diff;
 pub use apply::{ApplyPlan, ApplyRoot, apply, plan_apply};
 pub use bundle::{BundleOptions, Bundled, bundle};
 pub use error::{Error, Result};
+pub use git::{GitCommit, GitExported, GitLack, GitProjection, GitRefs};
 pub use new_trace::Target;
 pub use redacted::REDACTION_MARK;
 pub use restore::{

@@ -1,4 +1,7 @@
-//! `agentrec export`: the events as JSON Lines; of a running session without stopping it.
+//! `agentrec export`: the events as JSON Lines, of a running session without stopping it; or the snapshots as git commits.
+
+mod git;
+mod repository;
 
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
@@ -7,10 +10,11 @@ use std::path::PathBuf;
 
 use agentrec_trace::json::JsonEvent;
 use agentrec_trace::{Reader, Seq};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
+use clap::ValueEnum;
 
 use crate::address::Address;
-use crate::error::WithHint;
+use crate::error::{WithHint, with_hint};
 use crate::exit::Exit;
 use crate::output::{Output, Progress};
 use crate::session::{self, Context};
@@ -21,13 +25,47 @@ pub struct Args {
     /// The session (default: this directory's last)
     trace: Option<Address>,
     /// Write to this file, which must not exist (default: standard output)
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", conflicts_with = "to")]
     output: Option<PathBuf>,
+    /// `json`: every event, a line each. `git`: a commit for each snapshot
+    #[arg(long, value_enum, default_value_t = Format::Json, value_name = "WHAT")]
+    format: Format,
+    /// git: the repository to make
+    #[arg(long, value_name = "DIR", required_if_eq("format", "git"))]
+    to: Option<PathBuf>,
+    /// git: DIR is a repository; add references below refs/agentrec to it and touch nothing else
+    #[arg(long, requires = "to")]
+    add_refs: bool,
+    /// git: leave out contents that are neither in the trace nor in this machine's store, and list them
+    #[arg(long, requires = "to")]
+    allow_missing: bool,
+}
+
+/// What is exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// JSON Lines.
+    Json,
+    /// A git repository.
+    Git,
 }
 
 /// Carries it out. A running session's recorder writes whole frames every 250 ms, so its file is read as it is.
 pub fn run(args: &Args, context: Context) -> Result<Exit> {
     let opened = session::open(args.trace.as_ref().unwrap_or(&Address::LAST))?.whole()?;
+    match (args.format, &args.to) {
+        (Format::Git, Some(to)) => {
+            let target = git::Target { dir: to, add_refs: args.add_refs };
+            return git::run(&opened, target, args.allow_missing, context);
+        }
+        (Format::Json, Some(_)) => {
+            return Err(with_hint(
+                anyhow!("cannot write JSON Lines to a directory"),
+                "--format git --to DIR makes a repository; --output FILE takes the events",
+            ));
+        }
+        (_, None) => {}
+    }
     match &args.output {
         None => {
             let mut out = Output::new(context.preferences);

@@ -3,6 +3,7 @@
 // Every test file uses its part of this.
 #![allow(dead_code)]
 
+pub mod built;
 pub mod exchanges;
 
 use std::ffi::OsStr;
