@@ -81,6 +81,18 @@ pub enum Error {
     /// git does not take what it is told.
     #[error("git ended before it was told everything: {0}")]
     Git(io::Error),
+    /// The pattern is none that can be taken out.
+    #[error("the pattern can't be taken out: {reason}")]
+    ScrubPattern {
+        /// Why.
+        reason: String,
+    },
+    /// What was to go is in the new trace.
+    #[error("the new trace holds it still, in {place}")]
+    NotScrubbed {
+        /// Where.
+        place: String,
+    },
     /// An earlier restore to the same place was interrupted.
     #[error("{} is left from an interrupted restore", path.display())]
     Partial {

@@ -1,4 +1,5 @@
-//! Going back: restore a snapshot, resume from it, see what changed, bring the changes home, and take a trace elsewhere.
+//! Going back: restore a snapshot, resume from it, see what changed, bring the changes home, and
+//! make a trace or a repository of a trace, to be taken elsewhere.
 //!
 //! This crate records nothing: it returns a launch plan, which the command hands to the recorder and `agentrec-replay` to the
 //! kernel.
@@ -12,6 +13,7 @@ mod origin;
 mod redacted;
 mod restore;
 mod resume;
+mod scrub;
 mod snapshot;
 mod sources;
 mod text_diff;
@@ -26,6 +28,7 @@ pub use restore::{
     InPlace, Missing, MissingReason, NotSet, Only, Restored, restore_in_place, restore_new,
 };
 pub use resume::{Edits, Place, RestoredRoot, ResumePlan, restore_root, resume_plan};
+pub use scrub::{Pattern, Scrubbed, scrub};
 pub use snapshot::{Root, Snapshot, read_snapshot, read_snapshots, session_id};
 pub use sources::Sources;
 pub use text_diff::{ContentDiff, Hunk, Line, Side, content_diff};

@@ -51,8 +51,20 @@ impl<'a> NewTrace<'a> {
         Ok(Self { target, partial, rewriter: rewriter?, done: false })
     }
 
-    /// Seals the trace and gives it its name.
+    /// Seals the trace, checks it and gives it its name.
     pub(crate) fn finish(mut self, reader: &Reader) -> Result<Seal> {
+        let seal = self.seal(reader)?;
+        self.publish()?;
+        Ok(seal)
+    }
+
+    /// Where it is until it is finished.
+    pub(crate) fn partial(&self) -> &Path {
+        &self.partial
+    }
+
+    /// Seals the trace and checks it.
+    pub(crate) fn seal(&mut self, reader: &Reader) -> Result<Seal> {
         if let Status::Incomplete { reason, .. } = reader.status() {
             // A seal would say that nothing is missing.
             let reason = format!("the recording was not ended: {reason}");
@@ -67,12 +79,16 @@ impl<'a> NewTrace<'a> {
         if let Some(problem) = report.problem {
             return Err(Error::NotWritten { path: self.partial.clone(), problem });
         }
+        Ok(seal)
+    }
+
+    /// Gives the sealed trace its name.
+    pub(crate) fn publish(mut self) -> Result<()> {
         self.name_it().context("rename to", self.target.path)?;
         self.done = true;
         let dir = self.target.path.parent().filter(|dir| !dir.as_os_str().is_empty());
         let dir = dir.unwrap_or(Path::new("."));
-        File::open(dir).and_then(|dir| dir.sync_all()).context("sync", dir)?;
-        Ok(seal)
+        File::open(dir).and_then(|dir| dir.sync_all()).context("sync", dir)
     }
 
     /// The one step that others see.

@@ -21,6 +21,7 @@ mod restore;
 mod resume;
 mod rm;
 mod run;
+mod scrub;
 mod setup;
 mod show;
 mod snapshot;
@@ -80,6 +81,8 @@ pub enum Command {
     Export(export::Args),
     /// Make a trace self-contained, to be taken to another machine
     Bundle(bundle::Args),
+    /// Write a trace again without something that must not be in it
+    Scrub(scrub::Args),
     /// Check a trace for damage
     Verify(verify::Args),
     /// Bring back the files of a snapshot
@@ -129,6 +132,7 @@ impl Command {
             Self::Stop(args) => stop::run(&args, context),
             Self::Export(args) => export::run(&args, context),
             Self::Bundle(args) => bundle::run(&args, context),
+            Self::Scrub(args) => scrub::run(&args, context),
             Self::Verify(args) => verify::run(&args, context),
             Self::Restore(args) => restore::run(&args, context),
             Self::Resume(args) => resume::run(args, context),

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 use crate::error::{Error, Result};
-use crate::event::{Data, Event};
+use crate::event::{Data, Event, Payload, Value};
 use crate::recipe::ObjectHint;
 use crate::{ObjectId, Reader, Seq, Writer, WriterOptions};
 
@@ -93,12 +93,26 @@ impl<W: Write> Rewriter<W> {
         content: &[u8],
         moved: impl Fn(&ObjectId) -> ObjectId,
     ) -> Result<ObjectId> {
-        let base = self.bases.get(original);
-        let hint = match base {
+        let hint = self.hint(original, moved);
+        self.writer.put_object(content, hint)
+    }
+
+    /// The same for a value that is an object.
+    pub fn put_value(
+        &mut self,
+        original: &ObjectId,
+        value: Value,
+        moved: impl Fn(&ObjectId) -> ObjectId,
+    ) -> Result<Payload> {
+        let hint = self.hint(original, moved);
+        self.writer.payload_beyond(0, value, hint)
+    }
+
+    fn hint(&self, original: &ObjectId, moved: impl Fn(&ObjectId) -> ObjectId) -> ObjectHint {
+        match self.bases.get(original) {
             None if !self.copied.contains(original) => ObjectHint::Single,
             base => ObjectHint::Series { after: base.map(moved) },
-        };
-        self.writer.put_object(content, hint)
+        }
     }
 }
 

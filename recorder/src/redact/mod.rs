@@ -92,8 +92,8 @@ impl Redactor {
         Cow::Owned(self.mark(kind, value))
     }
 
-    /// What stands for `secret`.
-    fn mark(&self, kind: &str, secret: &[u8]) -> Vec<u8> {
+    /// What stands for `secret`; the kind is of small letters and dashes.
+    pub fn mark(&self, kind: &str, secret: &[u8]) -> Vec<u8> {
         let hash = blake3::keyed_hash(&self.key, secret).to_hex();
         format!("[redacted:{kind}:{}]", &hash[..8]).into_bytes()
     }
