@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use agentrec_store::{
     CaptureOptions, Change, ChangeKind, Entry, Home, Kind, Objects, ProgressFn, StatCache, Store,
-    Tree, TreeBudget, capture_tree, diff_trees,
+    capture_tree, diff_trees,
 };
 use agentrec_trace::{ObjectId, Reader};
 
 use crate::error::{Error, Result};
+use crate::lookup::{Lookup, same};
 use crate::origin::{Origin, OriginRoot};
 use crate::restore::{Applier, Restored};
 use crate::sources::Sources;
@@ -99,7 +100,7 @@ fn plan_root(store: &Store, root: &OriginRoot, excludes: &[String]) -> Result<Ap
         conflicts: Vec::new(),
         unknown: Vec::new(),
     };
-    let mut lookup = Lookup { sources: &sources, budget: TreeBudget::default(), last: None };
+    let mut lookup = Lookup::new(&sources);
     let never_there = |change: &Change| {
         change.kind == ChangeKind::Deleted
             && root.missing.iter().any(|missing| change.path.starts_with(&missing.0))
@@ -140,22 +141,6 @@ fn judge(change: &Change, now: Option<&Entry>) -> Verdict {
     if same(now, change.before.as_ref()) { Verdict::Apply } else { Verdict::Conflict }
 }
 
-/// Whether two entries are the same but for their times, owners and link groups.
-fn same(a: Option<&Entry>, b: Option<&Entry>) -> bool {
-    match (a, b) {
-        (None, None) => true,
-        (Some(a), Some(b)) => {
-            let content = a.kind == Kind::Dir || a.id == b.id;
-            a.kind == b.kind
-                && content
-                && a.target == b.target
-                && a.meta.mode == b.meta.mode
-                && a.meta.xattrs == b.meta.xattrs
-        }
-        _ => false,
-    }
-}
-
 /// The change from what home has now to what the copy has.
 fn from_now(change: Change, now: Option<Entry>) -> Option<Change> {
     let kind = match (&now, &change.after) {
@@ -170,54 +155,6 @@ fn from_now(change: Change, now: Option<Entry>) -> Option<Change> {
         _ => ChangeKind::Content,
     };
     Some(Change { kind, before: now, ..change })
-}
-
-/// Finds entries of a tree by path; neighbours are asked for one after the other.
-struct Lookup<'a> {
-    sources: &'a Sources<'a>,
-    budget: TreeBudget,
-    last: Option<(PathBuf, Option<Tree>)>,
-}
-
-impl Lookup<'_> {
-    /// The entry at `path`, a directory with its own attributes; none where there is none.
-    fn entry(&mut self, root: ObjectId, path: &Path) -> Result<Option<Entry>> {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            let tree = self.budget.load(self.sources, root, 0)?;
-            return Ok(Some(Entry {
-                kind: Kind::Dir,
-                id: Some(root),
-                meta: tree.meta,
-                ..Entry::default()
-            }));
-        };
-        if self.last.as_ref().is_none_or(|(last, _)| last != parent) {
-            let tree = self.tree(root, parent)?;
-            self.last = Some((parent.to_owned(), tree));
-        }
-        let tree = self.last.as_ref().and_then(|(_, tree)| tree.as_ref());
-        let Some(mut entry) = tree.and_then(|tree| tree.entry(name.as_encoded_bytes())).cloned()
-        else {
-            return Ok(None);
-        };
-        if let (Kind::Dir, Some(id)) = (entry.kind, entry.id) {
-            entry.meta = self.budget.load(self.sources, id, 0)?.meta;
-        }
-        Ok(Some(entry))
-    }
-
-    fn tree(&mut self, root: ObjectId, path: &Path) -> Result<Option<Tree>> {
-        let mut tree = self.budget.load(self.sources, root, 0)?;
-        for (depth, name) in path.iter().enumerate() {
-            let entry = tree.entry(name.as_encoded_bytes());
-            let Some(id) = entry.filter(|entry| entry.kind == Kind::Dir).and_then(|entry| entry.id)
-            else {
-                return Ok(None);
-            };
-            tree = self.budget.load(self.sources, id, depth)?;
-        }
-        Ok(Some(tree))
-    }
 }
 
 /// Carries a plan out; with `overwrite`, conflicts too are settled for the copy. A file that changed since the plan was made is

@@ -8,6 +8,7 @@ mod apply;
 mod bundle;
 mod error;
 mod git;
+mod lookup;
 mod new_trace;
 mod origin;
 mod redacted;
@@ -17,6 +18,7 @@ mod scrub;
 mod snapshot;
 mod sources;
 mod text_diff;
+pub mod undo;
 
 pub use apply::{ApplyPlan, ApplyRoot, apply, plan_apply};
 pub use bundle::{BundleOptions, Bundled, bundle};

@@ -115,7 +115,8 @@ fn row(out: &mut Output, catalogue: &Catalogue, session: &Session) -> Result<()>
     Ok(())
 }
 
-fn local_offset(nanos: i64) -> i32 {
+/// Seconds east of UTC of the reader's time zone at a moment, nanoseconds since 1970.
+pub fn local_offset(nanos: i64) -> i32 {
     let timestamp = jiff::Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or_default();
     jiff::tz::TimeZone::system().to_offset(timestamp).seconds()
 }

@@ -14,9 +14,11 @@ mod info;
 mod list;
 mod man;
 mod messages;
+mod ops;
 mod prune;
 mod ps;
 mod quickstart;
+mod redo;
 mod restore;
 mod resume;
 mod rm;
@@ -29,6 +31,7 @@ mod status;
 mod stop;
 mod store;
 mod turns;
+mod undo;
 mod verify;
 mod watch;
 mod why;
@@ -85,6 +88,12 @@ pub enum Command {
     Scrub(scrub::Args),
     /// Check a trace for damage
     Verify(verify::Args),
+    /// Take back what a session, a turn or a process did to files, and only that
+    Undo(undo::Args),
+    /// Take an undo back
+    Redo(redo::Args),
+    /// List what undo and redo did
+    Ops(ops::Args),
     /// Bring back the files of a snapshot
     Restore(restore::Args),
     /// Bring back a snapshot and run the agent again from there, recorded
@@ -134,6 +143,9 @@ impl Command {
             Self::Bundle(args) => bundle::run(&args, context),
             Self::Scrub(args) => scrub::run(&args, context),
             Self::Verify(args) => verify::run(&args, context),
+            Self::Undo(args) => undo::run(&args, context),
+            Self::Redo(args) => redo::run(&args, context),
+            Self::Ops(args) => ops::run(&args, context),
             Self::Restore(args) => restore::run(&args, context),
             Self::Resume(args) => resume::run(args, context),
             Self::Apply(args) => apply::run(&args, context),

@@ -1,11 +1,11 @@
 //! Small phrases that several views share.
 
-use agentrec_trace::Seq;
 use agentrec_trace::event::Certainty;
+use agentrec_trace::{ProcId, Seq};
 use nix::sys::signal::Signal;
 
 use crate::digest::{Attribution, Call, Digest, Exit, Net, Peer};
-use crate::output::{Paint, Style, home_relative, printable_line};
+use crate::output::{Paint, Style, fit, home_relative, printable_line};
 
 /// `exit 1`, `SIGKILL`; coloured by whether it is a failure. Padded to `columns`.
 pub fn exit_text(paint: Paint, code: Option<i32>, signal: Option<i32>, columns: usize) -> String {
@@ -61,6 +61,28 @@ pub fn call_address(digest: &Digest, call: Seq) -> String {
         Some((turn, n)) => format!("{}.{}", turn.label, n + 1),
         None => call.to_string(),
     }
+}
+
+/// Who did something, and for which tool call: `sh 4180 <- t5 Bash`, `p7 <- t5 a or t5.2 b (inferred, ambiguous)`.
+pub fn by(digest: &Digest, proc: ProcId, seq: Seq, ts: u64) -> String {
+    let argv = digest.processes.argv_at(proc, ts);
+    let program = argv.first().map(|name| name.rsplit(|&b| b == b'/').next().unwrap_or(name));
+    let program = match program {
+        Some(name) => fit(&printable_line(name), 24),
+        None => proc.to_string(),
+    };
+    let pid = digest.processes.get(proc).map_or(0, |process| process.pid);
+    let mut text = format!("{program} {pid}");
+    let Some(found) = digest.attribute(proc, seq, ts) else { return text };
+    let calls = found.calls.iter().map(|call| {
+        let name = printable_line(call.name.as_bytes());
+        format!("{} {name}", call_address(digest, call.seq))
+    });
+    text.push_str(&format!(" <- {}", calls.collect::<Vec<_>>().join(" or ")));
+    if found.calls.len() > 1 {
+        text.push_str(" (ambiguous)");
+    }
+    text
 }
 
 /// How a change is coloured.

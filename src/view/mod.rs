@@ -12,7 +12,7 @@ mod values;
 
 pub use audit::Report;
 pub use describe::{
-    call_address, certainty, exit_text, how_sure, net_style, peer, process_exit, server,
+    by, call_address, certainty, exit_text, how_sure, net_style, peer, process_exit, server,
 };
 pub use folded::{Folded, Limits};
 pub use header::header;

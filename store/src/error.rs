@@ -84,6 +84,9 @@ pub enum Error {
         /// Why it failed.
         source: rusqlite::Error,
     },
+    /// Another process carries out an undo or a redo.
+    #[error("another undo or redo is at work")]
+    OperationRunning,
     /// No session has this id or prefix.
     #[error("no session `{0}`")]
     NoSession(String),
@@ -108,6 +111,7 @@ impl Error {
                 Some("what it names is not known, so nothing goes; `agentrec rm` forgets a session")
             }
             Self::Held => Some("try again when the recordings that run have less to do"),
+            Self::OperationRunning => Some("wait until it has ended"),
             _ => None,
         }
     }

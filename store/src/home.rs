@@ -108,6 +108,11 @@ impl Home {
         self.work().join(session)
     }
 
+    /// What undo and redo did, and what was there before.
+    pub fn operations(&self) -> PathBuf {
+        self.data.join("ops")
+    }
+
     /// Sockets, where there is no `XDG_RUNTIME_DIR`.
     pub fn run(&self) -> PathBuf {
         self.data.join("run")

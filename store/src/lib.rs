@@ -16,6 +16,7 @@ mod lock;
 mod loose;
 mod mark;
 mod objects;
+mod operations;
 mod packs;
 pub mod secret_files;
 mod session_id;
@@ -25,7 +26,8 @@ mod tree;
 
 pub use cache::StatCache;
 pub use capture::{
-    Capture, CaptureOptions, FileId, Omission, ProgressFn, capture_tree, restorable_xattrs,
+    Capture, CaptureOptions, EntryReader, FileId, Omission, ProgressFn, capture_tree,
+    restorable_xattrs,
 };
 pub use catalogue::{
     Catalogue, Counts, MIN_PREFIX, PruneLimits, PruneReason, Pruned, Rescan, Session, State,
@@ -39,6 +41,9 @@ pub use home::{Home, create_private_dir, files_in};
 pub use lock::Hold;
 pub use mark::MissingObject;
 pub use objects::{Batch, Objects, Staged, Store};
+pub use operations::{
+    Logged, Operation, OperationKind, Operations, Outcome, PathBytes, Role, Step,
+};
 pub use session_id::{is_session_id, new_session_id};
 pub use stats::StoreStats;
 pub use tree::{Entry, Kind, LeftOut, MAX_DEPTH, Meta, Tree, TreeBudget};

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use agentrec_store::LeftOut;
 
 pub(crate) use apply_changes::Applier;
+pub(crate) use dir::Dir;
 pub use fresh::restore_new;
 pub use in_place::{InPlace, restore_in_place};
 pub use only::Only;

@@ -63,12 +63,12 @@ pub(super) enum Outcome {
 }
 
 /// Reads files of one capture.
-pub(super) struct FileReader<'a> {
-    pub(super) batch: Batch<'a>,
-    pub(super) cache: &'a mut StatCache,
+pub(super) struct FileReader<'s, 'c> {
+    pub(super) batch: Batch<'s>,
+    pub(super) cache: &'c mut StatCache,
 }
 
-impl FileReader<'_> {
+impl FileReader<'_, '_> {
     /// Reads the regular file `name` in `dir`, which lstat(2) described as `stat`. `trust` says whether its times tell
     /// when it changed.
     pub(super) fn read(

@@ -3,6 +3,7 @@
 mod dir;
 mod file;
 mod rules;
+mod single;
 mod walk;
 
 use std::collections::HashSet;
@@ -18,6 +19,8 @@ use crate::cache::StatCache;
 use crate::error::{Context, Result};
 use crate::objects::Store;
 use crate::tree::LeftOut;
+
+pub use single::EntryReader;
 
 /// A file as the kernel knows it: device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

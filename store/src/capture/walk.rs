@@ -24,7 +24,7 @@ use crate::tree::{Entry, Kind, LeftOut, MAX_DEPTH, Tree};
 
 /// One walk.
 pub(super) struct Walk<'a> {
-    reader: FileReader<'a>,
+    reader: FileReader<'a, 'a>,
     root: &'a Path,
     seen_as: &'a Path,
     dev: u64,
@@ -233,34 +233,39 @@ impl<'a> Walk<'a> {
 
     /// The entry of a file that was read.
     fn file_entry(&mut self, name: &OsStr, path: &Path, content: Content) -> Entry {
-        let secret = content.private_key || secret_files::is_secret_path(&self.seen_as.join(path));
-        if secret {
-            self.capture.secrets.push(path.to_owned());
-        }
-        if content.torn {
-            self.capture.torn.push(path.to_owned());
-        }
         self.capture.files += 1;
         self.capture.bytes = self.capture.bytes.saturating_add(content.len);
         self.capture.files_read += u64::from(content.read);
         if let Some(progress) = &self.options.progress {
             (progress.0)(self.capture.files, self.capture.bytes);
         }
-        let mut meta = dir::meta(&content.stat);
-        meta.xattrs = content.xattrs;
-        Entry {
-            name: ByteBuf::from(name.as_bytes().to_vec()),
-            kind: Kind::File,
-            meta,
-            size: content.len,
-            id: Some(content.id),
-            link: link_group(&content.stat),
-            // st_blocks counts units of 512 bytes, whatever the file system's block is (inode(7)).
-            sparse: content.stat.st_blocks.unsigned_abs().saturating_mul(512) < content.len,
-            secret,
-            torn: content.torn,
-            ..Entry::default()
+        let entry = kept_file(name, &self.seen_as.join(path), content);
+        if entry.secret {
+            self.capture.secrets.push(path.to_owned());
         }
+        if entry.torn {
+            self.capture.torn.push(path.to_owned());
+        }
+        entry
+    }
+}
+
+/// The entry of a file that was read and whose absolute path is `path`.
+pub(super) fn kept_file(name: &OsStr, path: &Path, content: Content) -> Entry {
+    let mut meta = dir::meta(&content.stat);
+    meta.xattrs = content.xattrs;
+    Entry {
+        name: ByteBuf::from(name.as_bytes().to_vec()),
+        kind: Kind::File,
+        meta,
+        size: content.len,
+        id: Some(content.id),
+        link: link_group(&content.stat),
+        // st_blocks counts units of 512 bytes, whatever the file system's block is (inode(7)).
+        sparse: content.stat.st_blocks.unsigned_abs().saturating_mul(512) < content.len,
+        secret: content.private_key || secret_files::is_secret_path(path),
+        torn: content.torn,
+        ..Entry::default()
     }
 }
 
@@ -269,6 +274,6 @@ fn file_id(stat: &FileStat) -> FileId {
 }
 
 /// The number by which the names of one file recognise each other.
-fn link_group(stat: &FileStat) -> Option<u64> {
+pub(super) fn link_group(stat: &FileStat) -> Option<u64> {
     (stat.st_nlink > 1 && dir::kind(stat) != Kind::Dir).then_some(stat.st_ino)
 }

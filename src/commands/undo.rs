@@ -1,0 +1,131 @@
+//! `agentrec undo`: takes back what a session, a turn or a process did to files, and only that.
+
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use agentrec_replay::undo::{Record, Scope, carry_out, plan, worked_in_copy};
+use agentrec_replay::{Only, Sources};
+use agentrec_store::{Operation, OperationKind, Operations, Store};
+use agentrec_trace::Status;
+use anyhow::{Result, anyhow};
+
+use crate::address::Address;
+use crate::digest::Digest;
+use crate::error::with_hint;
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::session::{self, Context};
+use crate::undo::{
+    Asked, Collected, Settled, Shown, confirmed, meant, outward, reversal, say_done,
+};
+
+/// Arguments of `agentrec undo`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A session, a turn or a process in one: 7q3k, t5, p7; or a redo: o4 (default: this directory's last session)
+    what: Option<String>,
+    #[command(flatten)]
+    asked: Asked,
+    /// Complete the undo or redo that was interrupted
+    #[arg(long, conflicts_with_all = ["what", "only", "conflicts", "dry_run"])]
+    finish: bool,
+}
+
+/// Carries it out.
+pub fn run(args: &Args, context: Context) -> Result<Exit> {
+    let home = session::home()?;
+    let asked = &args.asked;
+    if args.finish {
+        return reversal::complete(&home, context);
+    }
+    if let Some(id) = args.what.as_deref().and_then(reversal::number) {
+        let logged = reversal::named(reversal::operations(&home)?, id)?;
+        if logged.operation.kind == OperationKind::Undo {
+            return Err(with_hint(
+                anyhow!("cannot undo o{id}: it is an undo itself"),
+                format!("agentrec redo o{id} takes it back"),
+            ));
+        }
+        return reversal::take_back(&home, &logged, OperationKind::Undo, asked, context);
+    }
+    let address = args.what.as_deref().map_or(Address::LAST, |what| match what.parse() {
+        Ok(address) => address,
+        Err(never) => match never {},
+    });
+    let opened = session::open(&address)?;
+    let (mut digest, mut collected) = (Digest::default(), Collected::default());
+    session::each_event(&opened.reader, |event| {
+        digest.add(event);
+        collected.add(event);
+    })?;
+    let session = digest.start.as_ref().map_or(String::new(), |start| start.session.to_string());
+    if worked_in_copy(&home, &session)? {
+        return Err(with_hint(
+            anyhow!(
+                "cannot undo {}: it worked in a copy, so your files are as they were",
+                opened.name
+            ),
+            format!(
+                "agentrec apply {0} brings its changes home; agentrec rm {0} removes them",
+                opened.name
+            ),
+        ));
+    }
+    if matches!(opened.reader.status(), Status::Recording) {
+        eprintln!(
+            "agentrec: the session is still being recorded; what it does from now on is not meant"
+        );
+    }
+    let acts = meant(&digest, &collected, opened.place.as_ref())?;
+    let beyond_reach = outward(&opened.reader, &acts, &session)?;
+
+    let log = Operations::open(&home)?;
+    reversal::none_interrupted(&reversal::operations(&home)?)?;
+    let store = Store::open(&home)?;
+    let sources = Sources::new(&opened.reader, Some(&store));
+    let record = Record {
+        session: &session,
+        snapshots: digest
+            .snapshots
+            .iter()
+            .map(|snapshot| (snapshot.seq, &snapshot.created))
+            .collect(),
+        kept: &collected.kept,
+        others: &|path| acts.others(path),
+    };
+    let only = if asked.only.is_empty() { None } else { Some(Only::new(&asked.only)?) };
+    let scope = Scope { only: only.as_ref(), settle: asked.settle() };
+    let plan = plan(&store, &home, &sources, &record, acts.touches.clone(), scope)?;
+    let directory = Path::new(std::ffi::OsStr::from_bytes(digest.cwd())).to_owned();
+    let shown =
+        Shown { plan: &plan, digest: Some(&digest), directory: &directory, outward: &beyond_reach };
+    let mut out = Output::new(context.preferences);
+    shown.write(&mut out)?;
+    let settled = Settled::of(&plan, asked);
+    if plan.is_empty() {
+        out.finish()?;
+        eprintln!("agentrec: nothing to undo");
+        return Ok(settled.exit());
+    }
+    out.flush()?;
+    eprintln!("agentrec: {}", shown.summary());
+    if asked.dry_run {
+        return Ok(settled.exit());
+    }
+    if !asked.yes && !confirmed()? {
+        eprintln!("agentrec: nothing was changed");
+        return Ok(Exit::FAILURE);
+    }
+    let operation = Operation {
+        kind: OperationKind::Undo,
+        session,
+        place: opened.place.as_ref().map_or(String::new(), ToString::to_string),
+        directory,
+        ..Operation::default()
+    };
+    let done = carry_out(&store, &log, &sources, plan, operation)?;
+    let complete = say_done(&mut out, &done, OperationKind::Undo)?;
+    out.finish()?;
+    Ok(if complete { settled.exit() } else { Exit::FAILURE })
+}

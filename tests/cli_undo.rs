@@ -1,0 +1,192 @@
+//! `agentrec undo`, `redo`, `ops`: taking back what a session did, and only that.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use common::{TestEnv, objects, of_kind};
+
+/// Everything below a directory: path, kind, mode, time, content or target, and which names are one file.
+fn listing(root: &Path) -> Vec<String> {
+    fn walk(root: &Path, dir: &Path, lines: &mut Vec<String>) {
+        let mut entries: Vec<_> =
+            fs::read_dir(dir).expect("there").map(|e| e.expect("readable").path()).collect();
+        entries.sort();
+        for path in entries {
+            let metadata = path.symlink_metadata().expect("there");
+            let content = match metadata.file_type() {
+                kind if kind.is_symlink() => {
+                    format!("-> {}", fs::read_link(&path).expect("a link").display())
+                }
+                kind if kind.is_dir() => "/".to_owned(),
+                _ => String::from_utf8_lossy(&fs::read(&path).expect("readable")).into_owned(),
+            };
+            lines.push(format!(
+                "{} {:o} {}.{:09} x{} {content:?}",
+                path.strip_prefix(root).expect("below").display(),
+                metadata.mode(),
+                metadata.mtime(),
+                metadata.mtime_nsec(),
+                if metadata.is_dir() { 0 } else { metadata.nlink() },
+            ));
+            if metadata.is_dir() {
+                walk(root, &path, lines);
+            }
+        }
+    }
+    let mut lines = Vec::new();
+    walk(root, root, &mut lines);
+    lines
+}
+
+#[test]
+fn a_session_is_taken_back_and_redone_to_the_last_time_and_link() {
+    let env = TestEnv::new();
+    env.write("src/a", "one\n");
+    env.write("gone/deep/b", "b\n");
+    env.write("c", "c\n");
+    env.write("same", "same\n");
+    let old = fs::metadata(env.work().join("src/a")).expect("there").mtime();
+    std::os::unix::fs::symlink("c", env.work().join("link")).expect("ours");
+    fs::hard_link(env.work().join("c"), env.work().join("d")).expect("ours");
+    let before = listing(&env.work());
+    env.record(
+        "echo two > src/a; rm -r gone; chmod 600 c; echo more >> c; mkdir -p new/x; echo n > new/x/y; ln -sf src link; \
+         mv same moved; ln src/a hard; sed -i s/two/2/ src/a",
+    );
+    let after = listing(&env.work());
+    assert_ne!(before, after);
+    let shown = env.run(["undo", "--dry-run"]);
+    assert_eq!(shown.code, 0, "{shown:?}");
+    assert_eq!(listing(&env.work()), after, "a dry run changes nothing");
+    let ran = env.run(["undo", "--yes"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(listing(&env.work()), before, "{ran:?}");
+    assert_eq!(fs::metadata(env.work().join("src/a")).expect("there").mtime(), old);
+    let again = env.run(["undo", "--yes"]);
+    assert!(again.stderr.contains("nothing to undo"), "{again:?}");
+    let ran = env.run(["redo", "--yes"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(listing(&env.work()), after, "{ran:?}");
+    let ran = env.run(["undo", "o2", "--yes"]);
+    assert_eq!((ran.code, listing(&env.work())), (0, before.clone()), "{ran:?}");
+    // What undo put there is not taken for somebody's change.
+    env.ok(["redo", "--yes", "o3"]);
+    assert_eq!(env.run(["undo", "--yes"]).code, 0);
+    assert_eq!(listing(&env.work()), before);
+    let ops = env.json(["ops"]);
+    let told: Vec<_> = of_kind(&ops, "operation")
+        .iter()
+        .map(|op| {
+            format!("{} {} {}", op["operation"], op["what"], op["taken_back"]).replace('"', "")
+        })
+        .collect();
+    assert_eq!(
+        told,
+        ["o1 undo true", "o2 redo false", "o3 undo true", "o4 redo false", "o5 undo false"]
+    );
+}
+
+#[test]
+fn what_the_user_did_stays() {
+    let env = TestEnv::new();
+    env.write("both", "1\n2\n3\n4\n5\n6\n7\n");
+    env.write("mine", "mine\n");
+    env.record("sed -i s/1/one/ both; mkdir new; echo x > new/x; echo y > y");
+    env.write("both", "one\n2\n3\n4\n5\n6\nseven\n");
+    env.write("mine", "changed\n");
+    env.write("new/own", "own\n");
+    env.write("y", "changed\n");
+    let ran = env.run(["undo", "--yes"]);
+    assert_eq!(ran.code, 1, "conflicts are left: {ran:?}");
+    assert!(
+        ran.stdout.contains("conflict both  changed since, not by a recorded process"),
+        "{ran:?}"
+    );
+    assert!(ran.stdout.contains("conflict y"), "{ran:?}");
+    assert!(ran.stdout.contains("stays new/"), "{ran:?}");
+    assert!(ran.stderr.contains("hint: ") && ran.stderr.contains("--theirs"), "{ran:?}");
+    assert_eq!(env.read("both").as_deref(), Some("one\n2\n3\n4\n5\n6\nseven\n"));
+    assert_eq!((env.read("new/x"), env.read("new/own").as_deref()), (None, Some("own\n")));
+    assert_eq!(env.read("mine").as_deref(), Some("changed\n"));
+    let ran = env.run(["undo", "--yes", "--merge"]);
+    assert_eq!(env.read("both").as_deref(), Some("1\n2\n3\n4\n5\n6\nseven\n"), "{ran:?}");
+    assert_eq!(env.read("y").as_deref(), Some("changed\n"));
+    let ran = env.run(["undo", "--yes", "--theirs", "--only", "y"]);
+    assert_eq!((ran.code, env.read("y")), (0, None), "{ran:?}");
+    env.ok(["redo", "--yes"]);
+    assert_eq!(env.read("y").as_deref(), Some("changed\n"), "what it replaced was saved");
+    assert_eq!(env.run(["undo", "--yes", "--mine", "--only", "y"]).code, 0);
+}
+
+#[test]
+fn a_process_is_taken_back_alone() {
+    let env = TestEnv::new();
+    env.write("a", "a\n");
+    env.write("both", "0\n");
+    env.record("sh -c 'echo 1 > a; echo 1 > both; true'; sh -c 'echo 2 > b; echo 2 >> both; true'");
+    let ps = env.json(["ps"]);
+    let second = of_kind(&ps, "process")
+        .iter()
+        .filter(|p| p.to_string().contains("echo 2"))
+        .filter_map(|p| p["proc"].as_u64().or_else(|| p["id"].as_u64()))
+        .max()
+        .expect("a process");
+    let ran = env.run(["undo", &format!("p{second}"), "--yes"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stdout.contains("conflict both  changed at the same time by sh "), "{ran:?}");
+    assert_eq!((env.read("a").as_deref(), env.read("b")), (Some("1\n"), None));
+    assert_eq!(env.read("both").as_deref(), Some("1\n2\n"));
+}
+
+#[test]
+fn nothing_is_changed_without_a_yes() {
+    let env = TestEnv::new();
+    env.record("echo new > new");
+    let ran = env.run(["undo"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("hint: --yes"), "{ran:?}");
+    assert_eq!(env.read("new").as_deref(), Some("new\n"));
+    assert_eq!(env.run(["redo", "--yes"]).code, 1);
+    assert!(env.run(["redo", "--yes"]).stderr.contains("hint: "));
+    let line = format!("{} undo", common::AGENTREC);
+    let asked = env.in_terminal(&format!("echo n | {line}"), &[]);
+    assert_eq!(asked.code, 1, "a pipe is no terminal: {asked:?}");
+    assert_eq!(env.json(["ops"]).len(), 0);
+}
+
+#[test]
+fn what_can_t_be_taken_back_is_listed_first() {
+    let env = TestEnv::new();
+    env.write("a", "a\n");
+    env.record("echo b > a; git push origin main 2>/dev/null; true");
+    let ran = env.run(["undo", "--dry-run"]);
+    let first = ran.stdout.lines().next().expect("a line");
+    assert!(
+        first.starts_with("can't take back:") && first.contains("git push origin main"),
+        "{ran:?}"
+    );
+    let values = objects(&env.run(["undo", "--dry-run", "--json"]).stdout);
+    assert_eq!(of_kind(&values, "outward").len(), 1, "{values:?}");
+    let step = of_kind(&values, "step")[0];
+    assert_eq!(step["change"], "changed", "{step}");
+    assert!(step["by"].as_str().is_some_and(|by| by.starts_with("sh ")), "{step}");
+}
+
+#[test]
+fn files_of_their_owner_alone_keep_what_was_there() {
+    let env = TestEnv::new();
+    env.write("a", "a\n");
+    env.record("echo b > a");
+    env.ok(["undo", "--yes"]);
+    for name in ["1.op", "1.done"] {
+        let path = env.home().join("ops").join(name);
+        assert_eq!(
+            fs::metadata(&path).expect("there").permissions().mode() & 0o777,
+            0o600,
+            "{name}"
+        );
+    }
+}
