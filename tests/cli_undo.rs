@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use common::{TestEnv, objects, of_kind};
+use common::{TestEnv, objects, of_kind, scripted};
 
 /// Everything below a directory: path, kind, mode, time, content or target, and which names are one file.
 fn listing(root: &Path) -> Vec<String> {
@@ -189,4 +189,81 @@ fn files_of_their_owner_alone_keep_what_was_there() {
             "{name}"
         );
     }
+}
+
+#[test]
+fn a_turn_is_taken_back_alone() {
+    let env = TestEnv::new();
+    env.write("a", "1\n2\n3\n4\n5\n6\n7\n8\n9\n");
+    env.write("b", "b\n");
+    scripted::record(
+        &env,
+        &[
+            &["sed -i s/2/two/ a; echo t1 > own"],
+            &["sed -i s/8/eight/ a; rm b; mkdir d; echo x > d/x", "write direct text"],
+            &["sed -i s/5/five/ a; echo t3 > later"],
+        ],
+    );
+    let shown = env.run(["undo", "t2", "--dry-run"]);
+    assert!(
+        shown.stdout.contains("conflict a  changed since by sed ")
+            && shown.stdout.contains("<- t3 shell"),
+        "{shown:?}"
+    );
+    assert!(
+        shown.stdout.contains("+ b")
+            && shown.stdout.contains("by rm ")
+            && shown.stdout.contains("<- t2 shell"),
+        "{shown:?}"
+    );
+    let ran = env.run(["undo", "t2", "--merge", "--yes"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(env.read("a").as_deref(), Some("1\ntwo\n3\n4\nfive\n6\n7\n8\n9\n"), "{ran:?}");
+    assert_eq!(
+        (env.read("b").as_deref(), env.read("d/x"), env.read("direct")),
+        (Some("b\n"), None, None)
+    );
+    assert!(!env.work().join("d").exists());
+    assert_eq!(
+        (env.read("own").as_deref(), env.read("later").as_deref()),
+        (Some("t1\n"), Some("t3\n"))
+    );
+    assert!(!ran.stdout.contains("POST"), "the conversation itself is no deed: {ran:?}");
+    env.ok(["redo", "--yes"]);
+    assert_eq!(env.read("a").as_deref(), Some("1\ntwo\n3\n4\nfive\n6\n7\neight\n9\n"));
+    assert_eq!((env.read("b"), env.read("direct").as_deref()), (None, Some("text")));
+    // From the last to the first there is no conflict, and then the whole is gone.
+    for turn in ["t3", "t2", "t1"] {
+        let ran = env.run(["undo", turn, "--yes"]);
+        assert_eq!(ran.code, 0, "{turn}: {ran:?}");
+    }
+    assert_eq!(env.read("a").as_deref(), Some("1\n2\n3\n4\n5\n6\n7\n8\n9\n"));
+    assert_eq!((env.read("own"), env.read("later")), (None, None));
+}
+
+#[test]
+fn what_the_user_does_while_the_agent_works_is_the_user_s() {
+    let env = TestEnv::new();
+    env.write("shared", "1\n2\n3\n4\n5\n");
+    let pause = scripted::Pause::new(&env, "pause");
+    let turns = [
+        vec!["echo agent > made".to_owned()],
+        vec![pause.command()],
+        vec!["sed -i s/5/five/ shared".to_owned()],
+    ];
+    scripted::record_beside(&env, &turns, || {
+        pause.during(|| {
+            env.write("shared", "one\n2\n3\n4\n5\n");
+            env.write("made", "user\n");
+            env.write("own", "user\n");
+        });
+    });
+    let ran = env.run(["undo", "--yes"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stdout.contains("conflict made"), "{ran:?}");
+    assert_eq!(env.read("shared").as_deref(), Some("one\n2\n3\n4\n5\n"), "{ran:?}");
+    assert_eq!(
+        (env.read("made").as_deref(), env.read("own").as_deref()),
+        (Some("user\n"), Some("user\n"))
+    );
 }

@@ -5,6 +5,7 @@
 //! beside it; an operation without one was interrupted, and what it wanted can be finished or taken back. The contents that
 //! entries name are objects of the store.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -186,6 +187,17 @@ impl Operations {
             logged.push(Logged { id, operation, outcome });
         }
         Ok((logged, damaged))
+    }
+
+    /// The contents that the operations of `home` need, for whoever clears its store; an operation that can't be read is an error,
+    /// since nobody knows what it needs.
+    pub fn objects(home: &Home) -> Result<HashSet<ObjectId>> {
+        let (logged, damaged) = Self::list(home)?;
+        if let Some(path) = damaged.into_iter().next() {
+            let source = std::io::Error::from(std::io::ErrorKind::InvalidData);
+            return Err(Error::Io { action: "read", path, source });
+        }
+        Ok(logged.iter().flat_map(|logged| logged.operation.objects()).collect())
     }
 
     /// Writes down what is going to be done; returns its number once that is on the disk.

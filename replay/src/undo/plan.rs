@@ -190,6 +190,14 @@ impl Planner<'_, '_> {
                 doubt = Some(Why::BeforeNotKnown);
                 (None, None)
             }
+            // What is written into a pipe or a device is no change to a file.
+            Before::NotRecorded
+                if now.as_ref().is_some_and(|now| {
+                    !matches!(now.kind, Kind::File | Kind::Dir | Kind::Symlink)
+                }) =>
+            {
+                return Ok(());
+            }
             Before::NotRecorded => {
                 unable(self, Unable::NotRecorded);
                 return Ok(());

@@ -54,7 +54,9 @@ impl<'a> States<'a> {
     pub(super) fn new(record: &'a Record<'a>, objects: &'a dyn Objects) -> Self {
         let mut kept: HashMap<PathBuf, Vec<_>> = HashMap::new();
         for (seq, event) in record.kept {
-            kept.entry(event.path.as_path().to_owned()).or_default().push((*seq, event));
+            for path in [Some(&event.path), event.real.as_ref()].into_iter().flatten() {
+                kept.entry(path.as_path().to_owned()).or_default().push((*seq, event));
+            }
         }
         let mut roots: Vec<PathBuf> = Vec::new();
         for (_, snapshot) in &record.snapshots {
@@ -86,6 +88,15 @@ impl<'a> States<'a> {
             let behind = rest.strip_prefix(&at).unwrap_or(Path::new(""));
             let above = at.parent().unwrap_or(Path::new(""));
             path = plain(&root.join(above).join(OsStr::from_bytes(&target)).join(behind));
+        }
+        if self.split(&path).is_none()
+            && let Some(all) = self.kept.get(&path)
+            && let Some(real) = all
+                .iter()
+                .rfind(|(seq, _)| *seq < before)
+                .and_then(|(_, event)| event.real.as_ref())
+        {
+            path = plain(real.as_path());
         }
         Ok(path)
     }
