@@ -154,8 +154,21 @@ impl Opened {
         if !matches!(place, Place::Turn(_)) {
             return Ok(None);
         }
-        let digest = analyse(&self.reader)?;
-        let Some(turn) = turns(&digest, place)?.and_then(|turns| turns.first().copied()) else {
+        self.snapshot_in(&analyse(&self.reader)?, place)
+    }
+
+    /// The same, where the trace was analysed already.
+    ///
+    /// # Errors
+    /// As for [`snapshot_at`](Self::snapshot_at).
+    pub fn snapshot_in(&self, digest: &Digest, place: &Place) -> Result<Option<SnapshotIndex>> {
+        if let Place::Snapshot(index) = place {
+            return Ok(Some(*index));
+        }
+        if !matches!(place, Place::Turn(_)) {
+            return Ok(None);
+        }
+        let Some(turn) = turns(digest, place)?.and_then(|turns| turns.first().copied()) else {
             return Ok(None);
         };
         let at = digest.snapshots.iter().find(|snapshot| snapshot.cause == Some(turn.seq));

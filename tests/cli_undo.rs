@@ -267,3 +267,79 @@ fn what_the_user_does_while_the_agent_works_is_the_user_s() {
         (Some("user\n"), Some("user\n"))
     );
 }
+
+#[test]
+fn diff_of_a_turn_names_who_made_each_change() {
+    let env = TestEnv::new();
+    env.write("a", "1\n2\n3\n");
+    env.write("user", "1\n");
+    let pause = scripted::Pause::new(&env, "pause");
+    let turns = [
+        vec!["sed -i s/1/one/ a".to_owned()],
+        vec!["sed -i s/2/two/ a; printf '\\0\\1' > blob".to_owned(), pause.command()],
+        vec!["sed -i s/3/three/ a".to_owned()],
+    ];
+    scripted::record_beside(&env, &turns, || pause.during(|| env.write("user", "2\n")));
+    let ran = env.run(["diff", "t2"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let lines: Vec<_> = ran.stdout.lines().collect();
+    let before = |wanted: &str| {
+        let at = lines
+            .iter()
+            .position(|line| line.starts_with(wanted))
+            .unwrap_or_else(|| panic!("{wanted}: {ran:?}"));
+        lines[at - 1].to_owned()
+    };
+    assert!(
+        before("--- a/a").starts_with("by sed ") && before("--- a/a").contains(" <- t2 shell"),
+        "{ran:?}"
+    );
+    assert!(
+        lines.contains(&"-2") && lines.contains(&"+two") && !lines.contains(&"+three"),
+        "{ran:?}"
+    );
+    assert!(before("+ blob  binary: nothing -> 2 B ").starts_with("by sh "), "{ran:?}");
+    assert_eq!(before("--- a/user"), "not by a recorded process", "{ran:?}");
+    let values = objects(&env.run(["diff", "t2", "--json"]).stdout);
+    assert!(values.iter().all(|value| value["by"].is_array()), "{values:?}");
+}
+
+#[test]
+fn blame_tells_each_line_s_turn() {
+    let env = TestEnv::new();
+    env.write("a", "start\n");
+    let pause = scripted::Pause::new(&env, "pause");
+    let turns = [
+        vec!["echo first >> a".to_owned()],
+        vec![pause.command()],
+        vec!["echo third >> a".to_owned()],
+        vec!["sh -c 'echo x >> a; true'; sed -i s/x/both/ a".to_owned()],
+    ];
+    scripted::record_beside(&env, &turns, || {
+        pause.during(|| env.write("a", "start\nfirst\nuser\n"));
+    });
+    env.write("a", "start\nfirst\nuser\nthird\nboth\nlater\n");
+    let lines = env.json(["blame", "a"]);
+    let by = |line: usize| lines[line]["by"].to_string();
+    assert_eq!(lines[0]["from"], "start", "{lines:?}");
+    assert!(by(1).contains("sh ") && by(1).contains("<- t1 shell"), "{lines:?}");
+    assert_eq!(lines[2]["from"], "not recorded", "{lines:?}");
+    assert!(by(3).contains("<- t3 shell"), "{lines:?}");
+    assert_eq!(
+        lines[4]["by"].as_array().map(Vec::len),
+        Some(2),
+        "who of two cannot be told: {lines:?}"
+    );
+    assert_eq!(lines[5]["from"], "not recorded", "{lines:?}");
+    let shown = env.ok(["blame", "a"]);
+    let shown: Vec<_> = shown.lines().collect();
+    assert!(
+        shown[0].starts_with("there from the start") && shown[0].ends_with("1) start"),
+        "{shown:?}"
+    );
+    assert!(shown[4].starts_with("ambiguous: "), "{shown:?}");
+    let why = env.ok(["why", "a:4"]);
+    assert!(why.starts_with("a:4  third\n") && why.contains("<- t3 shell"), "{why}");
+    assert_eq!(env.run(["blame", "missing"]).code, 1);
+    assert_eq!(env.run(["why", "a:99"]).code, 1);
+}

@@ -33,4 +33,4 @@ pub use resume::{Edits, Place, RestoredRoot, ResumePlan, restore_root, resume_pl
 pub use scrub::{Pattern, Scrubbed, scrub};
 pub use snapshot::{Root, Snapshot, read_snapshot, read_snapshots, session_id};
 pub use sources::Sources;
-pub use text_diff::{ContentDiff, Hunk, Line, Side, content_diff};
+pub use text_diff::{ContentDiff, Hunk, Line, Side, content_diff, line_origins};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use agentrec_store::{Change, Entry, Kind, Objects};
 use agentrec_trace::ObjectId;
-use similar::{Algorithm, ChangeTag, TextDiff};
+use similar::{Algorithm, ChangeTag, DiffTag, TextDiff};
 
 use crate::error::Result;
 
@@ -124,6 +124,37 @@ pub fn content_diff(objects: &dyn Objects, change: &Change) -> Result<ContentDif
     }
     let [before, after] = contents;
     Ok(if is_text(&before) && is_text(&after) { text_diff(&before, &after) } else { binary })
+}
+
+/// The lines of the last of several versions of a file, without their ends, and for each the version that it came with.
+pub fn line_origins(versions: &[&[u8]]) -> (Vec<Vec<u8>>, Vec<usize>) {
+    let lines = |content: &[u8]| -> Vec<Vec<u8>> {
+        let all = content.split_inclusive(|&b| b == b'\n');
+        all.map(|line| line.strip_suffix(b"\n").unwrap_or(line).to_vec()).collect()
+    };
+    let Some((first, later)) = versions.split_first() else { return (Vec::new(), Vec::new()) };
+    let mut origins = vec![0; lines(first).len()];
+    let mut before = *first;
+    for (at, after) in later.iter().enumerate() {
+        let diff = TextDiff::configure()
+            .algorithm(Algorithm::Myers)
+            .timeout(DEADLINE)
+            .diff_lines(before, *after);
+        let mut next = Vec::new();
+        for op in diff.ops() {
+            if op.tag() == DiffTag::Equal {
+                next.extend(
+                    op.old_range().map(|line| origins.get(line).copied().unwrap_or(at + 1)),
+                );
+            } else {
+                next.extend(op.new_range().map(|_| at + 1));
+            }
+        }
+        (origins, before) = (next, *after);
+    }
+    let lines = lines(before);
+    origins.resize(lines.len(), versions.len() - 1);
+    (lines, origins)
 }
 
 /// As git judges, no NUL byte near the start; nor, in what is not UTF-8, other control characters: a short compressed file has

@@ -1,25 +1,27 @@
 //! `agentrec diff`: the files at two snapshots, compared; start and end of a session by default.
 
 use std::io::Write;
+use std::path::Path;
+use std::rc::Rc;
 
 use agentrec_replay::Sources;
 use agentrec_store::{ChangeKind, Objects, Store, diff_trees};
-use agentrec_trace::ObjectId;
+use agentrec_trace::{Bytes, ObjectId, Seq};
 use anyhow::{Context as _, Result, anyhow, bail};
 use globset::{GlobBuilder, GlobMatcher};
 
-use crate::address::{Address, Range};
+use crate::address::{Address, Place, Range, TurnLabel};
 use crate::digest::{Digest, Snapshot};
 use crate::error::{WithHint, with_hint};
 use crate::exit::Exit;
 use crate::output::{Output, printable_line};
 use crate::session::{self, Context, Opened};
-use crate::view::changes;
+use crate::view::{Hands, changes, hands_in_words};
 
 /// Arguments of `agentrec diff`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A session, a snapshot or turn or two: s1..s3, t2..t5, 7q3k@s2 (then to its end) (default: this directory's last)
+    /// A session, what a turn changed (t5), a snapshot or turn or two: s1..s3, t2..t5, 7q3k@s2 (then to its end) (default: this directory's last)
     from: Option<Range>,
     /// Where to: a snapshot, or another session (then their ends are compared)
     to: Option<Address>,
@@ -34,7 +36,15 @@ pub struct Args {
 /// One of the two states.
 struct State {
     opened: Opened,
-    snapshot: Snapshot,
+    digest: Rc<Digest>,
+    /// Its position among the snapshots.
+    at: usize,
+}
+
+impl State {
+    fn snapshot(&self) -> &Snapshot {
+        &self.digest.snapshots[self.at]
+    }
 }
 
 /// Carries it out.
@@ -45,7 +55,10 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     let objects = Both::new(&before, &after, store.as_ref());
     let mut out = Output::paged(context.preferences);
     let mut differs = false;
-    for (path, trees) in roots(&before.snapshot, &after.snapshot) {
+    let hands = Rc::ptr_eq(&before.digest, &after.digest).then(|| Hands::new(&before.digest));
+    let ends = (before.snapshot().seq, after.snapshot().seq);
+    let between = (ends.0.min(ends.1), ends.0.max(ends.1));
+    for (path, trees) in roots(before.snapshot(), after.snapshot()) {
         let mut found = match trees {
             (Some(before), Some(after)) => diff_trees(&objects, before, after)
                 .with_context(|| format!("cannot compare {}", printable_line(&path)))
@@ -64,17 +77,38 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
         });
         differs |= !found.is_empty();
         for change in &found {
+            let full = Bytes::from(path.as_slice()).as_path().join(&change.path);
+            let by = hands.as_ref().map(|hands| {
+                hands.between(&full, (began(&before, &after, between.0, &full), between.1))
+            });
             if context.preferences.json {
-                out.json_line(&changes::to_json(&path, change))?;
+                let mut line = changes::to_json(&path, change);
+                line["by"] = by.into();
+                out.json_line(&line)?;
             } else if args.stat {
                 changes::write_stat(&mut out, &objects, change)?;
             } else {
+                if let Some(by) = by {
+                    let by = out.paint.dim(hands_in_words(&by));
+                    writeln!(out, "{by}")?;
+                }
                 changes::write_unified(&mut out, &objects, change)?;
             }
         }
     }
     out.finish()?;
     Ok(if differs { Exit::DIFFERENT } else { Exit::OK })
+}
+
+/// The event after which acts count that a comparison from the snapshot at `from` shows of a path: an earlier one where the path was
+/// written to while that snapshot was taken, since the acts may stand before it.
+fn began(before: &State, after: &State, from: Seq, path: &Path) -> Seq {
+    let first = if before.snapshot().seq <= after.snapshot().seq { before } else { after };
+    let is_late = first.snapshot().late.iter().any(|late| late.as_path() == path);
+    match first.at.checked_sub(1) {
+        Some(earlier) if is_late => first.digest.snapshots[earlier].seq,
+        _ => from,
+    }
 }
 
 fn path_glob(pattern: &str) -> Result<GlobMatcher> {
@@ -85,56 +119,66 @@ fn path_glob(pattern: &str) -> Result<GlobMatcher> {
 /// Which two snapshots are meant.
 fn states(args: &Args) -> Result<(State, State)> {
     let first = args.from.clone().unwrap_or(Range::One(Address::LAST));
-    match (first, &args.to) {
+    let (before, from, after, to) = match (first, &args.to) {
         (Range::Between { session, from, to }, None) => {
             let address = |place| Address { session: session.clone(), place: Some(place) };
-            Ok((state(&address(from), Default::Start)?, state(&address(to), Default::End)?))
+            (address(from), Default::Start, address(to), Default::End)
         }
         (Range::Between { .. }, Some(_)) => bail!("cannot compare a range with something else"),
         (Range::One(address), None) => {
-            let end = Address { session: address.session.clone(), place: None };
-            Ok((state(&address, Default::Start)?, state(&end, Default::End)?))
+            let end = match &address.place {
+                Some(Place::Turn(label)) => Default::EndOf(label.clone()),
+                _ => Default::End,
+            };
+            let session = Address { session: address.session.clone(), place: None };
+            (address, Default::Start, session, end)
         }
         (Range::One(before), Some(after)) => {
             // Two bare places are of one session.
             let session = after.session.clone().or_else(|| before.session.clone());
             let after = Address { session, place: after.place.clone() };
-            Ok((state(&before, Default::End)?, state(&after, Default::End)?))
+            (before, Default::End, after, Default::End)
         }
-    }
+    };
+    let before = state(&before, &from, None)?;
+    let after = state(&after, &to, Some(&before))?;
+    Ok((before, after))
 }
 
 /// What a session without a place means.
-#[derive(Clone, Copy)]
 enum Default {
     Start,
     End,
+    /// Where this turn ends: at the request of the next one.
+    EndOf(TurnLabel),
 }
 
-fn state(address: &Address, default: Default) -> Result<State> {
+fn state(address: &Address, default: &Default, other: Option<&State>) -> Result<State> {
     let opened = session::open(address)?;
+    let digest = match other.filter(|other| other.opened.path == opened.path) {
+        Some(other) => Rc::clone(&other.digest),
+        None => Rc::new(session::analyse(&opened.reader)?),
+    };
     let named = match &opened.place {
-        Some(place) => match opened.snapshot_at(place)? {
+        Some(place) => match opened.snapshot_in(&digest, place)? {
             Some(index) => Some(index),
             None => bail!("cannot compare {place}: it is no snapshot and no turn"),
         },
         None => None,
     };
-    let mut digest = Digest::default();
-    session::each_event(&opened.reader, |event| {
-        if let agentrec_trace::Data::SnapshotCreated(_) = &event.data {
-            digest.add(event);
-        }
-    })?;
-    let mut snapshots = digest.snapshots;
-    let count = snapshots.len();
+    let snapshots = &digest.snapshots;
+    let last = snapshots.len().checked_sub(1);
     let at = match (named, default) {
         (Some(index), _) => snapshots.iter().position(|s| s.index == index),
-        (None, Default::Start) => (count > 0).then_some(0),
-        (None, Default::End) => count.checked_sub(1),
+        (None, Default::Start) => last.map(|_| 0),
+        (None, Default::End) => last,
+        (None, Default::EndOf(label)) => {
+            let next = digest.turns.get(label).and_then(|turn| turn.next_seq);
+            next.and_then(|next| snapshots.iter().position(|s| s.seq > next)).or(last)
+        }
     };
     match at {
-        Some(at) => Ok(State { opened, snapshot: snapshots.swap_remove(at) }),
+        Some(at) => Ok(State { opened, digest, at }),
         None => Err(with_hint(
             match &opened.place {
                 Some(place) => anyhow!("cannot compare: {} has no snapshot {place}", opened.name),

@@ -3,6 +3,7 @@
 mod apply;
 mod attach;
 mod audit;
+mod blame;
 mod bundle;
 mod completions;
 mod diff;
@@ -62,6 +63,8 @@ pub enum Command {
     Ps(ps::Args),
     /// Tell who changed a file, and for which tool call
     Why(why::Args),
+    /// Tell for each line of a file the turn, tool call and process that it came from
+    Blame(blame::Args),
     /// List the files that a session, a turn or a process changed, by whom, and for which tool call
     Files(files::Args),
     /// Show what led to what: turns, tool calls, processes, files, hosts
@@ -130,6 +133,7 @@ impl Command {
             Self::Messages(args) => messages::run(&args, context),
             Self::Ps(args) => ps::run(&args, context),
             Self::Why(args) => why::run(&args, context),
+            Self::Blame(args) => blame::run(&args, context),
             Self::Files(args) => files::run(&args, context),
             Self::Graph(args) => graph::run(&args, context),
             Self::Diff(args) => diff::run(&args, context),

@@ -5,11 +5,13 @@ use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
-use agentrec_trace::ProcId;
+use agentrec_replay::Sources;
+use agentrec_trace::{Bytes, ProcId};
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::json;
 
 use crate::address::Address;
+use crate::commands::blame;
 use crate::digest::{
     Action, ActionKind, Attribution, Digest, Processes, Step, history, suffix_below,
 };
@@ -22,7 +24,7 @@ use crate::view::{arguments, certainty, how_sure, server};
 /// Arguments of `agentrec why`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The file, deleted ones included; outside the session's tree a relative path is meant from its working directory
+    /// The file, deleted ones included, or one line of it as FILE:12; outside the session's tree a relative path is meant from its working directory
     file: PathBuf,
     /// The session (default: this directory's last)
     #[arg(long, short, value_name = "SESSION")]
@@ -39,8 +41,13 @@ const SHOWN: usize = 5;
 pub fn run(args: &Args, context: Context) -> Result<Exit> {
     let opened = session::open(args.trace.as_ref().unwrap_or(&Address::LAST))?.whole()?;
     let digest = session::analyse(&opened.reader)?;
-    let path = absolute(&args.file, &digest)?;
-    let steps: Vec<_> = history(&digest.files, &path).into_iter().filter(worth_telling).collect();
+    let (file, line) = split_line(&args.file);
+    let path = absolute(&file, &digest)?;
+    let mut steps: Vec<_> =
+        history(&digest.files, &path).into_iter().filter(worth_telling).collect();
+    if let Some(line) = line {
+        return line_of(line, &path, &opened, &digest, &mut steps, context);
+    }
     if steps.is_empty() {
         return Err(untouched(&digest, &path, &opened));
     }
@@ -62,7 +69,7 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
 }
 
 /// The absolute path that the user means: from here where that lies in the session's tree, else from its directory.
-fn absolute(file: &Path, digest: &Digest) -> Result<Vec<u8>> {
+pub fn absolute(file: &Path, digest: &Digest) -> Result<Vec<u8>> {
     let here = env::current_dir().context("cannot tell the working directory")?;
     let base = if suffix_below(here.as_os_str().as_bytes(), digest.cwd()).is_some() {
         here
@@ -79,6 +86,60 @@ fn absolute(file: &Path, digest: &Digest) -> Result<Vec<u8>> {
         }
     }
     Ok(absolute.into_os_string().into_vec())
+}
+
+/// `FILE:12` as file and line, unless a file has that name.
+fn split_line(file: &Path) -> (PathBuf, Option<usize>) {
+    let whole = || (file.to_owned(), None);
+    let Some((name, line)) = file.to_str().and_then(|name| name.rsplit_once(':')) else {
+        return whole();
+    };
+    match line.parse() {
+        Ok(line) if line > 0 && !name.is_empty() && !file.exists() => (name.into(), Some(line)),
+        _ => whole(),
+    }
+}
+
+/// Tells where one line came from, and of the acts that may have brought it.
+fn line_of(
+    line: usize,
+    path: &[u8],
+    opened: &Opened,
+    digest: &Digest,
+    steps: &mut Vec<Step>,
+    context: Context,
+) -> Result<Exit> {
+    let store = session::store();
+    let sources = Sources::new(&opened.reader, store.as_ref());
+    let blamed = blame::blame(digest, &sources, Bytes::from(path).as_path())?;
+    let name = relative(path, digest.cwd());
+    let Some(&of) = blamed.of.get(line - 1) else {
+        return Err(anyhow!(
+            "cannot tell why {name}:{line} is as it is: it has {} lines",
+            blamed.of.len()
+        ));
+    };
+    let origin = &blamed.origins[of];
+    match origin.between {
+        Some((from, to)) => steps.retain(|step| step.action.seq > from && step.action.seq <= to),
+        None => steps.clear(),
+    }
+    let mut out = Output::paged(context.preferences);
+    if context.preferences.json {
+        for step in steps.iter() {
+            out.json_line(&to_json(digest, step))?;
+        }
+    } else {
+        let text = printable_line(&blamed.lines[line - 1]);
+        writeln!(out, "{}  {text}", out.paint.strong(format_args!("{name}:{line}")))?;
+        let (who, span) = (blame::in_words(origin), blame::span(origin));
+        writeln!(out, "{who}  {}", out.paint.address(span))?;
+        for step in steps.iter() {
+            tell(&mut out, digest, opened, step, path)?;
+        }
+    }
+    out.finish()?;
+    Ok(Exit::OK)
 }
 
 /// A mapping that could be written through says nothing about whether it was.

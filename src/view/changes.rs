@@ -127,7 +127,11 @@ fn content_in_words(diff: &ContentDiff) -> String {
             format!("+{added} -{removed}")
         }
         ContentDiff::Binary { before, after } => {
-            format!("binary: {} -> {}", length(before), length(after))
+            let hash = |side: &Option<(u64, agentrec_trace::ObjectId)>| {
+                side.as_ref().map_or(String::new(), |(_, id)| format!(" {}", &id.to_string()[..12]))
+            };
+            let (old, new) = (hash(before), hash(after));
+            format!("binary: {}{old} -> {}{new}", length(before), length(after))
         }
         ContentDiff::Link { before, after } => {
             format!("link: {} -> {}", target(before), target(after))

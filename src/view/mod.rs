@@ -4,6 +4,7 @@ mod audit;
 pub mod changes;
 mod describe;
 mod folded;
+mod hands;
 mod header;
 pub mod json;
 mod lines;
@@ -15,6 +16,7 @@ pub use describe::{
     by, call_address, certainty, exit_text, how_sure, net_style, peer, process_exit, server,
 };
 pub use folded::{Folded, Limits};
+pub use hands::{Hands, hands_in_words};
 pub use header::header;
 pub use timeline::Timeline;
 pub use values::{arguments, text_of};
