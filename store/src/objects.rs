@@ -393,13 +393,3 @@ impl State {
         Ok(self.ids.contains(id) || store.known().packs.contains(id) || store.loose.contains(id)?)
     }
 }
-
-impl Staged {
-    /// The content itself, where it is short enough to be in memory.
-    pub(crate) fn into_memory(self) -> std::result::Result<Vec<u8>, Self> {
-        match self.body {
-            Body::Plain => Ok(self.bytes),
-            Body::Recipe => Err(self),
-        }
-    }
-}

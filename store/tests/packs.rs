@@ -231,14 +231,15 @@ fn a_check_names_what_a_snapshot_misses() {
     let mut bytes = fs::read(&pack).unwrap();
     bytes[at as usize + 50] ^= 1;
     fs::write(&pack, &bytes).unwrap();
-    let report = fixture.store.check_with(&[trace.clone()]).unwrap();
+    let report = fixture.store.check_with(std::slice::from_ref(&trace)).unwrap();
     assert_eq!(report.damaged, [ObjectId::of(b"content")]);
 
     // Without its index nothing in the pack is found.
     let end = bytes.len() - 1;
     bytes[end] ^= 1;
     fs::File::create(&pack).unwrap().write_all(&bytes).unwrap();
-    let report = Store::open(&fixture.home()).unwrap().check_with(&[trace.clone()]).unwrap();
+    let report =
+        Store::open(&fixture.home()).unwrap().check_with(std::slice::from_ref(&trace)).unwrap();
     assert_eq!((report.damaged_packs, report.missing.len()), (vec![pack], 1));
     assert_eq!(report.missing[0].path, fixture.root());
     fs::write(&trace, "no trace").unwrap();

@@ -8,6 +8,7 @@
 mod attach;
 mod decode;
 mod diversion;
+mod error;
 mod followed;
 mod losses;
 pub mod object;
@@ -24,9 +25,8 @@ mod told;
 pub mod tracefs;
 
 use std::collections::HashSet;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,7 @@ use crate::{privileges, proc};
 use attach::{Abi, Attached};
 pub(crate) use diversion::control_groups;
 pub use diversion::try_to_divert;
+pub use error::Error;
 use followed::Followed;
 use losses::Losses;
 use records::Record;
@@ -58,41 +59,6 @@ use streams::Streams;
 use sums::Sums;
 use tls::Objects;
 use told::Told;
-
-/// This machine can't be watched by BPF programs.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The kernel does not tell where its fields are.
-    #[error("cannot read the kernel's types from {0}")]
-    Btf(PathBuf, #[source] io::Error),
-    /// A field that the programs need is not there.
-    #[error("this kernel's types lack {0}")]
-    Field(String),
-    /// The kernel refused the programs or their maps.
-    #[error("cannot load the BPF programs")]
-    Load(#[source] aya::EbpfError),
-    /// The same of one program, or of the tracepoint that it is for.
-    #[error("cannot load the BPF program for {0}")]
-    Program(String, #[source] io::Error),
-    /// The same of one map.
-    #[error("cannot use the BPF map {0}")]
-    Map(&'static str, #[source] aya::maps::MapError),
-    /// Tracepoints have no numbers without it.
-    #[error("cannot see the kernel's tracepoints (tracefs)")]
-    Tracefs(#[source] io::Error),
-    /// It ended before it could be followed.
-    #[error("there is no process {0} any more")]
-    Gone(Tid),
-    /// There are no control groups of version 2, or this process is in none of those that are mounted.
-    #[error("cannot see the control groups (cgroup2) that this process is in")]
-    NoControlGroups,
-    /// Something else that the kernel refused.
-    #[error("cannot {0}")]
-    Io(&'static str, #[source] io::Error),
-    /// The ring buffer was full to its last byte just then.
-    #[error("the end of the command was lost")]
-    EndLost,
-}
 
 /// Where the programs would be hooked in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
