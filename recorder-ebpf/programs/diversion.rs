@@ -65,8 +65,7 @@ pub fn connect4(context: *mut bpf_sock_addr) -> Option<()> {
     let detour = DETOUR.get(0)?;
     let host = some4(load!(context.user_ip4));
     let to = Endpoint { address: mapped(host), port: load!(context.user_port) };
-    let leads = detour.port4 != 0 && (!is_here4(host) || is_listened4(context, host, to.port));
-    if leads && lead(context, detour, pid, to) {
+    if leads4(context, detour, host, to.port) && lead(context, detour, pid, to) {
         store!(LOOPBACK4 => context.user_ip4);
         store!(detour.port4 => context.user_port);
     }
@@ -87,8 +86,7 @@ pub fn connect6(context: *mut bpf_sock_addr) -> Option<()> {
     }
     let to = Endpoint { address: [a, b, c, d], port: load!(context.user_port) };
     if is_mapped {
-        let leads = detour.port4 != 0 && (!is_here4(d) || is_listened4(context, d, to.port));
-        if leads && lead(context, detour, pid, to) {
+        if leads4(context, detour, d, to.port) && lead(context, detour, pid, to) {
             store!(LOOPBACK4 => context.user_ip6[3]);
             store!(detour.port4 => context.user_port);
         }
@@ -100,6 +98,7 @@ pub fn connect6(context: *mut bpf_sock_addr) -> Option<()> {
     let is_elsewhere = first >> 22 == 0x3fa || (first >> 29 == 1 && detour.no_route6 != 0);
     let leads = detour.port6 != 0
         && !is_elsewhere
+        && is_listened6(context, &[0, 0, 0, LOOPBACK6], detour.port6)
         && (!is_here || is_listened6(context, &to.address, to.port));
     if leads && lead(context, detour, pid, to) {
         store!(0 => context.user_ip6[0]);
@@ -109,6 +108,14 @@ pub fn connect6(context: *mut bpf_sock_addr) -> Option<()> {
         store!(detour.port6 => context.user_port);
     }
     Some(())
+}
+
+/// Whether the proxy would take a connection to there. It may be gone already: these programs are what goes last of a recorder.
+#[inline(always)]
+fn leads4(context: *mut bpf_sock_addr, detour: &Detour, host: u32, port: u32) -> bool {
+    detour.port4 != 0
+        && is_listened4(context, LOOPBACK4, detour.port4)
+        && (!is_here4(host) || is_listened4(context, host, port))
 }
 
 #[inline(always)]
@@ -129,6 +136,11 @@ fn lead(context: *mut bpf_sock_addr, detour: &Detour, pid: u32, to: Endpoint) ->
     }
     // SAFETY: gives a number.
     if unsafe { bpf_get_netns_cookie(context.cast()) } != detour.network {
+        return false;
+    }
+    // A socket that is bound to a device reaches nobody but by that (socket(7), SO_BINDTODEVICE).
+    let sk = load!(context.__bindgen_anon_1.sk);
+    if !sk.is_null() && load!(sk.bound_dev_if) != 0 {
         return false;
     }
     // SAFETY: numbers, which are copied at once.

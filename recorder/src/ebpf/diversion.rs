@@ -73,8 +73,6 @@ pub(crate) fn control_groups() -> Result<PathBuf, Error> {
 
 impl Loaded {
     /// Attaches the programs that lead connections to these [`control_groups`], beside those of others.
-    ///
-    /// Before all others: where the recorder is killed the kernel lets go of what it had in this order, and of the others slowly.
     pub(super) fn divert(&mut self, groups: &Path) -> Result<(), Error> {
         let groups = File::open(groups).map_err(|e| Error::Io("open the control groups", e))?;
         for name in PROGRAMS {
