@@ -10,6 +10,7 @@ mod decode;
 mod diversion;
 mod error;
 mod followed;
+mod keeping;
 mod losses;
 pub mod object;
 mod offsets;
@@ -38,12 +39,12 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::calls::decode::Entry;
-use crate::keep::{Keeper, Kept};
+use crate::keep::Keeper;
 use crate::mailbox::Outbox;
 use crate::model::Model;
 use crate::observation::{Call, Loss, Observation, Tid};
 use crate::proxy::Proxy;
-use crate::source::{Captured, Config, Control, Report, Request};
+use crate::source::{Config, Control, Report, Request};
 use crate::{privileges, proc};
 use attach::{Abi, Attached};
 pub(crate) use diversion::control_groups;
@@ -198,11 +199,6 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             seen: Vec::new(),
         };
         Ok((watcher, control))
-    }
-
-    /// Keeps what is left of what was changed outside of the roots.
-    pub(crate) fn keep(&mut self, keeper: Option<Keeper>) {
-        self.keeper = keeper;
     }
 
     /// Follows `pid`, which is about to execute the command, and all that it starts; after one tree also a next one,
@@ -484,17 +480,6 @@ impl<I: From<Report> + Send + 'static> Watcher<I> {
             let _ = self.reports.defer(report);
         }
         self.seen = reports;
-    }
-
-    /// Old contents come before the event that changes them, though nobody waits for that.
-    fn keep_what_is_left(&mut self, tid: Tid, captured: &Captured) {
-        let Some(keeper) = &mut self.keeper else { return };
-        let (Some(kept), Some(author)) = (keeper.after(captured), self.model.author(tid)) else {
-            return;
-        };
-        keeper.settle(|| self.reports.flush());
-        let kept = Kept::new(kept, captured.event.ts, author);
-        let _ = self.reports.defer(Report::Kept(Box::new(kept)));
     }
 
     /// Whether the command was sent a signal as well as the front, which asks when it has it. To a group it is sent one by one:

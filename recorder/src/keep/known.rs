@@ -30,7 +30,7 @@ impl Identity {
 }
 
 /// What differs once a content was changed. The time of change would also differ after a rename.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(super) size: u64,
     /// Seconds and nanoseconds.
@@ -98,14 +98,26 @@ impl Known {
         }
     }
 
+    /// Whether a file is as it was when it was kept or made.
+    pub(super) fn is_as(&self, id: &Identity, stamp: Stamp) -> bool {
+        self.files.get(id).is_some_and(|entry| entry.stamp == stamp)
+    }
+
     /// The session wrote through a description; `number` is the model's.
     pub(super) fn written(&mut self, number: Option<Seq>) {
         let file = number.and_then(|number| self.open.get(&(number.0 as u32)));
-        let Some((id, real)) = file else { return };
-        if let Some(stamp) = stamp_of(real, id)
-            && let Some(entry) = self.files.get_mut(id)
+        if let Some((id, real)) = file.cloned() {
+            self.changed(&id, &real);
+        }
+    }
+
+    /// What is there now is the session's doing.
+    pub(super) fn changed(&mut self, id: &Identity, real: &Path) {
+        if let Some(entry) = self.files.get_mut(id)
+            && let Ok(meta) = real.symlink_metadata()
+            && Identity::of(&meta) == *id
         {
-            entry.stamp = stamp;
+            entry.stamp = Stamp::of(&meta);
         }
     }
 
@@ -116,9 +128,4 @@ impl Known {
         }
         self.files.insert(id, entry);
     }
-}
-
-fn stamp_of(path: &Path, id: &Identity) -> Option<Stamp> {
-    let meta = path.symlink_metadata().ok()?;
-    (Identity::of(&meta) == *id).then(|| Stamp::of(&meta))
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -97,36 +97,47 @@ pub(super) struct Found {
     pub(super) real: PathBuf,
 }
 
-/// What is there; None where nothing is, or where it can't be reached.
-pub(super) fn find(place: &Place<'_>) -> Option<Found> {
+/// What is there; None where nothing is, or nothing that the thread could reach.
+///
+/// # Errors
+/// Where that can't be told, such as for want of descriptors.
+pub(super) fn find(place: &Place<'_>) -> Result<Option<Found>, Errno> {
     let mut flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     if let (Some(tid), Some(fd)) = (place.tid, place.fd) {
-        return Found::of(open(&*link(tid, fd), flags, Mode::empty()).ok()?.into());
+        return found(open(&*link(tid, fd), flags, Mode::empty()));
     }
     flags.set(OFlag::O_NOFOLLOW, !place.follow);
     let whole = OsStr::from_bytes(place.path);
     let plain = || open(whole, flags, Mode::empty());
-    let opened = match place.tid {
-        None => plain(),
-        // Links are followed as the thread would, from its own root.
-        Some(tid) => {
-            let root = format!("/proc/{tid}/root");
-            let root = open(&*root, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
-            let inside = OsStr::from_bytes(place.path.get(place.root..)?);
-            let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
-            match openat2(&root, inside, how) {
-                // Before Linux 5.6; something on a way with `..` was renamed meanwhile.
-                Err(Errno::ENOSYS | Errno::EAGAIN) => plain(),
-                other => other,
-            }
-        }
+    let Some(tid) = place.tid else { return found(plain()) };
+    // Links are followed as the thread would, from its own root.
+    let root = format!("/proc/{tid}/root");
+    let root = match open(&*root, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
+        Err(_) if place.is_plain => return found(plain()),
+        root => root?,
     };
-    Found::of(opened.ok()?.into())
+    let inside = OsStr::from_bytes(place.path.get(place.root..).unwrap_or_default());
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    found(match openat2(&root, inside, how) {
+        // Before Linux 5.6; something on a way with `..` was renamed meanwhile.
+        Err(Errno::ENOSYS | Errno::EAGAIN) => plain(),
+        other => other,
+    })
 }
 
 /// What a descriptor of a thread that stands still is open for.
 pub(super) fn opened(tid: Tid, fd: RawFd) -> Option<Found> {
-    Found::of(open(&*link(tid, fd), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?.into())
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    found(open(&*link(tid, fd), flags, Mode::empty())).ok().flatten()
+}
+
+fn found(opened: nix::Result<OwnedFd>) -> Result<Option<Found>, Errno> {
+    use Errno::{EACCES, EBADF, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR};
+    match opened {
+        Ok(opened) => Ok(Found::of(opened.into())),
+        Err(ENOENT | ENOTDIR | EACCES | ELOOP | ENAMETOOLONG | EBADF) => Ok(None),
+        Err(errno) => Err(errno),
+    }
 }
 
 fn link(tid: Tid, fd: RawFd) -> String {

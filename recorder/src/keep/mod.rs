@@ -5,6 +5,7 @@
 //! left alone until somebody outside the session changes it, or until the next **epoch**: a request to a model, or a snapshot.
 
 mod directories;
+mod held;
 mod known;
 mod late;
 mod look;
@@ -15,15 +16,17 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use agentrec_trace::event::FileKept;
-use agentrec_trace::{Bytes, Data, Event, ProcId, Source};
+use agentrec_trace::{Bytes, Data};
 
 use crate::observation::Tid;
 use crate::source::Captured;
 use directories::Directories;
+pub use held::Kept;
+use held::{Counter, Held, OnTheWay};
 pub(crate) use known::Identity;
 use known::{Known, Stamp};
 use late::Late;
@@ -39,9 +42,6 @@ const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
 /// A file that loses its last name is read while the call waits up to this length, in bytes; longer ones live on as long as
 /// they are open, and are read by the session.
 const READ_AT_ONCE: u64 = 1 << 20;
-
-/// Contents on their way to the session, in bytes. Beyond it the source waits.
-const ON_THE_WAY: u64 = 64 << 20;
 
 /// What is kept, and how much of it.
 #[derive(Clone, Debug)]
@@ -119,106 +119,20 @@ impl Change {
     }
 }
 
-/// What the source hands to the session: the event without its object, and the content.
-#[derive(Clone, Debug)]
-pub struct Kept {
-    /// A `file.kept`.
-    pub event: Event<'static>,
-    pub(crate) held: Held,
-}
-
-impl Kept {
-    pub(crate) fn new(
-        (data, held): (FileKept<'static>, Held),
-        ts: u64,
-        (proc, tid): (ProcId, Option<u32>),
-    ) -> Self {
-        let event = Event::new(ts, Source::Recorder, Data::FileKept(data));
-        Self { event: Event { proc: Some(proc), tid, ..event }, held }
-    }
-}
-
-impl PartialEq for Kept {
-    fn eq(&self, other: &Self) -> bool {
-        self.event == other.event
-    }
-}
-
-/// A content that is held for the session.
-#[derive(Clone, Debug, Default)]
-pub(crate) enum Held {
-    /// None, or none that can be had.
-    #[default]
-    Nothing,
-    /// As it was read while the call waited.
-    Bytes(Arc<OnTheWay>),
-    /// A file that has lost its name, as it was then.
-    File(Arc<File>, Stamp),
-}
-
-impl Held {
-    /// The content, where there is one, and whether it changed since it was held.
-    pub(crate) fn read(&self) -> std::io::Result<Option<(Vec<u8>, bool)>> {
-        match self {
-            Self::Nothing => Ok(None),
-            Self::Bytes(bytes) => Ok(Some((bytes.content.clone(), false))),
-            Self::File(file, stamp) => {
-                let mut content = Vec::new();
-                let reader = file.as_ref();
-                reader.take(stamp.size).read_to_end(&mut content)?;
-                Ok(Some((content, Stamp::of(&file.metadata()?) != *stamp)))
-            }
-        }
-    }
-}
-
-/// Bytes that count until the session has dealt with them.
-#[derive(Debug)]
-pub(crate) struct OnTheWay {
-    content: Vec<u8>,
-    counter: Option<Arc<Counter>>,
-}
-
-impl Drop for OnTheWay {
-    fn drop(&mut self) {
-        if let Some(counter) = &self.counter {
-            counter.add(-(self.content.len() as i64));
-        }
-    }
-}
-
-/// How much is on its way, in bytes.
-#[derive(Debug, Default)]
-struct Counter(Mutex<i64>, Condvar);
-
-impl Counter {
-    fn add(&self, bytes: i64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += bytes;
-        self.1.notify_all();
-    }
-
-    fn is_over(&self) -> bool {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) > ON_THE_WAY as i64
-    }
-
-    fn wait(&self) {
-        let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let over = |bytes: &mut i64| *bytes > ON_THE_WAY as i64;
-        drop(self.1.wait_while(guard, over).unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
 /// What was found before a call that changes it; whether the call does it is not known yet.
 #[derive(Debug)]
 pub(crate) struct Before {
-    id: Identity,
-    real: PathBuf,
+    /// None where it could not be looked at.
+    file: Option<(Identity, PathBuf)>,
+    stamp: Stamp,
     change: Change,
     /// None where it is known already.
     kept: Option<(FileKept<'static>, Held)>,
-    stamp: Stamp,
     /// Bytes that were counted for it.
     counted: u64,
+    /// The file goes with this name.
+    ends: bool,
+    temporary: bool,
 }
 
 /// Decides what is kept. Belongs to the source's thread.
@@ -233,8 +147,8 @@ pub(crate) struct Keeper {
     /// Bytes that were kept.
     total: u64,
     on_the_way: Arc<Counter>,
-    /// What the call that is being told opened.
-    opening: Option<(Identity, PathBuf)>,
+    /// What the call that is being told changes.
+    changing: Option<(Identity, PathBuf)>,
 }
 
 impl Keeper {
@@ -247,7 +161,7 @@ impl Keeper {
             file_systems: HashMap::new(),
             total: 0,
             on_the_way: Arc::default(),
-            opening: None,
+            changing: None,
         }
     }
 
@@ -260,7 +174,10 @@ impl Keeper {
         if self.directories.hold(place) {
             return None;
         }
-        let found = look::find(place)?;
+        let found = match look::find(place) {
+            Ok(found) => found?,
+            Err(_) => return Some(Box::new(self.unseen(path, change))),
+        };
         if self.keeping.is_left_out(&found.real) {
             if self.keeping.is_inside(&found.real) {
                 self.directories.add(place, &found.real);
@@ -273,40 +190,69 @@ impl Keeper {
             (Change::Unlink, Kind::Dir) => return None,
             _ => {}
         }
-        let id = Identity::of(&found.meta);
-        let stamp = Stamp::of(&found.meta);
-        if !self.is_of_a_disk(&found) || self.known.is_temporary(&id) {
+        if !self.is_of_a_disk(&found) {
             return None;
         }
-        let epoch = self.keeping.epoch.now();
-        let mut before =
-            Before { id, real: found.real.clone(), change, kept: None, stamp, counted: 0 };
-        if !self.known.holds(&id, epoch, stamp, change) {
+        let (id, stamp) = (Identity::of(&found.meta), Stamp::of(&found.meta));
+        let temporary = self.known.is_temporary(&id);
+        let loses_its_name = matches!(change, Change::Unlink | Change::Rename);
+        let mut before = Before {
+            file: Some((id, found.real.clone())),
+            stamp,
+            change,
+            kept: None,
+            counted: 0,
+            ends: loses_its_name && found.meta.nlink() <= 1,
+            temporary,
+        };
+        if !temporary && !self.known.holds(&id, self.keeping.epoch.now(), stamp, change) {
             let (kept, counted) = self.keep(path, &found, change);
-            before.kept = Some(kept);
-            before.counted = counted;
+            (before.kept, before.counted) = (Some(kept), counted);
         }
         Some(Box::new(before))
     }
 
-    /// The call did it: what to tell the session before the call itself.
-    pub(crate) fn confirm(&mut self, mut before: Before) -> Option<(FileKept<'static>, Held)> {
-        let Before { id, change, stamp, .. } = before;
-        if let Some((data, held)) = &mut before.kept {
-            self.known.kept(id, self.keeping.epoch.now(), stamp, change);
-            if let Held::Bytes(bytes) = held
-                && let Some(bytes) = Arc::get_mut(bytes)
-            {
-                self.on_the_way.add(bytes.content.len() as i64);
-                bytes.counter = Some(Arc::clone(&self.on_the_way));
-            }
-            if matches!(change, Change::Unlink | Change::Rename) && data.links <= 1 {
-                self.known.forget(&id);
-            }
+    /// What can't be looked at may be there.
+    fn unseen(&self, path: &[u8], change: Change) -> Before {
+        let data = FileKept {
+            path: Bytes::from(path.to_vec()),
+            change: change.as_str().into(),
+            reason: Some("failed".into()),
+            ..FileKept::default()
+        };
+        Before {
+            file: None,
+            stamp: Stamp::default(),
+            change,
+            kept: Some((data, Held::Nothing)),
+            counted: 0,
+            ends: false,
+            temporary: false,
         }
-        self.opening =
-            matches!(change, Change::Write | Change::Truncate).then_some((id, before.real));
-        before.kept
+    }
+
+    /// The call did it: what to tell the session before the call itself.
+    pub(crate) fn confirm(&mut self, before: Before) -> Option<(FileKept<'static>, Held)> {
+        let Before { file, change, stamp, mut kept, ends, temporary, .. } = before;
+        if let Some((_, held)) = &mut kept {
+            self.count(held);
+        }
+        let Some((id, real)) = file else { return kept };
+        if ends {
+            self.known.forget(&id);
+        } else if kept.is_some() {
+            self.known.kept(id, self.keeping.epoch.now(), stamp, change);
+        }
+        let is_known = change != Change::Attributes || self.known.is_as(&id, stamp);
+        self.changing = (is_known && !ends && !temporary).then_some((id, real));
+        kept
+    }
+
+    /// The call was told.
+    pub(crate) fn called(&mut self) {
+        if let Some((id, real)) = self.changing.take() {
+            self.known.changed(&id, &real);
+        }
     }
 
     /// The call failed.
@@ -318,10 +264,9 @@ impl Keeper {
     pub(crate) fn told(&mut self, captured: &Captured, tid: Tid) {
         match &captured.event.data {
             Data::FileOpen(open) => {
-                let opening = self.opening.take();
                 let Some(number) = captured.opens else { return };
-                match (opening, open.fd) {
-                    (Some(opening), _) => self.known.opened(number, opening),
+                match (&self.changing, open.fd) {
+                    (Some(file), _) => self.known.opened(number, file.clone()),
                     (None, Some(fd)) if open.created => self.created(&open.path, number, tid, fd),
                     _ => self.known.reused(number),
                 }
@@ -340,7 +285,7 @@ impl Keeper {
     /// What can still be had once a call was told that nobody waited for.
     pub(crate) fn after(&mut self, captured: &Captured) -> Option<(FileKept<'static>, Held)> {
         let change = self.late.change(captured, &self.keeping)?;
-        let found = look::find(&change.place());
+        let found = look::find(&change.place()).ok().flatten();
         if found.as_ref().is_some_and(|found| self.keeping.is_left_out(&found.real)) {
             return None;
         }
@@ -353,8 +298,9 @@ impl Keeper {
         }
         Some(match found {
             Some(found) if change.is_whole() => {
-                let ((mut data, held), _) = self.keep(&change.path, &found, change.change);
+                let ((mut data, mut held), _) = self.keep(&change.path, &found, change.change);
                 data.late = true;
+                self.count(&mut held);
                 (data, held)
             }
             Some(found) => (change.rest(&found), Held::Nothing),
@@ -362,7 +308,16 @@ impl Keeper {
         })
     }
 
-    /// Waits until the session has dealt with most of what is on its way; `flush` sends what waits to be sent.
+    fn count(&self, held: &mut Held) {
+        if let Held::Bytes(bytes) = held
+            && let Some(bytes) = Arc::get_mut(bytes)
+        {
+            bytes.count(&self.on_the_way);
+        }
+    }
+
+    /// Waits until the session has dealt with most of what is on its way; `flush` sends what waits to be sent. Before more is
+    /// confirmed: what waits here would not be on its way.
     pub(crate) fn settle(&self, flush: impl FnOnce()) {
         if self.on_the_way.is_over() {
             flush();
@@ -444,7 +399,7 @@ impl Keeper {
         (&mut file).take(self.keeping.max_file).read_to_end(&mut content).map_err(|_| "failed")?;
         let now = file.metadata().map_err(|_| "failed")?;
         let changed = Stamp::of(&now) != stamp;
-        Ok((Held::Bytes(Arc::new(OnTheWay { content, counter: None })), changed))
+        Ok((Held::Bytes(Arc::new(OnTheWay::new(content))), changed))
     }
 
     fn is_of_a_disk(&mut self, found: &Found) -> bool {

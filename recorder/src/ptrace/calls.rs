@@ -209,6 +209,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
             {
                 self.changed(tid, before, result.is_ok());
                 self.finished(tid, &entry, result);
+                self.change_told();
             }
             self.spare.push(entry);
         }

@@ -38,13 +38,20 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         if !done {
             return keeper.refuse(&before);
         }
+        keeper.settle(|| self.reports.flush());
         let (Some(kept), Some(author)) = (keeper.confirm(*before), self.model.author(tid)) else {
             return;
         };
-        keeper.settle(|| self.reports.flush());
         let kept = Report::Kept(Box::new(Kept::new(kept, super::now(), author)));
         if self.reports.defer(kept).is_err() {
             self.deserted();
+        }
+    }
+
+    /// What was told of a call is told.
+    pub(super) fn change_told(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.called();
         }
     }
 
@@ -53,6 +60,7 @@ impl<I: From<Report> + Send + 'static> Tracer<I> {
         let before = self.threads.get_mut(tid).and_then(|thread| thread.before.take());
         if !self.silent {
             self.changed(tid, before, true);
+            self.change_told();
         }
     }
 }
