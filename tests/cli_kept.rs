@@ -77,6 +77,15 @@ fn outside(env: &TestEnv, name: &str) -> PathBuf {
     env.outside("").canonicalize().expect("it is there").join(name)
 }
 
+/// The session that a live recording's closing line tells of.
+fn recorded(closing: Value) -> Recorded {
+    Recorded {
+        id: closing["session"].as_str().expect("text").into(),
+        trace: closing["trace"]["text"].as_str().expect("text").into(),
+        closing,
+    }
+}
+
 const PTRACE: &[&str] = &["--engine", "ptrace"];
 
 fn record(env: &TestEnv, script: &str) -> Kept {
@@ -258,15 +267,33 @@ fn what_others_changed_since_is_kept_again() {
     live.tell("go");
     let closing = live.closing();
     live.finish();
-    let recorded = Recorded {
-        id: closing["session"].as_str().expect("text").into(),
-        trace: closing["trace"]["text"].as_str().expect("text").into(),
-        closing,
-    };
-    let kept = Kept::of(&env, &recorded);
+    let kept = Kept::of(&env, &recorded(closing));
     let contents: Vec<_> = kept.all(&path).iter().map(|e| kept.content(&e["data"])).collect();
     let expected = ["first", "the user's", "the user's3\n4\n"];
     assert_eq!(contents, expected.map(|text| Some(text.as_bytes().to_vec())));
+}
+
+#[test]
+fn what_the_session_made_is_kept_at_the_next_state_where_it_lasts() {
+    let env = TestEnv::new();
+    let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("ours");
+    let place = place.path().canonicalize().expect("there");
+    let [made, moved] = ["made", "moved"].map(|name| place.join(name));
+    let script = format!(
+        "cd {}; echo 1 > made; echo 2 > ~/temporary; cp ~/temporary ~/t; mv ~/t moved; echo up; read go
+         echo more >> made; echo more >> moved; echo more >> ~/temporary; rm made",
+        place.display()
+    );
+    let mut live = env.start(PTRACE, &script);
+    live.wait_for("up");
+    env.ok(["snapshot"]);
+    live.tell("go");
+    let closing = live.closing();
+    live.finish();
+    let kept = Kept::of(&env, &recorded(closing));
+    assert_eq!(kept.content(kept.one(&made)).as_deref(), Some(&b"1\n"[..]));
+    assert_eq!(kept.content(kept.one(&moved)).as_deref(), Some(&b"2\n"[..]));
+    assert!(kept.all(&outside(&env, "temporary")).is_empty());
 }
 
 #[test]

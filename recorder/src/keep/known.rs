@@ -82,6 +82,13 @@ impl Known {
         self.insert(id, Entry { epoch, stamp, content: true, temporary });
     }
 
+    /// A temporary file is none any more.
+    pub(super) fn lasts(&mut self, id: &Identity, now: u64) {
+        if let Some(entry) = self.files.get_mut(id).filter(|entry| entry.temporary) {
+            (entry.temporary, entry.epoch) = (false, now);
+        }
+    }
+
     pub(super) fn forget(&mut self, id: &Identity) {
         self.files.remove(id);
     }
@@ -114,7 +121,7 @@ impl Known {
     /// What is there now is the session's doing.
     pub(super) fn changed(&mut self, id: &Identity, real: &Path) {
         if let Some(entry) = self.files.get_mut(id)
-            && let Ok(meta) = real.symlink_metadata()
+            && let Ok(meta) = real.metadata()
             && Identity::of(&meta) == *id
         {
             entry.stamp = Stamp::of(&meta);

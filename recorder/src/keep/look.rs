@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -39,6 +40,19 @@ impl<'p> Place<'p> {
     /// A name as the recorder sees it.
     pub(super) fn named(path: &'p [u8]) -> Self {
         Self { tid: None, path, root: 0, fd: None, follow: false, is_plain: true }
+    }
+
+    /// What is there, at the least cost; None where only [`find`] can tell.
+    pub(super) fn glance(&self) -> Option<Option<Metadata>> {
+        let path = Path::new(OsStr::from_bytes(self.path));
+        if !self.is_plain || self.fd.is_some() {
+            return None;
+        }
+        match if self.follow { path.metadata() } else { path.symlink_metadata() } {
+            Ok(meta) => Some(Some(meta)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(None),
+            Err(_) => None,
+        }
     }
 
     pub(super) fn is_symlink(&self) -> bool {
@@ -126,9 +140,8 @@ pub(super) fn find(place: &Place<'_>) -> Result<Option<Found>, Errno> {
 }
 
 /// What a descriptor of a thread that stands still is open for.
-pub(super) fn opened(tid: Tid, fd: RawFd) -> Option<Found> {
-    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    found(open(&*link(tid, fd), flags, Mode::empty())).ok().flatten()
+pub(super) fn opened(tid: Tid, fd: RawFd) -> Option<Metadata> {
+    std::fs::metadata(link(tid, fd)).ok()
 }
 
 fn found(opened: nix::Result<OwnedFd>) -> Result<Option<Found>, Errno> {

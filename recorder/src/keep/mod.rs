@@ -11,8 +11,10 @@ mod late;
 mod look;
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
 use std::io::Read;
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -23,7 +25,7 @@ use agentrec_trace::event::FileKept;
 use agentrec_trace::{Bytes, Data};
 
 use crate::observation::Tid;
-use crate::source::Captured;
+use crate::source::{Captured, OpenId};
 use directories::Directories;
 pub use held::Kept;
 use held::{Counter, Held, OnTheWay};
@@ -122,7 +124,7 @@ impl Change {
 /// What was found before a call that changes it; whether the call does it is not known yet.
 #[derive(Debug)]
 pub(crate) struct Before {
-    /// None where it could not be looked at.
+    /// With a path that leads there. None where it could not be looked at, or needs no attention.
     file: Option<(Identity, PathBuf)>,
     stamp: Stamp,
     change: Change,
@@ -132,7 +134,21 @@ pub(crate) struct Before {
     counted: u64,
     /// The file goes with this name.
     ends: bool,
-    temporary: bool,
+}
+
+impl Before {
+    /// Of what need not be kept, and is not followed any further.
+    fn of(meta: &Metadata, change: Change) -> Self {
+        let loses_its_name = matches!(change, Change::Unlink | Change::Rename);
+        Self {
+            file: None,
+            stamp: Stamp::of(meta),
+            change,
+            kept: None,
+            counted: 0,
+            ends: loses_its_name && meta.nlink() <= 1,
+        }
+    }
 }
 
 /// Decides what is kept. Belongs to the source's thread.
@@ -174,6 +190,13 @@ impl Keeper {
         if self.directories.hold(place) {
             return None;
         }
+        // Most are the session's own, which this look alone tells.
+        if let Some(seen) = place.glance() {
+            let meta = seen?;
+            if let Some(before) = self.known_before(place, &meta, change) {
+                return Some(Box::new(before));
+            }
+        }
         let found = match look::find(place) {
             Ok(found) => found?,
             Err(_) => return Some(Box::new(self.unseen(path, change))),
@@ -193,23 +216,24 @@ impl Keeper {
         if !self.is_of_a_disk(&found) {
             return None;
         }
-        let (id, stamp) = (Identity::of(&found.meta), Stamp::of(&found.meta));
-        let temporary = self.known.is_temporary(&id);
-        let loses_its_name = matches!(change, Change::Unlink | Change::Rename);
-        let mut before = Before {
-            file: Some((id, found.real.clone())),
-            stamp,
-            change,
-            kept: None,
-            counted: 0,
-            ends: loses_its_name && found.meta.nlink() <= 1,
-            temporary,
-        };
-        if !temporary && !self.known.holds(&id, self.keeping.epoch.now(), stamp, change) {
+        let before = self.known_before(place, &found.meta, change);
+        Some(Box::new(before.unwrap_or_else(|| {
             let (kept, counted) = self.keep(path, &found, change);
-            (before.kept, before.counted) = (Some(kept), counted);
+            let file = Some((Identity::of(&found.meta), found.real));
+            Before { file, kept: Some(kept), counted, ..Before::of(&found.meta, change) }
+        })))
+    }
+
+    /// What is known already of what is about to be changed; None where it has to be kept.
+    fn known_before(&self, place: &Place<'_>, meta: &Metadata, change: Change) -> Option<Before> {
+        let id = Identity::of(meta);
+        let before = Before::of(meta, change);
+        if self.known.is_temporary(&id) {
+            return Some(Before { file: before.ends.then(|| (id, PathBuf::new())), ..before });
         }
-        Some(Box::new(before))
+        let is_known = self.known.holds(&id, self.keeping.epoch.now(), before.stamp, change);
+        let path = || PathBuf::from(OsStr::from_bytes(place.path));
+        is_known.then(|| Before { file: Some((id, path())), ..before })
     }
 
     /// What can't be looked at may be there.
@@ -220,20 +244,14 @@ impl Keeper {
             reason: Some("failed".into()),
             ..FileKept::default()
         };
-        Before {
-            file: None,
-            stamp: Stamp::default(),
-            change,
-            kept: Some((data, Held::Nothing)),
-            counted: 0,
-            ends: false,
-            temporary: false,
-        }
+        let stamp = Stamp::default();
+        let kept = Some((data, Held::Nothing));
+        Before { file: None, stamp, change, kept, counted: 0, ends: false }
     }
 
     /// The call did it: what to tell the session before the call itself.
     pub(crate) fn confirm(&mut self, before: Before) -> Option<(FileKept<'static>, Held)> {
-        let Before { file, change, stamp, mut kept, ends, temporary, .. } = before;
+        let Before { file, change, stamp, mut kept, ends, .. } = before;
         if let Some((_, held)) = &mut kept {
             self.count(held);
         }
@@ -244,7 +262,7 @@ impl Keeper {
             self.known.kept(id, self.keeping.epoch.now(), stamp, change);
         }
         let is_known = change != Change::Attributes || self.known.is_as(&id, stamp);
-        self.changing = (is_known && !ends && !temporary).then_some((id, real));
+        self.changing = (is_known && !ends).then_some((id, real));
         kept
     }
 
@@ -272,7 +290,9 @@ impl Keeper {
                 }
             }
             Data::FileClose(close) if close.written > 0 => self.known.written(close.open),
+            Data::FileLink(link) if link.errno.is_none() => self.named(&link.from, &link.to),
             Data::FileRename(rename) if rename.errno.is_none() => {
+                self.named(&rename.from, &rename.to);
                 self.directories.forget(&rename.from);
                 self.directories.forget(&rename.to);
             }
@@ -325,23 +345,31 @@ impl Keeper {
         }
     }
 
-    fn created(&mut self, path: &[u8], number: crate::source::OpenId, tid: Tid, fd: i32) {
-        if NOT_KEPT.iter().any(|dir| look::is_below(path, dir))
-            || self.keeping.is_inside(Path::new(std::ffi::OsStr::from_bytes(path)))
+    /// A file has another name: one that was made where nobody misses it may be somewhere else now.
+    fn named(&mut self, from: &[u8], to: &[u8]) {
+        let [from, to] = [from, to].map(|path| Path::new(OsStr::from_bytes(path)));
+        if self.keeping.is_temporary(from)
+            && !self.keeping.is_temporary(to)
+            && let Ok(meta) = to.symlink_metadata()
         {
-            return self.known.reused(number);
+            self.known.lasts(&Identity::of(&meta), self.keeping.epoch.now());
         }
-        match look::opened(tid, fd) {
-            Some(found) if !self.keeping.is_left_out(&found.real) => {
-                let temporary = self.keeping.is_temporary(&found.real);
-                let (id, stamp) = (Identity::of(&found.meta), Stamp::of(&found.meta));
-                self.known.created(id, self.keeping.epoch.now(), stamp, temporary);
-                match temporary {
-                    true => self.known.reused(number),
-                    false => self.known.opened(number, (id, found.real)),
-                }
-            }
-            _ => self.known.reused(number),
+    }
+
+    fn created(&mut self, path: &[u8], number: OpenId, tid: Tid, fd: RawFd) {
+        let is_made_up = NOT_KEPT.iter().any(|dir| look::is_below(path, dir));
+        let path = Path::new(OsStr::from_bytes(path));
+        let is_outside = !is_made_up && !self.keeping.is_inside(path);
+        // By its descriptor: the name may be another file's already.
+        let Some(meta) = is_outside.then(|| look::opened(tid, fd)).flatten() else {
+            return self.known.reused(number);
+        };
+        let temporary = self.keeping.is_temporary(path);
+        let id = Identity::of(&meta);
+        self.known.created(id, self.keeping.epoch.now(), Stamp::of(&meta), temporary);
+        match temporary {
+            true => self.known.reused(number),
+            false => self.known.opened(number, (id, path.to_owned())),
         }
     }
 
