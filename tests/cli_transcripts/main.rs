@@ -111,6 +111,7 @@ fn an_opaque_agent_is_heard_through_its_transcript(engine: &str) {
         // A turn leads to its files as if it had been heard.
         let why = env.ok(["why", "other.txt"]);
         assert!(why.contains("cat made.txt > other.txt"), "{form}: {why}");
+        assert!(why.contains("Bash (recorded)"), "{form}: {why}");
         assert!(why.contains("said: “And another.”"), "{form}: {why}");
         let shown = env.ok(["show"]);
         assert!(shown.contains("t3 ") && shown.contains("from the agent's transcript"), "{shown}");

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use agentrec_trace::event::{Certainty, Link, Payload, ProcessExec, ProcessFork};
-use agentrec_trace::{ProcId, Seq, Value};
+use agentrec_trace::{Bytes, ProcId, Seq, Value};
 
 use super::Session;
 
@@ -23,9 +23,12 @@ struct Open {
     call: Seq,
     /// The agent's process.
     proc: ProcId,
-    /// Texts of its arguments.
-    texts: Vec<Vec<u8>>,
+    texts: Texts,
 }
+
+/// Texts of a call's arguments.
+#[derive(Debug)]
+pub(super) struct Texts(Vec<Vec<u8>>);
 
 /// Open calls that are remembered: an agent may never say what came of some.
 const MAX_OPEN: usize = 256;
@@ -37,10 +40,7 @@ const MIN_TEXT: usize = 4;
 impl Tools {
     pub(super) fn began(&mut self, call: Seq, proc: Option<ProcId>, arguments: &Payload) {
         let Some(proc) = proc else { return };
-        let mut texts = Vec::new();
-        if let Payload::Inline(value) = arguments {
-            collect(value, 0, &mut texts);
-        }
+        let texts = Texts::of(arguments);
         if self.open.len() >= MAX_OPEN {
             self.open.remove(0);
         }
@@ -84,10 +84,24 @@ impl Tools {
 
 impl Open {
     fn names(&self, exec: &ProcessExec<'_>) -> bool {
-        let has = |text: &Vec<u8>| {
-            exec.argv.iter().any(|arg| memchr::memmem::find(arg.as_slice(), text).is_some())
-        };
-        self.texts.iter().any(has)
+        self.texts.are_in(exec.argv.iter().map(Bytes::as_slice))
+    }
+}
+
+impl Texts {
+    pub(super) fn of(arguments: &Payload) -> Self {
+        let mut texts = Vec::new();
+        if let Payload::Inline(value) = arguments {
+            collect(value, 0, &mut texts);
+        }
+        Self(texts)
+    }
+
+    /// Whether one of the arguments of a program is one of them, or has it in it.
+    pub(super) fn are_in<'a>(&self, argv: impl Iterator<Item = &'a [u8]> + Clone) -> bool {
+        let has =
+            |text: &Vec<u8>| argv.clone().any(|arg| memchr::memmem::find(arg, text).is_some());
+        self.0.iter().any(has)
     }
 }
 

@@ -100,7 +100,7 @@ impl Session {
         self.processes.observe(&event);
         self.outside.observe(&event, opens);
         self.snapshots.observe(&event, opens);
-        self.observe_transcripts(&event, opens);
+        let program = self.observe_transcripts(&event, opens);
         if let Data::ProcessExec(exec) = &event.data {
             self.started.command |= exec.errno.is_none();
         }
@@ -150,6 +150,7 @@ impl Session {
             self.output.remember(opens, seq);
         }
         self.tie_to_call(tie, seq);
+        self.executed_beside_transcript(program, seq);
         if let Some((proc, ts)) = ended {
             self.server_ended(proc, (seq, ts));
         }

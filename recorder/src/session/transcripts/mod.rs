@@ -5,19 +5,24 @@
 
 mod follow;
 mod places;
+mod ties;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use agentrec_launch::PathMap;
-use agentrec_trace::event::{Message, ModelRequest, ModelResponse, Payload, ToolCall, Usage};
+use agentrec_trace::event::{
+    Certainty, Link, Message, ModelRequest, ModelResponse, Payload, ToolCall, Usage,
+};
 use agentrec_trace::{Data, Event, ProcId, Seq, Source};
 use agentrec_wire::llm::{Answer, Round, Told, Transcript};
 
 use self::follow::Followed;
 use self::places::{Place, Places};
-use super::http::{id_key, message_key};
+pub(super) use self::ties::Program;
+use self::ties::Ties;
+use super::http::{Telling, id_key, message_key};
 use super::{Session, boottime, wall_clock};
 use crate::setup::Setup;
 use crate::source::OpenId;
@@ -37,6 +42,7 @@ pub(super) struct Transcripts {
     refused: HashSet<PathBuf>,
     held: VecDeque<Held>,
     held_items: usize,
+    ties: Ties,
     /// Something may have been written.
     is_stale: bool,
     next_look: Instant,
@@ -115,6 +121,7 @@ impl Transcripts {
             refused: HashSet::new(),
             held: VecDeque::new(),
             held_items: 0,
+            ties: Ties::default(),
             is_stale: false,
             next_look: Instant::now(),
         }
@@ -175,12 +182,36 @@ impl Reading {
 }
 
 impl Session {
-    /// Takes note of an event whose `file.close.open` is still the model's number, and which is not redacted.
-    pub(super) fn observe_transcripts(&mut self, event: &Event<'_>, opens: Option<OpenId>) {
+    /// Takes note of an event whose `file.close.open` is still the model's number, and which is not redacted. A program that
+    /// an agent started is for [`Self::executed_beside_transcript`], once its event is written.
+    pub(super) fn observe_transcripts(
+        &mut self,
+        event: &Event<'_>,
+        opens: Option<OpenId>,
+    ) -> Option<Program> {
         if self.transcripts.is_off {
-            return;
+            return None;
         }
-        self.transcripts.places.observe(event);
+        let Transcripts { places, ties, files, .. } = &mut self.transcripts;
+        places.observe(event);
+        let is_agent = |proc| files.values().any(|file| file.proc == Some(proc));
+        let program = ties.observe(event, is_agent);
+        self.observe_file(event, opens);
+        program
+    }
+
+    /// That event was written.
+    pub(super) fn executed_beside_transcript(
+        &mut self,
+        program: Option<Program>,
+        seq: Option<Seq>,
+    ) {
+        if let Some(program) = program {
+            self.transcripts.ties.executed(program, seq);
+        }
+    }
+
+    fn observe_file(&mut self, event: &Event<'_>, opens: Option<OpenId>) {
         let writes = |flags: u32| flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32;
         let (path, is_new) = match &event.data {
             Data::FileOpen(open) if open.errno.is_none() && writes(open.flags) => {
@@ -461,7 +492,23 @@ impl Session {
                 Told::Dropped(_) => continue,
             };
             let event = self.noted(at, proc, cause, data);
-            self.tell_once(event);
+            let ts = event.ts;
+            let (call, result) = match &event.data {
+                Data::ToolCall(call) => (Some((call.id.to_string(), call.arguments.clone())), None),
+                Data::ToolResult(result) => (None, Some(result.id.to_string())),
+                _ => (None, None),
+            };
+            if let Telling::Now(seq) = self.tell_once(event)
+                && let Some((id, arguments)) = call
+            {
+                self.transcripts.ties.called(id, seq, (proc, ts), &arguments);
+            }
+            for (from, to) in
+                result.map_or(Vec::new(), |id| self.transcripts.ties.returned(&id, ts))
+            {
+                let certainty = Certainty::Recorded;
+                self.note(Link { from, to, kind: "call-process".into(), certainty });
+            }
         }
     }
 
