@@ -1,8 +1,9 @@
 """An agent that writes its conversation down as Codex or Claude Code do, and perhaps asks a model for it.
 
-    python3 agent.py codex|claude none|http|socket
+    python3 agent.py codex|claude none|http|socket|stay
 
 `none`: nobody hears the model. `http`: it is asked over plain HTTP. `socket`: the agent tells the recorder itself.
+`stay`: as `none`, but at its end the agent waits for a line.
 """
 
 import datetime
@@ -139,20 +140,30 @@ class Model(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        # The agent writes down what it has of an answer while the rest is still to come.
+        self.wfile.write(body[:-1])
+        noted.acquire()
+        self.wfile.write(body[-1:])
 
     def log_message(self, format, *args):
         pass
 
 
-def ask(number, messages):
+def ask(number, messages, note):
     """What the agent sends says more than its transcript: a reminder that nobody typed."""
     if WIRE != "http":
-        return
+        return note()
     path, name = ("/v1/messages", "messages") if FORM == "claude" else ("/v1/responses", "input")
     body = {"model": "m", "max_tokens": 9, "number": number, name: messages}
     connection.request("POST", path, json.dumps(body))
-    connection.getresponse().read()
+    response = connection.getresponse()
+    note()
+    # Whoever takes a snapshot has heard of all before it, and looks at the transcript on occasion.
+    for _ in range(3):
+        recorder.sendall(b'{"type": "snapshot", "req": 1}\n')
+        recorder.recv(65536)
+    noted.release()
+    response.read()
 
 
 def tell(number, said, command):
@@ -167,14 +178,14 @@ def tell(number, said, command):
     recorder.recv(65536)
 
 
+recorder = socket.socket(socket.AF_UNIX)
+recorder.connect(os.environ["AGENTREC_SOCKET"])
+noted = threading.Semaphore(0)
 if WIRE == "http":
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Model)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
-if WIRE == "socket":
-    recorder = socket.socket(socket.AF_UNIX)
-    recorder.connect(os.environ["AGENTREC_SOCKET"])
 
 transcript = Claude() if FORM == "claude" else Codex()
 messages = [{"role": "user", "content": "<reminder>Be good.</reminder>\nMake two files."}]
@@ -183,9 +194,8 @@ if FORM == "claude":
     transcript.line("user", {"role": "user", "content": "An old question."}, OLD)
 transcript.user("Make two files.")
 for number, (said, command) in enumerate(SCRIPT, 1):
-    ask(number, messages)
     tell(number, said, command)
-    transcript.answer(number, said, command)
+    ask(number, messages, lambda: transcript.answer(number, said, command))
     transcript.raw('{"torn": \n')
     if command:
         ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
@@ -201,7 +211,10 @@ for number, (said, command) in enumerate(SCRIPT, 1):
             messages.append({**call, "arguments": json.dumps({"command": command})})
             messages.append({"type": "function_call_output", "call_id": f"call_{number}", "output": done})
 
-if FORM == "claude":
+if WIRE == "stay":
+    print("all is said", flush=True)
+    sys.stdin.readline()
+elif FORM == "claude":
     helper = Claude("-work/5e55/subagents", "agent-a1.jsonl", side=True)
     if WIRE == "none":
         helper.user("Count them.")

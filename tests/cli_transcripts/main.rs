@@ -3,10 +3,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 
 use agentrec_trace::{Data, Event, Reader, Source};
-use common::{Recorded, TestEnv, of_kind};
+use common::{Live, Recorded, TestEnv, of_kind};
 use serde_json::Value;
 
 const AGENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli_transcripts/agent.py");
@@ -205,6 +208,54 @@ fn what_the_agent_told_itself_is_told_once() {
     // Which model it was, and what it used, the agent did not tell.
     assert_eq!(of("transcript"), ["Make two files."]);
     assert_eq!(of_kind(&env.json(["turns"]), "turn").len(), 3);
+}
+
+/// The last answer of an agent that waits for its user is not behind the end of the recording.
+#[test]
+fn an_answer_is_told_while_the_agent_waits() {
+    for form in ["codex", "claude"] {
+        let env = TestEnv::new();
+        let mut agent = env.agentrec(["run", "--json", "--", "python3", AGENT, form, "stay"]);
+        agent.env("PYTHONUNBUFFERED", "1");
+        let mut live = Live::start(agent);
+        live.wait_for("all is said");
+        let mut follower = env.agentrec(["show", "--follow", "--json", "--type", "message"]);
+        let mut follower = follower.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+        let mut lines = lines.map(|line| line.unwrap());
+        assert!(lines.any(|line| line.contains("Done: both are there.")), "{form}");
+        live.tell("go on");
+        assert_eq!(live.finish().code, 0);
+        drop(lines);
+        follower.wait().unwrap();
+        // What was told with a pause was told once.
+        let texts: Vec<_> = said(&env).into_iter().map(|(_, _, what)| what).collect();
+        assert_eq!(
+            texts.iter().filter(|text| text.contains("both are there")).count(),
+            1,
+            "{form}"
+        );
+        assert_eq!(of_kind(&env.json(["turns"]), "turn").len(), 3, "{form}");
+    }
+}
+
+/// A session that goes on writes to the file that it has.
+#[test]
+fn of_a_transcript_that_was_there_only_what_is_new_is_told() {
+    let env = TestEnv::new();
+    let file = env.outside(".claude/projects/-work/5e55.jsonl");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let line = |time: &str| {
+        let message = r#"{"role":"user","content":"An older question."}"#;
+        format!(r#"{{"type":"user","message":{message}{time}}}"#)
+    };
+    let old = line(r#","timestamp":"2020-01-01T00:00:00Z""#) + "\n" + &line("") + "\n";
+    fs::write(&file, old.repeat(50_000)).unwrap();
+    record(&env, "ptrace", "claude", "none");
+    let told = said(&env);
+    assert!(told.iter().all(|(_, _, what)| !what.contains("older")), "{told:?}");
+    assert_eq!(told[0].2, "Make two files.");
+    assert_eq!(told.len(), 8, "{told:?}");
 }
 
 #[test]
