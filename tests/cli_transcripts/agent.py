@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 FORM, WIRE = sys.argv[1:]
 HOME = pathlib.Path(os.environ["HOME"])
@@ -30,8 +31,8 @@ SCRIPT = [
 
 
 def now():
-    time = datetime.datetime.now(datetime.timezone.utc)
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    at = datetime.datetime.now(datetime.timezone.utc)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def text(line):
@@ -47,8 +48,8 @@ class Claude:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.side = {"isSidechain": True, "agentId": "a1"} if side else {"isSidechain": False}
 
-    def line(self, kind, message, time=None):
-        line = {**self.side, "type": kind, "message": message, "timestamp": time or now()}
+    def line(self, kind, message, at=None):
+        line = {**self.side, "type": kind, "message": message, "timestamp": at or now()}
         with open(self.path, "a") as file:
             file.write(text(line))
 
@@ -158,9 +159,10 @@ def ask(number, messages, note):
     connection.request("POST", path, json.dumps(body))
     response = connection.getresponse()
     note()
-    # Whoever takes a snapshot has heard of all before it, and looks at the transcript on occasion.
-    for _ in range(3):
-        recorder.sendall(b'{"type": "snapshot", "req": 1}\n')
+    # An answer that does not grow for a second is taken for a whole one: the recorder has to be asked that often, and longer.
+    until = time.monotonic() + (1.5 if number == 1 else 0)
+    while time.monotonic() < until:
+        recorder.sendall(b'{"type": "status", "req": 1}\n')
         recorder.recv(65536)
     noted.release()
     response.read()
