@@ -5,6 +5,7 @@
 
 mod follow;
 mod places;
+mod telling;
 mod ties;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -12,17 +13,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use agentrec_launch::PathMap;
-use agentrec_trace::event::{
-    Certainty, Link, Message, ModelRequest, ModelResponse, Payload, ToolCall, Usage,
-};
-use agentrec_trace::{Data, Event, ProcId, Seq, Source};
-use agentrec_wire::llm::{Answer, Round, Told, Transcript};
+use agentrec_trace::{Data, Event, ProcId, Seq};
+use agentrec_wire::llm::{Round, Transcript};
 
 use self::follow::Followed;
 use self::places::{Place, Places};
 pub(super) use self::ties::Program;
 use self::ties::Ties;
-use super::http::{Telling, id_key, message_key};
 use super::{Session, boottime, wall_clock};
 use crate::setup::Setup;
 use crate::source::OpenId;
@@ -41,7 +38,7 @@ pub(super) struct Transcripts {
     /// Files that can't be read, each told once.
     refused: HashSet<PathBuf>,
     held: VecDeque<Held>,
-    held_items: usize,
+    held_size: usize,
     ties: Ties,
     /// Something may have been written.
     is_stale: bool,
@@ -66,6 +63,8 @@ struct Reading {
     grew: Instant,
     /// It did not grow for a while, and what there was is told.
     is_paused: bool,
+    /// Not all of it was read.
+    has_more: bool,
 }
 
 /// A conversation in a file.
@@ -93,8 +92,11 @@ struct Held {
     fence: Option<u64>,
 }
 
-/// How often files that may grow are looked at.
+/// How often files that grow are looked at.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// The same of files that are open, and did not grow lately.
+const IDLE: Duration = Duration::from_millis(500);
 
 /// An answer that did not grow for so long is told, though more of it may follow.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -105,8 +107,8 @@ const PIECE: usize = 1 << 20;
 /// Files that are followed at the same time: for another, the one that did not grow for longest is given up.
 const MAX_FILES: usize = 64;
 
-/// Messages, calls and results that wait. With more, none waits for an answer on the wire.
-const MAX_HELD: usize = 4096;
+/// What is still to be read of a file when it is let go of. The rest is a loss: who goes on writing would never let us end.
+const MAX_REST: u64 = 64 << 20;
 
 impl Transcripts {
     pub(super) fn new(setup: &Setup) -> Self {
@@ -120,7 +122,7 @@ impl Transcripts {
             writers: HashMap::new(),
             refused: HashSet::new(),
             held: VecDeque::new(),
-            held_items: 0,
+            held_size: 0,
             ties: Ties::default(),
             is_stale: false,
             next_look: Instant::now(),
@@ -129,23 +131,29 @@ impl Transcripts {
 
     /// When the files are to be looked at again, where they are.
     pub(super) fn due(&self) -> Option<Duration> {
-        let waits = !self.writers.is_empty() || !self.held.is_empty() || self.is_stale;
-        let grows = || self.readings().any(|(_, reading)| !reading.is_paused);
-        (waits || grows()).then(|| self.next_look.saturating_duration_since(Instant::now()))
+        let is_any = self.is_busy() || !self.writers.is_empty();
+        is_any.then(|| self.next_look.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether something is to be told, or may come soon.
+    fn is_busy(&self) -> bool {
+        let grows = |(_, reading): (u32, &Reading)| !reading.is_paused;
+        self.is_stale || !self.held.is_empty() || self.readings().any(grows)
     }
 
     fn readings(&self) -> impl Iterator<Item = (u32, &Reading)> {
         self.files.iter().filter_map(|(number, file)| Some((*number, file.reading.as_ref()?)))
     }
 
-    fn hold(&mut self, file: u32, round: Round) {
-        self.held_items += items(&round);
-        self.held.push_back(Held { file, round, fence: None });
+    /// Keeps rounds until they are ripe, by the numbers of their files.
+    fn hold(&mut self, mut rounds: Vec<(u32, Round)>) {
+        // A sub-agent has a file of its own; who called it began before.
+        rounds.sort_by_key(|(number, round)| (began(round), *number));
+        for (file, round) in rounds {
+            self.held_size += round.size;
+            self.held.push_back(Held { file, round, fence: None });
+        }
     }
-}
-
-fn items(round: &Round) -> usize {
-    round.inputs.len() + round.answer.as_ref().map_or(0, |answer| answer.told.len())
 }
 
 /// When a round began, as far as its lines say.
@@ -170,7 +178,14 @@ impl Reading {
 
     /// Takes all that is left.
     fn finish(&mut self, since: i64, rounds: &mut Vec<Round>) -> std::io::Result<()> {
-        while self.read(PIECE, since, rounds)? {}
+        let mut left = MAX_REST;
+        while self.read(PIECE, since, rounds)? {
+            left = left.saturating_sub(PIECE as u64);
+            if left == 0 {
+                self.has_more = true;
+                break;
+            }
+        }
         let rest = self.followed.take_rest();
         match self.transcript.line(&rest, since) {
             Ok(more) => rounds.extend(more),
@@ -229,6 +244,8 @@ impl Session {
         let Some((place, below)) = self.transcripts.places.find(event.proc, path) else { return };
         if let Some(file) = self.follow_transcript(&place, below, path, (event.proc, is_new)) {
             self.transcripts.is_stale = true;
+            // Then it is looked at soon.
+            self.transcripts.next_look = self.transcripts.next_look.min(Instant::now() + LOOK);
             if let Some(open) = opens {
                 self.transcripts.writers.insert(u64::from(open.0), file);
             }
@@ -276,6 +293,7 @@ impl Session {
             damaged: 0,
             grew: Instant::now(),
             is_paused: false,
+            has_more: false,
         };
         let transcripts = &mut self.transcripts;
         transcripts.count += 1;
@@ -298,20 +316,26 @@ impl Session {
         if self.transcripts.due().is_none_or(|due| !due.is_zero()) {
             return;
         }
-        self.transcripts.next_look = Instant::now() + LOOK;
-        self.read_transcripts(false);
+        self.read_transcripts();
         self.tell_transcripts(false);
+        let pace = if self.transcripts.is_busy() { LOOK } else { IDLE };
+        self.transcripts.next_look = Instant::now() + pace;
     }
 
     /// Tells all that there is: nothing more will be written, or nobody waits for it.
     pub(super) fn end_transcripts(&mut self) {
-        self.read_transcripts(true);
-        let numbers: Vec<u32> = self.transcripts.files.keys().copied().collect();
-        numbers.into_iter().for_each(|number| self.end_transcript(number));
+        let mut numbers: Vec<u32> = self.transcripts.files.keys().copied().collect();
+        numbers.sort_unstable();
+        let mut found = Vec::new();
+        for number in numbers {
+            let rounds = self.let_go_of_transcript(number);
+            found.extend(rounds.into_iter().map(|round| (number, round)));
+        }
+        self.transcripts.hold(found);
         self.tell_transcripts(true);
     }
 
-    fn read_transcripts(&mut self, all: bool) {
+    fn read_transcripts(&mut self) {
         let since = self.transcripts_since();
         let transcripts = &mut self.transcripts;
         transcripts.is_stale = false;
@@ -319,11 +343,7 @@ impl Session {
         for (&number, file) in &mut transcripts.files {
             let Some(reading) = &mut file.reading else { continue };
             let mut rounds = Vec::new();
-            let result = match all {
-                true => reading.finish(since, &mut rounds).map(|()| false),
-                false => reading.read(PIECE, since, &mut rounds),
-            };
-            match result {
+            match reading.read(PIECE, since, &mut rounds) {
                 Ok(grew) => transcripts.is_stale |= grew,
                 Err(error) => failed.push((number, error)),
             }
@@ -333,9 +353,7 @@ impl Session {
             }
             found.extend(rounds.into_iter().map(|round| (number, round)));
         }
-        // A sub-agent has a file of its own; who called it began before.
-        found.sort_by_key(|(number, round)| (began(round), *number));
-        found.into_iter().for_each(|(number, round)| self.transcripts.hold(number, round));
+        self.transcripts.hold(found);
         for (number, error) in failed {
             let reading = self.transcripts.files.get(&number).and_then(|it| it.reading.as_ref());
             let path = reading.map(|reading| reading.path.display().to_string());
@@ -347,17 +365,24 @@ impl Session {
 
     /// Lets go of a file. What it says waits with the rest.
     fn end_transcript(&mut self, number: u32) {
+        let rounds = self.let_go_of_transcript(number);
+        self.transcripts.hold(rounds.into_iter().map(|round| (number, round)).collect());
+    }
+
+    /// The same; gives what it says.
+    fn let_go_of_transcript(&mut self, number: u32) -> Vec<Round> {
         let since = self.transcripts_since();
         let transcripts = &mut self.transcripts;
-        let Some(file) = transcripts.files.get_mut(&number) else { return };
-        let Some(mut reading) = file.reading.take() else { return };
+        let file = transcripts.files.get_mut(&number);
+        let Some(mut reading) = file.and_then(|file| file.reading.take()) else {
+            return Vec::new();
+        };
         let mut rounds = Vec::new();
         // What can't be read was told when it could not be.
         reading.finish(since, &mut rounds).ok();
-        rounds.into_iter().for_each(|round| transcripts.hold(number, round));
         transcripts.by_path.retain(|_, known| *known != number);
         transcripts.writers.retain(|_, known| *known != number);
-        let Reading { followed, path, damaged, .. } = reading;
+        let Reading { followed, path, damaged, has_more, .. } = reading;
         let path = path.display();
         for (count, what) in [(damaged, "no JSON"), (followed.too_long, "longer than 16 MiB")] {
             if count > 0 {
@@ -365,165 +390,14 @@ impl Session {
                 self.lost("transcript", reason, Some(count));
             }
         }
-        if followed.was_cut {
-            let reason = format!("the transcript {path} was cut while it was read");
-            self.lost("transcript", reason, None);
-        }
-    }
-
-    /// Tells the rounds of which it is known whether the wire tells them, too; or all.
-    fn tell_transcripts(&mut self, all: bool) {
-        if self.transcripts.held.iter().any(|held| held.fence.is_none()) {
-            if let Some(control) = self.control.as_ref().filter(|_| !all && !self.tree_ended) {
-                self.next_fence += 1;
-                control.fence(self.next_fence);
-            }
-            let fence = Some(self.next_fence);
-            let new = self.transcripts.held.iter_mut().filter(|held| held.fence.is_none());
-            new.for_each(|held| held.fence = fence);
-        }
-        while let Some(held) = self.transcripts.held.front() {
-            let reached = self.tree_ended || held.fence.is_some_and(|fence| self.fence >= fence);
-            let waits = self.talk.waits() && self.transcripts.held_items <= MAX_HELD;
-            if !all && (!reached || waits) {
-                return;
-            }
-            let Some(Held { file, round, .. }) = self.transcripts.held.pop_front() else { return };
-            self.transcripts.held_items -= items(&round);
-            self.tell_round(file, round);
-        }
-        self.transcripts.files.retain(|_, file| file.reading.is_some());
-    }
-
-    fn tell_round(&mut self, number: u32, round: Round) {
-        let Round { branch: key, inputs, answer } = round;
-        let Some(file) = self.transcripts.files.get(&number) else { return };
-        let proc = file.proc;
-        let Branch { name, last } = file.branches.get(&key).cloned().unwrap_or_default();
-        let fate = match (&answer, last) {
-            (Some(answer), Some((number, fate))) if number == answer.number => fate,
-            (Some(answer), _) if self.is_on_the_wire(answer) => Fate::Known,
-            // The wire tells a request that has no answer, in words of its own.
-            (None, Some((_, Fate::Known))) => Fate::Known,
-            (None, None) if proc.is_some_and(|proc| self.talk.has_asked(proc)) => Fate::Known,
-            _ => Fate::Told(None),
-        };
-        let Fate::Told(response) = fate else {
-            return self.remember(
-                number,
-                key,
-                Branch { name, last: answer.map(|it| (it.number, fate)) },
-            );
-        };
-        let name = name.unwrap_or_else(|| self.talk.next_name());
-        let asked_at = inputs.last().and_then(|(at, _)| *at);
-        self.tell_from_transcript(inputs, proc, None, &name);
-        let mut last = last;
-        if let Some(answer) = answer {
-            let response = response.or_else(|| self.tell_asked(&answer, asked_at, proc, &name));
-            last = Some((answer.number, Fate::Told(response)));
-            self.tell_from_transcript(answer.told, proc, response, &name);
-        }
-        self.remember(number, key, Branch { name: Some(name), last });
-    }
-
-    fn remember(&mut self, file: u32, key: Option<String>, branch: Branch) {
-        if let Some(file) = self.transcripts.files.get_mut(&file) {
-            file.branches.insert(key, branch);
-        }
-    }
-
-    /// Whether the same answer was read off the wire.
-    fn is_on_the_wire(&self, answer: &Answer) -> bool {
-        let said = &self.talk.said;
-        answer.id.as_deref().is_some_and(|id| self.talk.has_answer(id))
-            || answer.told.iter().any(|(_, told)| match told {
-                Told::Call(call) => said.is_told_by(id_key(false, &call.id), &Source::Wire),
-                // A name says more than words that may have been said twice.
-                Told::Message(message) if answer.id.is_none() => {
-                    said.is_told_by(message_key(message), &Source::Wire)
-                }
-                _ => false,
-            })
-    }
-
-    /// That a model was asked, and answered: as much as the answer shows of that. The `model.response`.
-    fn tell_asked(
-        &mut self,
-        answer: &Answer,
-        asked_at: Option<i64>,
-        proc: Option<ProcId>,
-        name: &str,
-    ) -> Option<Seq> {
-        let model = answer.model.clone().unwrap_or_default();
-        let request = ModelRequest {
-            conversation: Some(name.to_owned().into()),
-            dialect: answer.dialect.as_str().into(),
-            model: model.clone().into(),
-            system_prompt: Payload::Inline(answer.system_prompt.clone()),
-            ..ModelRequest::default()
-        };
-        let request = self.noted(asked_at.or(answer.began), proc, None, request);
-        let request = self.write(self.redacted(request));
-        let response = ModelResponse {
-            request,
-            model: model.into(),
-            finish: answer.finish.clone().map(Into::into),
-            ..ModelResponse::default()
-        };
-        let response = self.noted(answer.ended, proc, None, response);
-        self.write(self.redacted(response))
-    }
-
-    fn tell_from_transcript(
-        &mut self,
-        told: Vec<(Option<i64>, Told)>,
-        proc: Option<ProcId>,
-        cause: Option<Seq>,
-        name: &str,
-    ) {
-        for (at, told) in told {
-            let conversation = Some(name.to_owned().into());
-            let data: Data<'static> = match told {
-                Told::Message(message) => Message { conversation, ..message }.into(),
-                Told::Call(call) => ToolCall { conversation, ..call }.into(),
-                Told::Usage(usage) => Usage { conversation, ..usage }.into(),
-                Told::Result(result) => result.into(),
-                Told::Dropped(_) => continue,
-            };
-            let event = self.noted(at, proc, cause, data);
-            let ts = event.ts;
-            let (call, result) = match &event.data {
-                Data::ToolCall(call) => (Some((call.id.to_string(), call.arguments.clone())), None),
-                Data::ToolResult(result) => (None, Some(result.id.to_string())),
-                _ => (None, None),
-            };
-            if let Telling::Now(seq) = self.tell_once(event)
-                && let Some((id, arguments)) = call
-            {
-                self.transcripts.ties.called(id, seq, (proc, ts), &arguments);
-            }
-            for (from, to) in
-                result.map_or(Vec::new(), |id| self.transcripts.ties.returned(&id, ts))
-            {
-                let certainty = Certainty::Recorded;
-                self.note(Link { from, to, kind: "call-process".into(), certainty });
+        for (is_so, what) in [
+            (followed.was_cut, "was cut while it was read"),
+            (has_more, "grew faster than it was read"),
+        ] {
+            if is_so {
+                self.lost("transcript", format!("the transcript {path} {what}"), None);
             }
         }
-    }
-
-    /// An event of the time that a line has.
-    fn noted(
-        &self,
-        at: Option<i64>,
-        proc: Option<ProcId>,
-        cause: Option<Seq>,
-        data: impl Into<Data<'static>>,
-    ) -> Event<'static> {
-        let now = boottime();
-        let ago = at.map_or(0, |at| wall_clock().saturating_sub(at).max(0).unsigned_abs());
-        let at = now.saturating_sub(ago).max(self.started.boottime);
-        let event = Event::new(at, Source::Transcript, data);
-        Event { proc, cause, ..event }
+        rounds
     }
 }

@@ -27,7 +27,8 @@ impl Codex {
             None => json,
         };
         let says = match &*kind {
-            "session_meta" => {
+            // Of the first versions this line has no type.
+            "session_meta" | "" => {
                 let prompt = payload.get("base_instructions").and_then(|it| filled(it, "text"));
                 let prompt = prompt.or_else(|| filled(&payload, "instructions"));
                 self.prompt = prompt.map(str::to_owned).or(self.prompt.take());

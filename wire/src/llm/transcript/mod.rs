@@ -48,6 +48,8 @@ pub struct Round {
     pub inputs: Vec<(Option<i64>, Told)>,
     /// None where there is none yet.
     pub answer: Option<Answer>,
+    /// Bytes of its lines.
+    pub size: usize,
 }
 
 /// What a model said, or, where it goes on an earlier round, what it said since.
@@ -154,11 +156,11 @@ impl Transcript {
         let open = self.branches.entry(branch.clone()).or_default();
         let done = match says {
             Says::Nothing => None,
-            Says::Input(input) => open.input(dialect, at, &input),
+            Says::Input(input) => open.input(dialect, (at, line.len()), &input),
             Says::Part(part) => {
                 let mut part = *part;
                 part.model = part.model.or_else(|| self.codex.model.clone());
-                open.part(at, part, || {
+                open.part((at, line.len()), part, || {
                     self.answers += 1;
                     (self.answers, self.codex.take_prompt())
                 })

@@ -19,7 +19,7 @@ pub(super) struct Open {
     answer: Option<Pending>,
     /// What the model was told since: tools may return while it still speaks.
     later: Vec<(Option<i64>, Told)>,
-    /// Items of the answer and inputs; bytes are bounded by who reads the lines.
+    /// Bytes of the lines of all that.
     size: usize,
 }
 
@@ -46,10 +46,11 @@ struct Pending {
 pub(super) struct Done {
     inputs: Vec<(Option<i64>, Told)>,
     answer: Option<Pending>,
+    size: usize,
 }
 
-/// Items and inputs of one round. It is told as it is when there are more.
-const MAX_SIZE: usize = 4096;
+/// Bytes of the lines of one round. It is told as it is when there are more.
+const MAX_SIZE: usize = 32 << 20;
 
 impl Pending {
     fn has_news(&self) -> bool {
@@ -78,7 +79,12 @@ impl Pending {
 
 impl Open {
     /// Something that the model is told.
-    pub(super) fn input(&mut self, dialect: Dialect, at: Option<i64>, json: &Json) -> Option<Done> {
+    pub(super) fn input(
+        &mut self,
+        dialect: Dialect,
+        (at, size): (Option<i64>, usize),
+        json: &Json,
+    ) -> Option<Done> {
         let entry = match dialect {
             Dialect::Responses => responses::entry(json),
             _ => anthropic::entry(json),
@@ -90,7 +96,7 @@ impl Open {
         let mut apart = Conversation::default();
         let told = tell(&entries, &keys, &fresh, &context, &mut apart, &mut 0);
         let list = if self.answer.is_some() { &mut self.later } else { &mut self.inputs };
-        self.size += told.len();
+        self.size += size;
         list.extend(told.into_iter().map(|told| (at, told)));
         if self.size > MAX_SIZE { self.pause().or_else(|| self.rest()) } else { None }
     }
@@ -98,7 +104,7 @@ impl Open {
     /// A part of an answer; `number` numbers new ones, and gives the prompt that they were given.
     pub(super) fn part(
         &mut self,
-        at: Option<i64>,
+        (at, size): (Option<i64>, usize),
         part: Part,
         number: impl FnOnce() -> (u64, Option<String>),
     ) -> Option<Done> {
@@ -124,7 +130,7 @@ impl Open {
             answer.began = answer.began.or(at);
             answer.ended = at.or(answer.ended);
             answer.tokens = part.tokens.unwrap_or(answer.tokens);
-            self.size += part.items.len();
+            self.size += size;
             answer.items.extend(part.items.into_iter().map(|item| (at, item)));
         }
         if self.size > MAX_SIZE { done.or_else(|| self.pause()) } else { done }
@@ -142,16 +148,16 @@ impl Open {
     /// What was answered so far, with what led to it.
     pub(super) fn pause(&mut self) -> Option<Done> {
         let answer = self.answer.as_mut().filter(|answer| answer.has_news())?.take();
-        self.size = self.later.len();
-        Some(Done { inputs: std::mem::take(&mut self.inputs), answer: Some(answer) })
+        let size = std::mem::take(&mut self.size);
+        Some(Done { inputs: std::mem::take(&mut self.inputs), answer: Some(answer), size })
     }
 
     /// What nobody has answered.
     pub(super) fn rest(&mut self) -> Option<Done> {
         let mut inputs = std::mem::take(&mut self.inputs);
         inputs.append(&mut self.later);
-        self.size = 0;
-        (!inputs.is_empty()).then_some(Done { inputs, answer: None })
+        let size = std::mem::take(&mut self.size);
+        (!inputs.is_empty()).then_some(Done { inputs, answer: None, size })
     }
 }
 
@@ -163,9 +169,9 @@ fn system(prompt: &str) -> Told {
 
 impl Done {
     pub(super) fn round(self, branch: Option<String>, dialect: Dialect, prices: &Prices) -> Round {
-        let Self { inputs, answer } = self;
+        let Self { inputs, answer, size } = self;
         let answer = answer.map(|answer| answer.tell(dialect, prices));
-        Round { branch, inputs, answer }
+        Round { branch, inputs, answer, size }
     }
 }
 
