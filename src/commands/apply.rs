@@ -61,6 +61,9 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
         eprintln!("agentrec: nothing was changed");
         return Ok(Exit::FAILURE);
     }
+    for root in &plan.roots {
+        store.pin(&root.saved)?;
+    }
     let applied = apply(&store, &plan, args.overwrite, Some(&of_files("applying")))?;
     let mut complete = conflicts == 0 || args.overwrite;
     for (root, restored) in plan.roots.iter().zip(&applied) {

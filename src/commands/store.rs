@@ -139,7 +139,7 @@ fn check_json(out: &mut Output, report: &CheckReport) -> Result<()> {
 
 fn gc(store: &Store, args: &GcArgs, context: Context) -> Result<Exit> {
     let catalogue = session::catalogue()?;
-    let operations = session::home()?.data().join("ops");
+    let operations = session::home()?.operations();
     let mut names = || Ok(Names { traces: catalogue.traces()?, files: files_in(&operations)? });
     let options = CollectOptions {
         max_size: args.max_size,

@@ -277,6 +277,7 @@ fn mark_new(names: &Names, seen: &mut HashMap<PathBuf, u64>, marks: &mut Marks<'
             marks.trace(trace)?;
         }
     }
+    marks.pinned()?;
     for file in &names.files {
         if is_new(file) {
             marks.file(file)?;

@@ -1,12 +1,14 @@
 //! Which objects something still names: everything that the snapshots of traces need, and whatever else an event names.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use agentrec_trace::{Data, ObjectId, Reader, SnapshotIndex};
 
 use crate::error::{Context, Result};
+use crate::home::{create_private_dir, files_in};
 use crate::objects::{Objects, Store};
 use crate::tree::{Kind, Tree, TreeBudget};
 
@@ -21,6 +23,23 @@ pub struct MissingObject {
     pub path: PathBuf,
     /// The object.
     pub id: ObjectId,
+}
+
+impl Store {
+    /// Keeps a tree for good with all that is in it, though no snapshot names it: what was saved before something was
+    /// overwritten.
+    pub fn pin(&self, tree: &ObjectId) -> Result<()> {
+        let dir = self.pins();
+        create_private_dir(&dir)?;
+        let path = dir.join(tree.to_string());
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        file.and_then(|file| file.sync_all()).context("create", &path)?;
+        File::open(&dir).and_then(|dir| dir.sync_all()).context("sync", &dir)
+    }
+
+    fn pins(&self) -> PathBuf {
+        self.data_dir().join("saved")
+    }
 }
 
 /// What was found to be named.
@@ -78,6 +97,17 @@ impl<'s> Marks<'s> {
         }
         for id in named {
             if self.store.contains(&id)? {
+                self.object(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks what is kept for good.
+    pub(crate) fn pinned(&mut self) -> Result<()> {
+        for path in files_in(&self.store.pins())? {
+            let name = path.file_name().and_then(|name| name.to_str());
+            if let Some(id) = name.and_then(|name| name.parse().ok()) {
                 self.object(id)?;
             }
         }

@@ -223,6 +223,19 @@ fn an_operation_of_undo_keeps_what_it_names() {
 }
 
 #[test]
+fn what_was_saved_before_it_was_overwritten_stays() {
+    let fixture = Fixture::new();
+    fs::write(fixture.root().join("file"), "saved").unwrap();
+    let saved = fixture.capture();
+    fixture.store.pin(&saved).unwrap();
+    fs::write(fixture.root().join("file"), "other").unwrap();
+    fixture.capture();
+    assert_eq!(fixture.collect(&[], remove_all()).objects, 2);
+    let there = |content: &[u8]| fixture.store.contains(&ObjectId::of(content)).unwrap();
+    assert!(there(b"saved") && !there(b"other"));
+}
+
+#[test]
 fn a_check_names_what_a_snapshot_misses() {
     let fixture = Fixture::new();
     fs::write(fixture.root().join("file"), "content").unwrap();

@@ -43,6 +43,7 @@ pub fn restore_in_place(
     // Before the capture: afterwards the store has every tree that equals the present state.
     let trusted = sources.is_own(&tree)?;
     let saved = capture_tree(store, root, options, &mut StatCache::in_memory())?.tree;
+    store.pin(&saved)?;
     let meant = |path: &Path| only.is_none_or(|only| only.matches(path));
     let mut changes: Vec<Change> = diff_trees(sources, saved, tree)?
         .into_iter()
