@@ -6,6 +6,9 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use agentrec_store::{Entry, Kind};
+use agentrec_trace::ObjectId;
+use common::built::{self, Built};
 use common::{AGENTREC, Ran, Recorded, TestEnv, is_private};
 use nix::unistd::{User, geteuid};
 use serde_json::Value;
@@ -226,7 +229,7 @@ fn bundle_says_what_is_gone_and_writes_nothing() {
     assert_eq!(ran.code, 1, "{ran:?}");
     let a = env.work().join("large");
     let expected = format!(
-        "cannot bundle {}: {} of s1 is neither in the trace nor in this machine's store, nor is one other",
+        "cannot bundle {}: neither the trace nor this machine's store has {} of s1 whole, nor one other",
         &recorded.id[..4],
         a.display()
     );
@@ -238,6 +241,94 @@ fn bundle_says_what_is_gone_and_writes_nothing() {
     assert_eq!(told[0]["self_contained"], false);
     assert_eq!(told[0]["missing"].as_array().map(Vec::len), Some(2), "{told:?}");
     assert_eq!(env.run(["verify", full_name]).code, 0);
+}
+
+#[test]
+fn bundle_of_a_damaged_store_names_the_file() {
+    let env = TestEnv::new();
+    write_large(&env);
+    env.write("src/a", "kept by the store alone\n");
+    env.record("true");
+    let id = ObjectId::of(b"kept by the store alone\n").to_string();
+    let mut command = env.command("find");
+    let found = common::ran(command.arg(env.home().join("objects")).arg("-type").arg("f").output());
+    let object = found.stdout.lines().find(|path| path.ends_with(&id[2..]));
+    let object = object.unwrap_or_else(|| panic!("{id} has no file of its own: {found:?}"));
+    let mut bytes = fs::read(object).expect("ours");
+    let last = bytes.len() - 5;
+    bytes[last] ^= 1;
+    fs::set_permissions(object, fs::Permissions::from_mode(0o600)).expect("ours");
+    fs::write(object, bytes).expect("ours");
+    let ran = env.run(["bundle", "-o", "full.zst"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let path = env.work().join("src/a");
+    assert!(ran.stderr.contains(&format!("has {} of s1 whole", path.display())), "{ran:?}");
+    assert!(env.read("full.zst").is_none() && env.read("full.zst.partial").is_none());
+    let (_, told) = bundle(&env, &["--allow-missing"]);
+    assert_eq!(paths(&told["missing"]), [path.to_str().expect("text")]);
+}
+
+#[test]
+fn bundle_names_the_directory_that_a_hostile_trace_has_not() {
+    let env = TestEnv::new();
+    let trace = env.work().join("t.zst");
+    type Make = fn(&mut Built) -> ObjectId;
+    let hostile: [(&str, Make); 6] = [
+        ("no tree", |built| built.object(b"\xffno tree at all")),
+        ("leads out", |built| {
+            let entry = built.file("../../out", b"x");
+            built.tree(vec![entry])
+        }),
+        ("there twice", |built| {
+            let entry = built.file("a", b"x");
+            built.tree(vec![entry.clone(), entry])
+        }),
+        ("too deep", |built| {
+            let deepest = built.tree(vec![]);
+            (0..300).fold(deepest, |below, _| {
+                let below = Entry { kind: Kind::Dir, ..built::file("d", below, 0) };
+                built.tree(vec![below])
+            })
+        }),
+        ("a file as a directory", |built| {
+            let content = built.object(b"content");
+            built.tree(vec![Entry { kind: Kind::Dir, ..built::file("d", content, 0) }])
+        }),
+        ("content without end", |built| {
+            let entry = Entry { size: u64::MAX, ..built.file("a", b"x") };
+            built.tree(vec![entry])
+        }),
+    ];
+    for (what, make) in hostile {
+        let mut built = Built::new();
+        let tree = make(&mut built);
+        built.snapshot(tree);
+        built.save(&trace);
+        for args in [
+            &["bundle", "./t.zst", "-o", "full.zst"][..],
+            &["export", "./t.zst", "--format", "git", "--to", "repo"],
+        ] {
+            let ran = env.run(args);
+            assert!(ran.code <= 1, "{what}: {ran:?}");
+            if what != "content without end" {
+                let named = format!("cannot read the directory {}", built::ROOT);
+                assert!(ran.stderr.contains(&named), "{what}: {ran:?}");
+                assert!(
+                    ran.stderr.contains(" of s1: ") && ran.stderr.contains("hint: "),
+                    "{ran:?}"
+                );
+                let ran = env.run(args.iter().chain(&["--allow-missing"]));
+                assert_eq!(ran.code, 0, "{what}: {ran:?}");
+            }
+        }
+        let ran = env.run(["scrub", "zanzibar", "./t.zst", "-o", "clean.zst"]);
+        assert_eq!(ran.code, 0, "{what}: {ran:?}");
+        for made in ["full.zst", "clean.zst"] {
+            let _ = fs::remove_file(env.work().join(made));
+        }
+        let _ = fs::remove_dir_all(env.work().join("repo"));
+        assert!(!env.work().parent().expect("it has one").join("out").exists());
+    }
 }
 
 #[test]

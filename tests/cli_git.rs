@@ -293,7 +293,7 @@ fn export_names_what_is_gone_and_leaves_no_half_repository() {
     let root = built::ROOT;
     assert!(
         ran.stderr.contains(&format!(
-            "{root}/src/gone of s2 is neither in the trace nor in this machine's store"
+            "neither the trace nor this machine's store has {root}/src/gone of s2 whole"
         )),
         "{ran:?}"
     );
@@ -305,7 +305,7 @@ fn export_names_what_is_gone_and_leaves_no_half_repository() {
     assert_eq!(left, ["gone.zst"]);
     let ran = export(&env, &trace, &["--allow-missing"]);
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert!(ran.stdout.contains(&format!("s2 on {root}/src/gone: neither")), "{ran:?}");
+    assert!(ran.stdout.contains(&format!("s2 on {root}/src/gone: not whole")), "{ran:?}");
     is_sound(&env, "repo");
     assert_eq!(git_ok(&env, "repo", &["ls-tree", "-r", "--name-only", "s3"]), "here\n");
     assert_eq!(git_ok(&env, "repo", &["ls-tree", "-r", "--name-only", "s4"]), "");

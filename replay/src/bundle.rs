@@ -97,12 +97,19 @@ fn write(
             Part::Event(event) => event,
         };
         if let Data::SnapshotCreated(created) = &mut event.data {
-            for id in plan.objects.get(&event.seq).into_iter().flatten() {
+            for (id, path) in plan.objects.get(&event.seq).into_iter().flatten() {
                 if rewriter.writer().has_object(id) {
                     continue;
                 }
-                // It was there when the plan was made.
-                let content = sources.get(id)?.ok_or(agentrec_store::Error::Missing(*id))?;
+                let content = match sources.get(id) {
+                    Ok(Some(content)) => content,
+                    // It was there when the plan was made, and is damaged or went since.
+                    Ok(None) | Err(agentrec_store::Error::Corrupt(_)) => {
+                        let (snapshot, path) = (created.index, path.clone());
+                        return Err(Error::NotHere { snapshot, path, others: 0 });
+                    }
+                    Err(error) => return Err(error.into()),
+                };
                 rewriter.put(id, &content, |base| *base)?;
                 added += 1;
                 added_bytes += content.len() as u64;

@@ -69,7 +69,7 @@ pub enum Error {
         problem: Problem,
     },
     /// Something that a snapshot names is nowhere.
-    #[error("{} of {snapshot} is neither in the trace nor in this machine's store{}", path.display(), and_others(*others))]
+    #[error("neither the trace nor this machine's store has {} of {snapshot} whole{}", path.display(), and_others(*others))]
     NotHere {
         /// The first snapshot that names it.
         snapshot: SnapshotIndex,
@@ -81,6 +81,16 @@ pub enum Error {
     /// git does not take what it is told.
     #[error("git ended before it was told everything: {0}")]
     Git(io::Error),
+    /// A directory of a snapshot is none.
+    #[error("cannot read the directory {} of {snapshot}: {source}", path.display())]
+    NoDirectory {
+        /// The first snapshot that names it.
+        snapshot: SnapshotIndex,
+        /// Where it was.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: agentrec_store::Error,
+    },
     /// The pattern is none that can be taken out.
     #[error("the pattern can't be taken out: {reason}")]
     ScrubPattern {
@@ -147,6 +157,10 @@ impl Error {
             Self::DamagedTrace { .. } | Self::NotWritten { .. } => {
                 Some("`agentrec verify` checks a trace; see that the disk is sound".into())
             }
+            Self::NoDirectory { .. } => Some(
+                "no recorder writes such a trace; --allow-missing goes on without that directory"
+                    .into(),
+            ),
             Self::Exists { .. } => Some("name a directory that does not exist yet".into()),
             Self::Partial { path } => Some(format!("remove {} and restore again", path.display())),
             Self::NoOriginal { path } => Some(format!(
@@ -165,12 +179,12 @@ impl Error {
     }
 }
 
-/// `, nor are 3 others`, where there are some.
+/// `, nor 3 others`, where there are some.
 fn and_others(others: usize) -> String {
     match others {
         0 => String::new(),
-        1 => ", nor is one other".to_owned(),
-        _ => format!(", nor are {others} others"),
+        1 => ", nor one other".to_owned(),
+        _ => format!(", nor {others} others"),
     }
 }
 

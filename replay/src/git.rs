@@ -72,7 +72,7 @@ impl GitLack {
             Self::EmptyDirectory => "an empty directory, which git can't hold",
             Self::NotAFile => "not a file, a link or a directory",
             Self::LeftOut(why) => why.as_str(),
-            Self::Missing => "neither in the trace nor in this machine's store",
+            Self::Missing => "not whole in the trace, nor in this machine's store",
         }
     }
 }
@@ -179,7 +179,7 @@ impl<'a, W: Write> GitProjection<'a, W> {
             "commit {branch}\nmark :{mark}\nauthor {author} {time}\ncommitter {author} {time}\n"
         );
         let tag = format!("reset {tags}{}\nfrom :{mark}\n\n", commit.index);
-        self.stream.write(std::mem::take(&mut head).as_bytes())?;
+        self.stream.write(head.as_bytes())?;
         self.stream.data(message.as_bytes())?;
         match self.parent {
             Some(parent) => self.stream.write(format!("from :{parent}\n").as_bytes())?,
@@ -194,7 +194,7 @@ impl<'a, W: Write> GitProjection<'a, W> {
         self.stream.write(tag.as_bytes())
     }
 
-    /// Tells the differences between two trees at one place. Returns whether git holds something there.
+    /// Tells the differences between two trees at one place.
     fn directory(
         &mut self,
         before: Option<ObjectId>,
@@ -208,6 +208,14 @@ impl<'a, W: Write> GitProjection<'a, W> {
         }
         let tree = match self.budget.load(self.objects, after, depth) {
             Err(StoreError::Missing(_) | StoreError::Corrupt(_)) => {
+                self.delete(prefix);
+                return self.missing(path);
+            }
+            Err(source @ StoreError::InvalidTree { .. }) if !self.allow_missing => {
+                let (snapshot, path) = (self.index, path.to_owned());
+                return Err(Error::NoDirectory { snapshot, path, source });
+            }
+            Err(StoreError::InvalidTree { .. }) => {
                 self.delete(prefix);
                 return self.missing(path);
             }

@@ -103,7 +103,7 @@ fn write_text(out: &mut Output, path: &Path, name: &str, bundled: &Bundled) -> R
     list(out, Style::Warn, "secret, left out", &names(&bundled.secrets_left))?;
     list(out, Style::Warn, "ignored by git, left out", &sized(&bundled.ignored_left))?;
     list(out, Style::Bad, "too large for a trace, left out", &sized(&bundled.too_large))?;
-    list(out, Style::Bad, "neither in the trace nor in the store", &missing)?;
+    list(out, Style::Bad, "not whole in the trace, nor in the store", &missing)?;
     if bundled.is_self_contained() {
         writeln!(out, "self-contained: all {} can be restored from it", snapshots(bundled))?;
     } else {

@@ -1,6 +1,7 @@
 //! Finds what the snapshots of a trace name, and decides what of it a bundle holds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use agentrec_store::{Entry, Error as StoreError, Kind, Objects, TreeBudget};
@@ -8,7 +9,7 @@ use agentrec_trace::limits::MAX_OBJECT;
 use agentrec_trace::{Data, ObjectId, Reader, Seq, SnapshotIndex};
 
 use super::BundleOptions;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sources::Sources;
 
 /// What goes into a bundle, and what does not.
@@ -16,8 +17,8 @@ use crate::sources::Sources;
 pub(super) struct Plan {
     /// How many snapshots there are.
     pub(super) snapshots: u64,
-    /// Objects that stand before each snapshot's event.
-    pub(super) objects: HashMap<Seq, Vec<ObjectId>>,
+    /// Objects that stand before each snapshot's event, and whose they are.
+    pub(super) objects: HashMap<Seq, Vec<(ObjectId, PathBuf)>>,
     /// Whether all of a root is inside, by its snapshot's event and its position there.
     pub(super) whole: HashMap<(Seq, usize), bool>,
     /// Contents of files that are not secret.
@@ -67,7 +68,7 @@ impl Plan {
                 let whole = walk.tree(tree, &path, 0, &mut found)?;
                 walk.plan.whole.insert((seq, position), whole);
             }
-            walk.planned.extend(&found.objects);
+            walk.planned.extend(found.objects.iter().map(|(id, _)| *id));
             walk.plan.objects.insert(seq, found.objects);
         }
         Ok(walk.plan)
@@ -77,7 +78,7 @@ impl Plan {
 /// Objects below one place.
 #[derive(Default)]
 struct Found {
-    objects: Vec<ObjectId>,
+    objects: Vec<(ObjectId, PathBuf)>,
     bytes: u64,
 }
 
@@ -108,9 +109,17 @@ impl Walk<'_> {
                 self.plan.missing.push((self.snapshot, path.to_owned()));
                 return Ok(false);
             }
+            Err(source @ StoreError::InvalidTree { .. }) => {
+                let (snapshot, path) = (self.snapshot, path.to_owned());
+                if !self.options.allow_missing {
+                    return Err(Error::NoDirectory { snapshot, path, source });
+                }
+                self.plan.missing.push((snapshot, path));
+                return Ok(false);
+            }
             tree => tree?,
         };
-        found.objects.push(id);
+        found.objects.push((id, path.to_owned()));
         let mut whole = true;
         for entry in &tree.entries {
             let path = path.join(entry.os_name());
@@ -145,7 +154,7 @@ impl Walk<'_> {
 
     fn file(&mut self, id: ObjectId, size: u64, path: &Path, found: &mut Found) -> Result<bool> {
         self.plan.contents.insert(id);
-        if !self.sources.contains(&id)? {
+        if !self.is_here(&id)? {
             self.plan.missing.push((self.snapshot, path.to_owned()));
             return Ok(false);
         }
@@ -154,17 +163,28 @@ impl Walk<'_> {
             return Ok(false);
         }
         if !self.planned.contains(&id) {
-            found.objects.push(id);
+            found.objects.push((id, path.to_owned()));
             found.bytes += size;
         }
         Ok(true)
+    }
+
+    /// Whether a content can be had. Where what is not may be left out, it is read to see that it is whole.
+    fn is_here(&self, id: &ObjectId) -> Result<bool> {
+        if !self.options.allow_missing || self.planned.contains(id) {
+            return Ok(self.sources.contains(id)?);
+        }
+        match self.sources.copy_to(id, &mut io::sink()) {
+            Err(StoreError::Corrupt(_)) => Ok(false),
+            copied => Ok(copied?.is_some()),
+        }
     }
 
     /// A secret file is where it may be; that it is not there lets nothing be less than whole.
     fn secret(&mut self, id: ObjectId, path: &Path, found: &mut Found) -> Result<()> {
         self.plan.secret_contents.insert(id);
         if self.options.with_secrets && self.sources.contains(&id)? {
-            found.objects.push(id);
+            found.objects.push((id, path.to_owned()));
             self.plan.secrets_inside.insert(path.to_owned());
         } else {
             self.plan.secrets_left.insert(path.to_owned());
@@ -195,7 +215,7 @@ impl Walk<'_> {
             found.objects.append(&mut inside.objects);
         } else {
             // What lies in there may lie elsewhere too: it is looked at again then.
-            for id in &inside.objects {
+            for (id, _) in &inside.objects {
                 self.trees.remove(id);
             }
             self.plan.ignored_left.insert(path.to_owned(), inside.bytes);

@@ -178,7 +178,10 @@ impl<'a> Scrubber<'a> {
             return Ok(*moved);
         }
         let mut tree = match self.budget.load(self.sources, id, depth) {
-            Err(StoreError::Missing(_) | StoreError::Corrupt(_)) => {
+            // What is in the trace and no tree is searched as bytes.
+            Err(
+                StoreError::Missing(_) | StoreError::Corrupt(_) | StoreError::InvalidTree { .. },
+            ) => {
                 self.noted.unseen.insert(path.to_owned());
                 return Ok(MovedTree { id, grown: 0 });
             }
