@@ -67,6 +67,7 @@ rec.record_message("assistant", [{"type": "text", "text": "I will: " + secret + 
 rec.record_tool_call("note", {"json": json.dumps({"s": secret}), secret: [1, secret.encode()]})
 rec.event("my.event", deep={"a": [secret]})
 print("out:", secret)
+open("../user/notes", "w").write("overwritten\n")
 subprocess.run(["echo", "argument " + secret], env={"PATH": os.environ["PATH"], "LANG": secret})
 os.mkdir("dir of zanzibar \"quokka\" 4711")
 open("dir of zanzibar \"quokka\" 4711/file", "w").write("a\n" * 5000 + secret + "\n" + "b\n" * 5000)
@@ -79,6 +80,7 @@ rec.snapshot("with " + secret, messages=[{"role": "user", "content": secret + " 
     env.write("agent.py", agent);
     env.write("plain", &format!("{SECRET}\n"));
     env.write("sub/untouched", "nothing of it\n");
+    fs::write(env.outside("notes"), format!("outside: {SECRET}\n")).expect("ours");
     let recorded = env.record_with(&["--with-sdk"], &["python3", "agent.py"]);
     assert!(holds(&env, &recorded.trace, SECRET));
     let out = env.outside("out.zst");
@@ -96,6 +98,7 @@ rec.snapshot("with " + secret, messages=[{"role": "user", "content": secret + " 
         "term.output",
         "process.exec",
         "file.open",
+        "file.kept",
         "snapshot.created",
         "my.event",
     ] {

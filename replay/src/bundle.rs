@@ -116,6 +116,12 @@ fn write(
             }
             mark(created, &plan.whole, event.seq);
         }
+        if let Data::FileKept(kept) = &event.data
+            && let Some(id) = kept.object.filter(|id| plan.kept_secrets.contains(id))
+            && let Some(content) = sources.get(&id)?
+        {
+            rewriter.put(&id, &content, |base| *base)?;
+        }
         rewriter.writer().append(&event)?;
         Ok(())
     })?;
@@ -154,7 +160,10 @@ fn kept_back(reader: &Reader, plan: &Plan, options: BundleOptions) -> Result<Has
     }
     if !secret.is_empty() {
         let mut named = Named(&mut secret);
-        reader.for_each(|mut event| event.data.visit(&mut named))?;
+        reader.for_each(|mut event| match &event.data {
+            Data::FileKept(kept) if kept.secret => {}
+            _ => event.data.visit(&mut named),
+        })?;
     }
     Ok(secret)
 }
@@ -173,5 +182,9 @@ impl Visitor for Named<'_> {
         if let Content::Object { id, .. } = content {
             self.0.remove(id);
         }
+    }
+
+    fn object(&mut self, id: &mut ObjectId) {
+        self.0.remove(id);
     }
 }

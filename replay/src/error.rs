@@ -89,7 +89,7 @@ pub enum Error {
         /// Where it was.
         path: PathBuf,
         /// What is wrong with it.
-        source: agentrec_store::Error,
+        source: Box<agentrec_store::Error>,
     },
     /// The pattern is none that can be taken out.
     #[error("the pattern can't be taken out: {reason}")]

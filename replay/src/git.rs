@@ -175,7 +175,7 @@ impl<'a, W: Write> GitProjection<'a, W> {
         let (hours, rest) = (minutes.abs() / 60, minutes.abs() % 60);
         let time = format!("{} {sign}{hours:02}{rest:02}", seconds.max(0));
         let GitRefs { branch, tags, author } = &self.refs;
-        let mut head = format!(
+        let head = format!(
             "commit {branch}\nmark :{mark}\nauthor {author} {time}\ncommitter {author} {time}\n"
         );
         let tag = format!("reset {tags}{}\nfrom :{mark}\n\n", commit.index);
@@ -213,7 +213,7 @@ impl<'a, W: Write> GitProjection<'a, W> {
             }
             Err(source @ StoreError::InvalidTree { .. }) if !self.allow_missing => {
                 let (snapshot, path) = (self.index, path.to_owned());
-                return Err(Error::NoDirectory { snapshot, path, source });
+                return Err(Error::NoDirectory { snapshot, path, source: source.into() });
             }
             Err(StoreError::InvalidTree { .. }) => {
                 self.delete(prefix);

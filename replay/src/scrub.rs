@@ -204,6 +204,10 @@ impl Visitor for Named {
         }
     }
 
+    fn object(&mut self, id: &mut ObjectId) {
+        self.roles.entry(*id).or_default().insert(Role::Bytes);
+    }
+
     fn root(&mut self, root: &mut RootTree<'_>) {
         self.trees.insert(root.tree);
     }

@@ -300,6 +300,8 @@ pub trait Visitor {
     fn bytes(&mut self, _bytes: &mut Bytes<'_>) {}
     /// Text.
     fn text(&mut self, _text: &mut Cow<'_, str>) {}
+    /// The address of an object that is bytes: the content of a file.
+    fn object(&mut self, _id: &mut ObjectId) {}
     /// A root of a snapshot. Its path is shown as bytes too.
     fn root(&mut self, _root: &mut RootTree<'_>) {}
 }
@@ -312,7 +314,17 @@ macro_rules! owned_already {
 }
 
 owned_already!(bool, u8, u16, u32, u64, i32, i64, f64, String);
-owned_already!(ProcId, SnapshotIndex, ObjectId, Certainty, Layer);
+owned_already!(ProcId, SnapshotIndex, Certainty, Layer);
+
+impl Field for ObjectId {
+    type Owned = ObjectId;
+    fn into_owned(self) -> ObjectId {
+        self
+    }
+    fn visit(&mut self, visitor: &mut impl Visitor) {
+        visitor.object(self);
+    }
+}
 
 impl Field for Seq {
     type Owned = Seq;

@@ -25,6 +25,8 @@ pub(super) struct Plan {
     pub(super) contents: HashSet<ObjectId>,
     /// Contents of secret files.
     pub(super) secret_contents: HashSet<ObjectId>,
+    /// Those among them that were kept outside of the roots, and go in.
+    pub(super) kept_secrets: HashSet<ObjectId>,
     pub(super) secrets_inside: BTreeSet<PathBuf>,
     pub(super) secrets_left: BTreeSet<PathBuf>,
     pub(super) ignored_left: BTreeMap<PathBuf, u64>,
@@ -39,8 +41,13 @@ impl Plan {
         sources: &Sources<'_>,
         options: BundleOptions,
     ) -> Result<Self> {
-        let mut snapshots = Vec::new();
+        let (mut snapshots, mut kept) = (Vec::new(), Vec::new());
         reader.for_each(|event| {
+            if let Data::FileKept(file) = &event.data
+                && let (true, Some(id)) = (file.secret, file.object)
+            {
+                kept.push((id, file.path.as_path().to_owned()));
+            }
             if let Data::SnapshotCreated(created) = event.data {
                 let roots: Vec<_> = created
                     .roots
@@ -70,6 +77,11 @@ impl Plan {
             }
             walk.planned.extend(found.objects.iter().map(|(id, _)| *id));
             walk.plan.objects.insert(seq, found.objects);
+        }
+        for (id, path) in kept {
+            if walk.secret(id, &path, &mut Found::default())? {
+                walk.plan.kept_secrets.insert(id);
+            }
         }
         Ok(walk.plan)
     }
@@ -112,7 +124,7 @@ impl Walk<'_> {
             Err(source @ StoreError::InvalidTree { .. }) => {
                 let (snapshot, path) = (self.snapshot, path.to_owned());
                 if !self.options.allow_missing {
-                    return Err(Error::NoDirectory { snapshot, path, source });
+                    return Err(Error::NoDirectory { snapshot, path, source: source.into() });
                 }
                 self.plan.missing.push((snapshot, path));
                 return Ok(false);
@@ -181,15 +193,17 @@ impl Walk<'_> {
     }
 
     /// A secret file is where it may be; that it is not there lets nothing be less than whole.
-    fn secret(&mut self, id: ObjectId, path: &Path, found: &mut Found) -> Result<()> {
+    /// Returns whether it goes in.
+    fn secret(&mut self, id: ObjectId, path: &Path, found: &mut Found) -> Result<bool> {
         self.plan.secret_contents.insert(id);
-        if self.options.with_secrets && self.sources.contains(&id)? {
+        let goes_in = self.options.with_secrets && self.sources.contains(&id)?;
+        if goes_in {
             found.objects.push((id, path.to_owned()));
             self.plan.secrets_inside.insert(path.to_owned());
         } else {
             self.plan.secrets_left.insert(path.to_owned());
         }
-        Ok(())
+        Ok(goes_in)
     }
 
     /// What git ignores goes in as a whole, or stays out as a whole: half a `node_modules` is of no use to anybody.

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use agentrec_trace::event::{Content, Payload, RootTree, Visitor};
-use agentrec_trace::{Bytes, Data, Event, ObjectHint, Rewriter, Source, TraceFile, Value};
+use agentrec_trace::{
+    Bytes, Data, Event, ObjectHint, ObjectId, Rewriter, Source, TraceFile, Value,
+};
 
 use super::objects::Scrubber;
 use super::pattern::Pattern;
@@ -28,14 +30,28 @@ pub(super) fn scrub(
         text(scrubber.pattern, name);
         value::scrub(scrubber.pattern, fields, &|id| scrubber.new_id(id));
     }
-    let mut fields = Fields { scrubber, to, result: Ok(()) };
+    // That of a secret file is in the store, to stay there.
+    let kept_back = match &mut event.data {
+        Data::FileKept(kept) if kept.secret => kept.object.take(),
+        _ => None,
+    };
+    let mut fields = Fields { scrubber, to, len: None, result: Ok(()) };
     event.data.visit(&mut fields);
-    fields.result
+    let Fields { len, result, .. } = fields;
+    if let Data::FileKept(kept) = &mut event.data {
+        kept.size = len.unwrap_or(kept.size);
+        if let Some(id) = kept_back {
+            kept.object = Some(scrubber.secret(to, &id)?.unwrap_or(id));
+        }
+    }
+    result
 }
 
 struct Fields<'f, 'a> {
     scrubber: &'f mut Scrubber<'a>,
     to: &'f mut Rewriter<TraceFile>,
+    /// Of an object that an event names as it is and that changed: its length now.
+    len: Option<u64>,
     result: Result<()>,
 }
 
@@ -69,6 +85,16 @@ impl Visitor for Fields<'_, '_> {
                 self.note(moved);
             }
         }
+    }
+
+    fn object(&mut self, id: &mut ObjectId) {
+        let moved = self.scrubber.bytes(self.to, id).map(|moved| {
+            if let Some(moved) = moved.filter(|moved| moved.changed) {
+                *id = moved.id;
+                self.len = Some(moved.len);
+            }
+        });
+        self.note(moved);
     }
 
     fn root(&mut self, root: &mut RootTree<'_>) {

@@ -269,11 +269,8 @@ impl<'a> Scrubber<'a> {
             entry.id = Some(moved.id);
             return Ok(moved.grown);
         }
-        // A secret file is in the store, to stay there; unless somebody bundled it.
         if entry.secret && !self.reader.has_object(&id)? {
-            if self.content(&id)?.is_some_and(|content| self.pattern.is_in(&content)) {
-                self.note_store(&id)?;
-            }
+            self.secret(to, &id)?;
             return Ok(0);
         }
         let Some(moved) = self.bytes(to, &id)? else {
@@ -287,6 +284,21 @@ impl<'a> Scrubber<'a> {
             - entry.size.saturating_sub(moved.len) as i64;
         (entry.id, entry.size) = (Some(moved.id), moved.len);
         Ok(grown)
+    }
+
+    /// The content of a secret file: it is in the store, to stay there, unless somebody bundled it. Returns where it is now.
+    pub(super) fn secret(
+        &mut self,
+        to: &mut Rewriter<TraceFile>,
+        id: &ObjectId,
+    ) -> Result<Option<ObjectId>> {
+        if self.reader.has_object(id)? {
+            return Ok(self.bytes(to, id)?.map(|moved| moved.id));
+        }
+        if self.content(id)?.is_some_and(|content| self.pattern.is_in(&content)) {
+            self.note_store(id)?;
+        }
+        Ok(None)
     }
 
     fn content(&self, id: &ObjectId) -> Result<Option<Vec<u8>>> {
