@@ -114,7 +114,7 @@ fn remains(
     }
     if !scrubbed.in_store.is_empty() {
         lines.push(format!(
-            "{} of this machine's store, which this session's snapshots named; the last session that names an object must go before it can",
+            "{} of this machine's store; agentrec store gc removes them once no session names them",
             plural(scrubbed.in_store.len() as u64, "object")
         ));
     }
