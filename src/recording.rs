@@ -331,7 +331,7 @@ fn close(outcome: &Outcome, parent: Option<&str>, preferences: Preferences) -> i
     let next = match parent.and_then(|parent| parent.split('@').next()) {
         Some(parent) => format!("agentrec diff {parent} {id} | agentrec apply {id}"),
         None if recording.watched => format!("agentrec audit {id} | agentrec show {id}"),
-        None => "agentrec show | agentrec diff | agentrec info".to_owned(),
+        None => "agentrec show | agentrec diff | agentrec undo".to_owned(),
     };
     writeln!(stderr, "agentrec: {}  {next}", paint.dim("next"))
 }

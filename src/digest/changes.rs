@@ -125,7 +125,7 @@ fn move_away<'p, G: Ord + Copy>(
 }
 
 /// Whether a path was there before its first act; none where the act does not tell.
-fn existed_before(kind: ActionKind) -> Option<bool> {
+pub fn existed_before(kind: ActionKind) -> Option<bool> {
     match kind {
         ActionKind::Created
         | ActionKind::DirectoryCreated

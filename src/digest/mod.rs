@@ -29,7 +29,7 @@ use agentrec_trace::{Data, Event, ProcId, Seq, Source};
 
 pub use agent::{Call, Message, Snapshot};
 pub use attribution::Attribution;
-pub use changes::{Change, Net};
+pub use changes::{Change, Net, existed_before};
 pub use effects::{Contact, Effects, Read, is_pseudo};
 pub use files::{Action, ActionKind, Files};
 pub use graph::{Edge, Graph, How, Node};

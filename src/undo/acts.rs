@@ -7,9 +7,10 @@ use agentrec_replay::undo::Touch;
 use agentrec_trace::event::FileKept;
 use agentrec_trace::{Bytes, Data, Event, ProcId, Seq, open_flags};
 use anyhow::{Result, bail};
+use nix::time::{ClockId, clock_gettime};
 
 use crate::address::Place;
-use crate::digest::{Action, ActionKind, Digest, Turn, is_pseudo};
+use crate::digest::{Action, ActionKind, Digest, Turn, existed_before, is_pseudo};
 use crate::session;
 
 /// What a digest does not keep and undo needs.
@@ -89,6 +90,7 @@ impl Acts {
 /// The acts that `place` means: all of a session's where it is none.
 pub fn meant(digest: &Digest, collected: &Collected, place: Option<&Place>) -> Result<Acts> {
     let choice = Choice::new(digest, place)?;
+    let drift = drift(digest);
     let mut slots: BTreeMap<PathBuf, Touch> = BTreeMap::new();
     let mut others: HashMap<PathBuf, Vec<Seq>> = HashMap::new();
     let mut renames: HashMap<PathBuf, Vec<Seq>> = HashMap::new();
@@ -105,15 +107,17 @@ pub fn meant(digest: &Digest, collected: &Collected, place: Option<&Place>) -> R
             others.entry(path).or_default().push(action.seq);
             continue;
         }
-        let touch = touch(digest, action, path, choice.from);
+        let touch = touch(digest, action, path, choice.from, drift);
         match slots.get_mut(&touch.path) {
             None => drop(slots.insert(touch.path.clone(), touch)),
             Some(known) => {
                 // What was written is told at the close; it may have begun before an act that was told earlier.
                 if touch.first < known.first {
-                    (known.first, known.made, known.arrived) =
-                        (touch.first, touch.made, touch.arrived);
+                    (known.first, known.existed, known.arrived) =
+                        (touch.first, touch.existed, touch.arrived);
                 }
+                // What was written is told at the close, when the file may long be gone.
+                known.gone = touch.gone.or(known.gone);
                 known.last = known.last.max(touch.last);
                 known.until = known.until.max(touch.until);
                 known.moved |= touch.moved;
@@ -126,7 +130,21 @@ pub fn meant(digest: &Digest, collected: &Collected, place: Option<&Place>) -> R
     Ok(Acts { touches: slots.into_values().collect(), others, renames, window, procs })
 }
 
-fn touch(digest: &Digest, action: &Action, path: PathBuf, from: Seq) -> Touch {
+/// By how much the wall clock went faster than the clock of the events since the session began: it is kept right by small steps. A change
+/// of more than a second is no such step, and another boot has another clock.
+fn drift(digest: &Digest) -> i64 {
+    let clock = |id| {
+        let time = clock_gettime(id).ok()?;
+        Some(time.tv_sec().saturating_mul(1_000_000_000).saturating_add(time.tv_nsec()))
+    };
+    let now = clock(ClockId::CLOCK_REALTIME).zip(clock(ClockId::CLOCK_BOOTTIME));
+    let Some((wall, boot)) = now else { return 0 };
+    let then = u64::try_from(boot).map_or(0, |boot| digest.wall(boot));
+    let drift = wall.saturating_sub(then);
+    if (0..1_000_000_000).contains(&drift) { drift } else { 0 }
+}
+
+fn touch(digest: &Digest, action: &Action, path: PathBuf, from: Seq, drift: i64) -> Touch {
     let first = match action.kind {
         ActionKind::Written { open: Some(open), .. } => open.max(from),
         _ => action.seq,
@@ -135,15 +153,15 @@ fn touch(digest: &Digest, action: &Action, path: PathBuf, from: Seq) -> Touch {
         path,
         first,
         last: action.seq,
-        until: digest.wall(action.ts),
-        made: matches!(
-            action.kind,
-            ActionKind::Created
-                | ActionKind::DirectoryCreated
-                | ActionKind::LinkedFrom(_)
-                | ActionKind::Symlinked
-                | ActionKind::NodeCreated
-        ),
+        until: digest.wall(action.ts).saturating_add(drift),
+        existed: existed_before(action.kind),
+        gone: match action.kind {
+            ActionKind::Deleted | ActionKind::DirectoryDeleted | ActionKind::RenamedTo(_) => {
+                Some(true)
+            }
+            ActionKind::Written { .. } | ActionKind::Mapped => None,
+            _ => Some(false),
+        },
         arrived: matches!(action.kind, ActionKind::RenamedFrom(_)),
         moved: is_rename(action),
         held: false,
@@ -178,7 +196,8 @@ fn held(
             first: (*open).max(choice.from),
             last: Seq(to.0.saturating_sub(1)).max(choice.from),
             until,
-            made: false,
+            existed: None,
+            gone: None,
             arrived: false,
             moved: false,
             held: true,
@@ -271,9 +290,11 @@ mod tests {
         let of =
             |path: &str| acts.touches.iter().find(|touch| touch.path == Path::new(path)).unwrap();
         assert_eq!(of("/w/a").first, open);
-        assert!(of("/w/a").last > open && !of("/w/a").made);
-        assert!(of("/w/b").made && of("/w/b").moved);
-        assert!(of("/w/c").arrived && of("/w/c").moved && !of("/w/c").made);
+        assert!(of("/w/a").last > open && of("/w/a").existed == Some(true));
+        assert!(
+            of("/w/b").existed == Some(false) && of("/w/b").gone == Some(true) && of("/w/b").moved
+        );
+        assert!(of("/w/c").arrived && of("/w/c").moved && of("/w/c").existed.is_none());
     }
 
     #[test]

@@ -233,6 +233,7 @@ impl Shown<'_, '_> {
             Why::Changed(later) if later.is_empty() => "changed since, not by a recorded process".into(),
             Why::Changed(later) => format!("changed since by {}, and perhaps by others", names(later)),
             Why::Shared(others) => format!("changed at the same time by {}", names(others)),
+            Why::Foreign => "changed in the same span, and not by a recorded process alone".into(),
             Why::Held => "was open for writing before or after, too".into(),
             Why::NotRecorded => "changed after the last recorded act, and no snapshot tells what was there in between".into(),
             Why::BeforeNotKnown => "came from another name; whether it replaced something is not known".into(),

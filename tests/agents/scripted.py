@@ -2,8 +2,8 @@
 
     scripted.py EXAMPLES SCRIPT.json
 
-The script is a list of turns, each a list of shell commands; a command that begins with `write ` and a name and a text writes a file in the agent
-itself. The model is a process of its own.
+The script has a list of turns, each a list of shell commands; a command that begins with `write ` and a name and a text writes a file in the agent
+itself. The model is a process of its own. It answers when a snapshot was taken, so that the one at the request is over.
 """
 
 import importlib
@@ -29,10 +29,12 @@ def calls(turn):
 if len(sys.argv) > 3:
     server = importlib.import_module("model_server")
     with open(SCRIPT) as file:
-        turns = json.load(file)
+        script = json.load(file)
+    turns = script["turns"]
 
     class Scripted(server.Handler):
         def answer(self, messages):
+            subprocess.run([script["agentrec"], "snapshot"], stdout=subprocess.DEVNULL, check=True)
             number = sum(message["role"] == "assistant" for message in messages)
             if number < len(turns):
                 return f"Turn {number + 1}.", list(calls(turns[number]))

@@ -39,15 +39,12 @@ impl Pause {
     }
 }
 
-/// `agentrec run` of an agent whose turns carry out these shell commands. Each turn ends with a snapshot: the model answers so fast
-/// that the one at its request may come too late to be without what the turn does.
+/// `agentrec run` of an agent whose turns carry out these shell commands. The model answers when the snapshot at the request was taken:
+/// real ones take their time.
 pub fn command(env: &TestEnv, turns: &[Vec<String>]) -> Command {
     let script = env.outside("script.json");
-    let mut turns = turns.to_vec();
-    for turn in &mut turns {
-        turn.push(format!("{AGENTREC} snapshot >/dev/null"));
-    }
-    fs::write(&script, serde_json::to_string(&turns).expect("strings")).expect("a file of ours");
+    let content = serde_json::json!({ "agentrec": AGENTREC, "turns": turns });
+    fs::write(&script, content.to_string()).expect("a file of ours");
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = env.agentrec(["run", "--json", "--", "python3"]);
     command

@@ -10,6 +10,7 @@ mod merge;
 mod plan;
 mod present;
 mod reverse;
+mod settle;
 mod states;
 
 use std::path::{Path, PathBuf};
@@ -33,8 +34,10 @@ pub struct Touch {
     pub last: Seq,
     /// When that was, nanoseconds since 1970.
     pub until: i64,
-    /// By its first act it came into being.
-    pub made: bool,
+    /// Whether something was there before the first act; none where the act does not tell.
+    pub existed: Option<bool>,
+    /// Whether nothing was there after the last act; none where the acts don't tell.
+    pub gone: Option<bool>,
     /// By its first act another file came to this name.
     pub arrived: bool,
     /// It was renamed, so what lies in it moved along.
@@ -89,6 +92,8 @@ pub enum Why {
     Changed(Vec<Seq>),
     /// Within the span, others that were recorded changed it too.
     Shared(Vec<Seq>),
+    /// Within the span, somebody who was not recorded changed it too.
+    Foreign,
     /// It was open for writing beyond the span.
     Held,
     /// What the span left was not recorded, and the file changed since its last act.

@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use agentrec_store::{
-    Entry, EntryReader, Home, Kind, LeftOut, Logged, Objects, OperationKind, Operations, Role,
-    Step, Store,
+    Entry, Home, Kind, LeftOut, Logged, Objects, OperationKind, Operations, Role, Step, Store,
 };
 use agentrec_trace::Seq;
 
-use super::merge::merged;
 use super::present::{Present, anchor};
 use super::states::{At, Before, States};
 use super::{Conflict, Plan, Record, Settle, Touch, Unable, Why};
@@ -17,10 +15,6 @@ use crate::error::Result;
 use crate::lookup::same;
 use crate::restore::Only;
 use crate::sources::Sources;
-
-/// A file's change time may lie so far behind the event that tells of the change, nanoseconds: the kernel stamps files with
-/// a clock of its own.
-const SLACK: i64 = 50_000_000;
 
 /// Which part of a span is meant, and what becomes of conflicts.
 #[derive(Clone, Copy, Default)]
@@ -102,7 +96,14 @@ impl Planner<'_, '_> {
                 for path in self.states.below(&touch)? {
                     add(
                         &mut all,
-                        Touch { path, made: false, arrived: false, moved: false, ..touch.clone() },
+                        Touch {
+                            path,
+                            existed: None,
+                            gone: None,
+                            arrived: false,
+                            moved: false,
+                            ..touch.clone()
+                        },
                     );
                 }
             }
@@ -130,7 +131,8 @@ impl Planner<'_, '_> {
                         &mut all,
                         Touch {
                             path: path.clone(),
-                            made: false,
+                            existed: None,
+                            gone: None,
                             arrived: false,
                             moved: false,
                             ..touch.clone()
@@ -212,6 +214,13 @@ impl Planner<'_, '_> {
             (state.id, state.size, state.sparse) = (now.id, now.size, now.sparse);
         }
         let (was, is) = (state.as_ref(), now.as_ref());
+        if was.is_none() && touch.existed == Some(true) && !self.is_shared(touch, since) {
+            // Somebody made it between the snapshot and the first act.
+            if !is.is_some_and(|now| !matches!(now.kind, Kind::File | Kind::Dir | Kind::Symlink)) {
+                unable(self, Unable::NotRecorded);
+            }
+            return Ok(());
+        }
         let left = after.as_ref().map(|at| at.state.as_ref());
         if same_with_links(is, was) || left.is_some_and(|left| same_with_links(left, was)) {
             return Ok(());
@@ -250,6 +259,7 @@ impl Planner<'_, '_> {
             match doubt {
                 Some(why) => Some(why),
                 None if !shared.is_empty() => Some(Why::Shared(shared)),
+                None if foreign(touch, was, left) => Some(Why::Foreign),
                 None if touch.held => Some(Why::Held),
                 None => None,
             }
@@ -263,6 +273,12 @@ impl Planner<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether others that were recorded changed it between the state before and the first act.
+    fn is_shared(&self, touch: &Touch, since: Option<Seq>) -> bool {
+        let others = (self.record.others)(&touch.path);
+        others.into_iter().any(|seq| since.is_none_or(|since| seq > since) && seq < touch.first)
     }
 
     fn present(&mut self, root: &Path, rest: &Path) -> Result<Option<Entry>> {
@@ -302,12 +318,12 @@ impl Planner<'_, '_> {
         now: Option<&Entry>,
     ) -> Result<bool> {
         let changed_at = Present::new(&mut self.plan.reader).changed_at(root, rest)?;
-        let in_time = |at: i64| at <= touch.until.saturating_add(SLACK);
+        let in_time = |at: i64| at <= touch.until;
         if now.is_some_and(|now| now.kind != Kind::Dir) && changed_at.is_some_and(in_time) {
             return Ok(true);
         }
         // A directory's own time moves with what is done in it.
-        if now.is_some_and(|now| now.kind == Kind::Dir) && touch.made {
+        if now.is_some_and(|now| now.kind == Kind::Dir) && touch.existed == Some(false) {
             return Ok(true);
         }
         let session = self.record.session;
@@ -379,7 +395,8 @@ impl Planner<'_, '_> {
                 first: last,
                 last,
                 until: 0,
-                made: false,
+                existed: None,
+                gone: None,
                 arrived: false,
                 moved: false,
                 held: false,
@@ -416,98 +433,15 @@ impl Planner<'_, '_> {
     }
 }
 
-impl<'a> Plan<'a> {
-    pub(super) fn new(store: &'a Store) -> Self {
-        Self {
-            steps: Vec::new(),
-            conflicts: Vec::new(),
-            unable: Vec::new(),
-            stays: Vec::new(),
-            last: HashMap::new(),
-            trusted: false,
-            reader: EntryReader::new(store),
-        }
-    }
-
-    /// Takes directories out that would not be empty.
-    pub(super) fn directories_that_stay(&mut self) {
-        let goes = |step: &Step| step.role == Role::Changed && step.after.is_none();
-        let mut gone: HashSet<PathBuf> =
-            self.steps.iter().filter(|step| goes(step)).map(Step::full_path).collect();
-        let mut directories: Vec<_> = self
-            .steps
-            .iter()
-            .filter(|step| {
-                goes(step) && step.before.as_ref().is_some_and(|entry| entry.kind == Kind::Dir)
-            })
-            .map(|step| (step.root.clone(), step.path.clone()))
-            .collect();
-        directories.sort_by_key(|(_, path)| std::cmp::Reverse(path.iter().count()));
-        for (root, path) in directories {
-            let full = root.join(&path);
-            let names = Present::new(&mut self.reader).names(&root, &path);
-            if !names.iter().all(|name| gone.contains(&full.join(name))) {
-                gone.remove(&full);
-                self.stays.push(full);
-            }
-        }
-        let stays = &self.stays;
-        self.steps.retain(|step| !stays.contains(&step.full_path()));
-    }
-
-    /// Whether nothing would be changed.
-    pub fn is_empty(&self) -> bool {
-        !self.steps.iter().any(|step| step.role == Role::Changed)
-    }
-
-    /// Steps that change something.
-    pub fn changes(&self) -> impl Iterator<Item = &Step> {
-        self.steps.iter().filter(|step| step.role == Role::Changed)
-    }
-
-    /// Settles the conflicts. To merge them, what is there now is stored.
-    pub(super) fn settle(&mut self, sources: &Sources<'_>, how: Settle) -> Result<()> {
-        let mut left = Vec::new();
-        if how == Settle::Merge {
-            self.reader.commit()?;
-        }
-        for conflict in std::mem::take(&mut self.conflicts) {
-            let settled = match how {
-                Settle::Mine => None,
-                Settle::Theirs => Some(conflict.step.clone()),
-                Settle::Merge => self.merge(sources, &conflict)?,
-            };
-            match settled {
-                Some(step) => self.steps.push(step),
-                None => left.push(conflict),
-            }
-        }
-        self.conflicts = left;
-        self.steps.sort_by(|a, b| (&a.root, &a.path).cmp(&(&b.root, &b.path)));
-        Ok(())
-    }
-
-    fn merge(&mut self, sources: &Sources<'_>, conflict: &Conflict) -> Result<Option<Step>> {
-        let (Some(Some(base)), Some(mine), Some(before)) =
-            (&conflict.base, &conflict.step.before, &conflict.step.after)
-        else {
-            return Ok(None);
-        };
-        let Some(content) = merged(sources, base, mine, before)? else { return Ok(None) };
-        let id = self.reader.put(&content)?;
-        let mut after =
-            Entry { id: Some(id), size: content.len() as u64, link: None, ..mine.clone() };
-        after.meta.mtime = super::carry::now();
-        Ok(Some(Step { after: Some(after), ..conflict.step.clone() }))
-    }
-}
-
 fn add(all: &mut BTreeMap<PathBuf, Touch>, touch: Touch) {
     match all.get_mut(&touch.path) {
         None => drop(all.insert(touch.path.clone(), touch)),
         Some(known) => {
             if touch.first < known.first {
-                (known.made, known.arrived) = (touch.made, touch.arrived);
+                (known.existed, known.arrived) = (touch.existed, touch.arrived);
+            }
+            if touch.last > known.last {
+                known.gone = touch.gone;
             }
             known.first = known.first.min(touch.first);
             known.last = known.last.max(touch.last);
@@ -516,6 +450,15 @@ fn add(all: &mut BTreeMap<PathBuf, Touch>, touch: Touch) {
             known.held |= touch.held;
         }
     }
+}
+
+/// Whether the states around a span are others than its acts can have found and left: then somebody who was not recorded had a part.
+fn foreign(touch: &Touch, was: Option<&Entry>, left: Option<Option<&Entry>>) -> bool {
+    let made_away = was.is_some() && touch.existed == Some(false);
+    let Some(left) = left else { return made_away };
+    let differs = touch.gone.is_some_and(|gone| gone == left.is_some());
+    let later = left.is_some_and(|left| left.kind != Kind::Dir && left.meta.mtime > touch.until);
+    made_away || differs || later
 }
 
 /// The same, and both of them files with several names or neither.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use agentrec_store::{Kind, Logged, Role, Step, Store};
+use agentrec_store::{Entry, Kind, Logged, Role, Step, Store};
 
 use super::plan::{Scope, same_with_links};
 use super::present::Present;
@@ -46,18 +46,21 @@ pub fn reverse<'a>(store: &'a Store, logged: &Logged, scope: Scope<'_>) -> Resul
             }
             Role::Anchor => plan.steps.push(back(now)),
             Role::Changed => {
-                let halfway = |now: &agentrec_store::Entry| {
+                let halfway = |now: &Entry| {
                     logged.outcome.is_none()
                         && now.kind == Kind::File
                         && step.before.as_ref().is_some_and(|entry| entry.id == now.id)
                         && step.after.as_ref().is_some_and(|entry| entry.id == now.id)
                 };
-                if same_with_links(now.as_ref(), step.before.as_ref()) {
-                    // It was not carried out here, or taken back by hand.
+                // It was not carried out here, or taken back by hand. Where only times differ, those tell.
+                let mtime = |entry: &Option<Entry>| entry.as_ref().map(|entry| entry.meta.mtime);
+                let is_after = same_with_links(now.as_ref(), step.after.as_ref());
+                if same_with_links(now.as_ref(), step.before.as_ref())
+                    && (!is_after || mtime(&now) == mtime(&step.before))
+                {
                     continue;
                 }
-                let as_left = same_with_links(now.as_ref(), step.after.as_ref())
-                    || now.as_ref().is_some_and(halfway);
+                let as_left = is_after || now.as_ref().is_some_and(halfway);
                 if as_left {
                     plan.steps.push(back(now));
                 } else {

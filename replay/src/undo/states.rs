@@ -145,7 +145,7 @@ impl<'a> States<'a> {
 
     /// Outside the roots: the first state that was kept when the span began to change the file.
     fn kept_before(&self, touch: &Touch) -> Before {
-        if touch.made {
+        if touch.existed == Some(false) {
             return Before::Made;
         }
         // It is told before the event of the change, and, where the session alone changed the file, once in a turn.
