@@ -343,3 +343,30 @@ fn blame_tells_each_line_s_turn() {
     assert_eq!(env.run(["blame", "missing"]).code, 1);
     assert_eq!(env.run(["why", "a:99"]).code, 1);
 }
+
+#[test]
+fn what_the_user_changes_after_the_agent_in_the_same_turn_asks() {
+    let env = TestEnv::new();
+    for name in ["a", "b", "c", "gone"] {
+        env.write(name, "1\n2\n3\n");
+    }
+    let pause = scripted::Pause::new(&env, "pause");
+    let turns =
+        [vec!["echo agent >> a; mv b moved; echo agent >> c; rm gone".to_owned(), pause.command()]];
+    scripted::record_beside(&env, &turns, || {
+        pause.during(|| {
+            env.write("a", "user\n");
+            env.write("moved", "user\n");
+            env.write("gone", "user\n");
+            fs::remove_file(env.work().join("c")).expect("there");
+        });
+    });
+    let ran = env.run(["undo", "t1", "--yes"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    for name in ["a", "moved", "gone"] {
+        assert!(ran.stdout.contains(&format!("conflict {name}")), "{name}: {ran:?}");
+        assert_eq!(env.read(name).as_deref(), Some("user\n"), "{ran:?}");
+    }
+    assert!(ran.stdout.contains("conflict c"), "{ran:?}");
+    assert_eq!((env.read("c"), env.read("b").as_deref()), (None, Some("1\n2\n3\n")));
+}

@@ -117,7 +117,9 @@ pub fn meant(digest: &Digest, collected: &Collected, place: Option<&Place>) -> R
                         (touch.first, touch.existed, touch.arrived);
                 }
                 // What was written is told at the close, when the file may long be gone.
-                known.gone = touch.gone.or(known.gone);
+                if !matches!(action.kind, ActionKind::Written { .. }) || known.gone.is_none() {
+                    known.gone = touch.gone;
+                }
                 known.last = known.last.max(touch.last);
                 known.until = known.until.max(touch.until);
                 known.moved |= touch.moved;
@@ -130,18 +132,22 @@ pub fn meant(digest: &Digest, collected: &Collected, place: Option<&Place>) -> R
     Ok(Acts { touches: slots.into_values().collect(), others, renames, window, procs })
 }
 
-/// By how much the wall clock went faster than the clock of the events since the session began: it is kept right by small steps. A change
-/// of more than a second is no such step, and another boot has another clock.
+/// What has to be added to wall clocks of the trace: its start tells both clocks, read one after the other, and time may have passed in
+/// between. More than a second is no such gap but another boot, or a clock that was set.
 fn drift(digest: &Digest) -> i64 {
     let clock = |id| {
         let time = clock_gettime(id).ok()?;
         Some(time.tv_sec().saturating_mul(1_000_000_000).saturating_add(time.tv_nsec()))
     };
-    let now = clock(ClockId::CLOCK_REALTIME).zip(clock(ClockId::CLOCK_BOOTTIME));
-    let Some((wall, boot)) = now else { return 0 };
-    let then = u64::try_from(boot).map_or(0, |boot| digest.wall(boot));
-    let drift = wall.saturating_sub(then);
-    if (0..1_000_000_000).contains(&drift) { drift } else { 0 }
+    let pair = || {
+        let before = clock(ClockId::CLOCK_BOOTTIME)?;
+        let wall = clock(ClockId::CLOCK_REALTIME)?;
+        Some((clock(ClockId::CLOCK_BOOTTIME)? - before, before, wall))
+    };
+    // The pair that was read the fastest.
+    let Some((_, boot, wall)) = (0..8).filter_map(|_| pair()).min() else { return 0 };
+    let drift = u64::try_from(boot).map_or(0, |boot| wall.saturating_sub(digest.wall(boot)));
+    if drift.abs() < 1_000_000_000 { drift } else { 0 }
 }
 
 fn touch(digest: &Digest, action: &Action, path: PathBuf, from: Seq, drift: i64) -> Touch {
@@ -159,7 +165,6 @@ fn touch(digest: &Digest, action: &Action, path: PathBuf, from: Seq, drift: i64)
             ActionKind::Deleted | ActionKind::DirectoryDeleted | ActionKind::RenamedTo(_) => {
                 Some(true)
             }
-            ActionKind::Written { .. } | ActionKind::Mapped => None,
             _ => Some(false),
         },
         arrived: matches!(action.kind, ActionKind::RenamedFrom(_)),

@@ -32,10 +32,21 @@ impl Pause {
     /// Does it while the agent waits.
     pub fn during<T>(&self, f: impl FnOnce() -> T) -> T {
         fs::read(&self.reached).expect("the agent comes here");
+        next_tick();
         let done = f();
         let mut go = File::options().write(true).open(&self.go).expect("the agent waits");
         writeln!(go).expect("it reads");
         done
+    }
+}
+
+/// Waits until the clock by which the kernel stamps files has moved on: what happens within one tick of it has one time.
+fn next_tick() {
+    use nix::time::{ClockId, clock_gettime};
+    let read = |id| clock_gettime(id).expect("every kernel has it");
+    let now = read(ClockId::CLOCK_REALTIME);
+    while read(ClockId::CLOCK_REALTIME_COARSE) <= now {
+        std::hint::spin_loop();
     }
 }
 

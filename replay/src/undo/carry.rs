@@ -12,9 +12,9 @@ use agentrec_store::{
 };
 
 use super::Plan;
-use super::plan::same_with_links;
 use super::present::Present;
 use crate::error::Result;
+use crate::lookup::same;
 use crate::restore::{Applier, Missing, NotSet, Restored};
 use crate::sources::Sources;
 
@@ -83,8 +83,8 @@ pub fn finish(store: &Store, log: &Operations, logged: &Logged) -> Result<Done> 
                 && step.before.as_ref().is_some_and(|entry| entry.id == now.id)
                 && step.after.as_ref().is_some_and(|entry| entry.id == now.id)
         };
-        let is_ours = same_with_links(now.as_ref(), step.before.as_ref())
-            || same_with_links(now.as_ref(), step.after.as_ref())
+        let is_ours = same(now.as_ref(), step.before.as_ref())
+            || same(now.as_ref(), step.after.as_ref())
             || now.as_ref().is_some_and(halfway);
         // Else what is expected there stays what it was, so that somebody's change since is left alone.
         if is_ours {

@@ -8,6 +8,7 @@ use super::plan::{Scope, same_with_links};
 use super::present::Present;
 use super::{Conflict, Plan, Why, carry};
 use crate::error::Result;
+use crate::lookup::same;
 use crate::sources::Sources;
 
 /// Finds out what taking back `logged` would do. Nothing is changed yet; what an interrupted operation left lying about is removed.
@@ -52,12 +53,9 @@ pub fn reverse<'a>(store: &'a Store, logged: &Logged, scope: Scope<'_>) -> Resul
                         && step.before.as_ref().is_some_and(|entry| entry.id == now.id)
                         && step.after.as_ref().is_some_and(|entry| entry.id == now.id)
                 };
-                // It was not carried out here, or taken back by hand. Where only times differ, those tell.
-                let mtime = |entry: &Option<Entry>| entry.as_ref().map(|entry| entry.meta.mtime);
-                let is_after = same_with_links(now.as_ref(), step.after.as_ref());
-                if same_with_links(now.as_ref(), step.before.as_ref())
-                    && (!is_after || mtime(&now) == mtime(&step.before))
-                {
+                let (is_before, is_after) = side(step, now.as_ref());
+                // It was not carried out here, or taken back by hand.
+                if is_before {
                     continue;
                 }
                 let as_left = is_after || now.as_ref().is_some_and(halfway);
@@ -81,4 +79,17 @@ pub fn reverse<'a>(store: &'a Store, logged: &Logged, scope: Scope<'_>) -> Resul
     plan.settle(&Sources::store(store), scope.settle)?;
     plan.directories_that_stay();
     Ok(plan)
+}
+
+/// Whether what is there now is what the operation found, or what it left. Where both are the same but for times and links, it is what it
+/// left unless all is as it was: a file that was to be linked stands alone where the other name is gone.
+fn side(step: &Step, now: Option<&Entry>) -> (bool, bool) {
+    let (before, after) = (step.before.as_ref(), step.after.as_ref());
+    let as_before = same(now, before);
+    if !same(before, after) {
+        return (as_before, same(now, after));
+    }
+    let mtime = |entry: Option<&Entry>| entry.map(|entry| entry.meta.mtime);
+    let is_before = same_with_links(now, before) && mtime(now) == mtime(before);
+    (is_before, as_before && !is_before)
 }
