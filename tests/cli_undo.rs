@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use agentrec_store::{Home, Operations};
 use common::{TestEnv, objects, of_kind, scripted};
 
 /// Everything below a directory: path, kind, mode, time, content or target, and which names are one file.
@@ -369,4 +370,146 @@ fn what_the_user_changes_after_the_agent_in_the_same_turn_asks() {
     }
     assert!(ran.stdout.contains("conflict c"), "{ran:?}");
     assert_eq!((env.read("c"), env.read("b").as_deref()), (None, Some("1\n2\n3\n")));
+}
+
+#[test]
+fn outside_of_the_tree_what_was_kept_comes_back() {
+    let env = TestEnv::new();
+    let home = env.outside("");
+    let write = |name: &str, content: &str| fs::write(home.join(name), content).expect("ours");
+    for name in ["conf", "gone", "replaced", "mine", "dotfile"] {
+        write(name, &format!("{name}\n"));
+    }
+    fs::set_permissions(home.join("conf"), fs::Permissions::from_mode(0o640)).expect("ours");
+    std::os::unix::fs::symlink("dotfile", home.join("link")).expect("ours");
+    let before = listing(&home);
+    env.record(
+        "cd ~; echo agent >> conf; rm gone; echo new > made; mkdir -p d/e; echo x > d/e/x; mv made2 made 2>/dev/null; \
+         cp conf .tmp; mv .tmp replaced; echo agent > mine; echo through > link; chmod 600 dotfile",
+    );
+    let after = listing(&home);
+    write("mine", "user\n");
+    let ran = env.run(["undo", "--yes"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stdout.contains("conflict ~/mine  changed after the last recorded act"), "{ran:?}");
+    assert!(ran.stdout.contains("OUTSIDE the tree"), "{ran:?}");
+    assert_eq!(fs::read_to_string(home.join("mine")).expect("there"), "user\n");
+    write("mine", "mine\n");
+    let without = |listing: Vec<String>| -> Vec<String> {
+        listing.into_iter().filter(|line| !line.starts_with("mine ")).collect()
+    };
+    assert_eq!(without(listing(&home)), without(before), "{ran:?}");
+    let again = env.run(["redo", "--yes"]);
+    assert_eq!(again.code, 0, "{again:?}");
+    assert_eq!(without(listing(&home)), without(after), "{again:?}");
+    let again = env.run(["undo", "--yes", "--only", "**/conf"]);
+    assert_eq!(again.code, 0, "its own redo is nobody's change: {again:?}");
+    assert_eq!(fs::read_to_string(home.join("conf")).expect("there"), "conf\n");
+    assert!(!home.join("gone").exists());
+}
+
+/// Records changes to two files, undoes them, and makes it look as if that had been killed in between.
+fn interrupted(env: &TestEnv) {
+    env.write("a", "1\n");
+    env.write("b", "1\n");
+    env.record("echo 2 > a; echo 2 > b; echo 2 > c");
+    env.ok(["undo", "--yes"]);
+    fs::remove_file(env.home().join("ops/1.done")).expect("it was written");
+    env.write("b", "2\n");
+    let (logged, _) = Operations::list(&Home::new(env.home())).expect("readable");
+    env.write(&format!(".agentrec-{}-7.partial", logged[0].operation.pid), "half");
+    assert_eq!(env.json(["ops"])[0]["interrupted"], true);
+    let refused = env.run(["undo", "--yes"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("o1 was interrupted"), "{refused:?}");
+    assert!(refused.stderr.contains("hint: agentrec undo --finish"), "{refused:?}");
+}
+
+fn partial_files(env: &TestEnv) -> usize {
+    listing(&env.work()).iter().filter(|line| line.contains(".partial")).count()
+}
+
+#[test]
+fn an_interrupted_undo_is_finished() {
+    let env = TestEnv::new();
+    interrupted(&env);
+    let ran = env.run(["undo", "--finish"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let now = ["a", "b", "c"].map(|name| env.read(name));
+    assert_eq!(now, [Some("1\n".into()), Some("1\n".into()), None], "{ran:?}");
+    assert_eq!(partial_files(&env), 0);
+    env.ok(["redo", "--yes"]);
+    assert_eq!(
+        ["a", "b", "c"].map(|name| env.read(name)),
+        ["2\n"; 3].map(|text| Some(text.into()))
+    );
+    assert!(env.run(["undo", "--finish"]).stderr.contains("nothing was interrupted"));
+}
+
+#[test]
+fn an_interrupted_undo_is_taken_back() {
+    let env = TestEnv::new();
+    interrupted(&env);
+    let ran = env.run(["redo", "--yes"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(
+        ["a", "b", "c"].map(|name| env.read(name)),
+        ["2\n"; 3].map(|text| Some(text.into()))
+    );
+    assert_eq!(partial_files(&env), 0);
+    assert!(env.json(["ops"]).iter().all(|op| op["interrupted"] == false));
+    assert_eq!(env.run(["undo", "--yes"]).code, 0);
+    assert_eq!(env.read("c"), None);
+}
+
+#[test]
+fn a_copy_is_not_undone() {
+    let env = TestEnv::new();
+    env.write("a", "1\n");
+    env.record("true");
+    env.ok(["resume", "s1", "-q", "--", "sh", "-c", "echo 2 > a"]);
+    let ran = env.run(["undo", "--yes"]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.contains("worked in a copy") && ran.stderr.contains("agentrec apply"),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn what_the_store_collects_is_not_what_a_redo_needs() {
+    let env = TestEnv::new();
+    env.write("a", "1\n");
+    let recorded = env.record("echo 2 > a");
+    env.write("a", "user\n");
+    env.ok(["undo", "--yes", "--theirs"]);
+    env.ok(["rm", &recorded.id]);
+    env.ok(["store", "gc", "--yes", "--keep-last", "0s"]);
+    env.ok(["redo", "--yes"]);
+    assert_eq!(env.read("a").as_deref(), Some("user\n"));
+}
+
+#[test]
+fn what_went_through_a_link_is_found_where_it_leads() {
+    let env = TestEnv::new();
+    env.write("real/a", "1\n");
+    env.write("b", "1\n");
+    env.write("c", "1\n");
+    let link = |to: &str, name: &str| {
+        std::os::unix::fs::symlink(to, env.work().join(name)).expect("ours");
+    };
+    link("real", "dir");
+    link("b", "file");
+    link("c", "replaced");
+    let before = listing(&env.work());
+    env.record(
+        "echo 2 > dir/a; echo new > dir/new; echo 2 > file; rm replaced; echo own > replaced; ln -s b own; echo 3 >> own",
+    );
+    let after = listing(&env.work());
+    assert_eq!(env.read("b").as_deref(), Some("2\n3\n"));
+    let ran = env.run(["undo", "--yes"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(listing(&env.work()), before, "{ran:?}");
+    env.ok(["redo", "--yes"]);
+    assert_eq!(listing(&env.work()), after);
 }

@@ -91,9 +91,10 @@ impl Acts {
 pub fn meant(digest: &Digest, collected: &Collected, place: Option<&Place>) -> Result<Acts> {
     let choice = Choice::new(digest, place)?;
     let drift = drift(digest);
-    let mut slots: BTreeMap<PathBuf, Touch> = BTreeMap::new();
+    let mut slots: BTreeMap<(PathBuf, bool), Touch> = BTreeMap::new();
     let mut others: HashMap<PathBuf, Vec<Seq>> = HashMap::new();
     let mut renames: HashMap<PathBuf, Vec<Seq>> = HashMap::new();
+    let mut gone: HashMap<PathBuf, Option<bool>> = HashMap::new();
     for action in digest.files.actions() {
         let path = digest.files.path(action.path);
         if is_pseudo(path) {
@@ -108,23 +109,21 @@ pub fn meant(digest: &Digest, collected: &Collected, place: Option<&Place>) -> R
             continue;
         }
         let touch = touch(digest, action, path, choice.from, drift);
-        match slots.get_mut(&touch.path) {
-            None => drop(slots.insert(touch.path.clone(), touch)),
-            Some(known) => {
-                // What was written is told at the close; it may have begun before an act that was told earlier.
-                if touch.first < known.first {
-                    (known.first, known.existed, known.arrived) =
-                        (touch.first, touch.existed, touch.arrived);
-                }
-                // What was written is told at the close, when the file may long be gone.
-                if !matches!(action.kind, ActionKind::Written { .. }) || known.gone.is_none() {
-                    known.gone = touch.gone;
-                }
-                known.last = known.last.max(touch.last);
-                known.until = known.until.max(touch.until);
-                known.moved |= touch.moved;
-            }
+        // What was written is told at the close, when the file may long be gone.
+        let written = matches!(action.kind, ActionKind::Written { .. });
+        let gone = gone.entry(touch.path.clone()).or_insert(touch.gone);
+        if !written {
+            *gone = touch.gone;
         }
+        // A file may have been made where a link leads, or in its place.
+        let own = matches!(action.kind, ActionKind::Created)
+            .then(|| Touch { follows: false, ..touch.clone() });
+        for touch in own.into_iter().chain([touch]) {
+            add(&mut slots, touch);
+        }
+    }
+    for touch in slots.values_mut() {
+        touch.gone = gone.get(&touch.path).copied().flatten();
     }
     held(digest, collected, &choice, &mut slots);
     let window = (choice.from, choice.to);
@@ -168,9 +167,33 @@ fn touch(digest: &Digest, action: &Action, path: PathBuf, from: Seq, drift: i64)
             _ => Some(false),
         },
         arrived: matches!(action.kind, ActionKind::RenamedFrom(_)),
+        follows: matches!(
+            action.kind,
+            ActionKind::Created
+                | ActionKind::Written { .. }
+                | ActionKind::Truncated
+                | ActionKind::Attributes
+                | ActionKind::Mapped
+                | ActionKind::ClonedFrom(_)
+        ),
         moved: is_rename(action),
         held: false,
     }
+}
+
+fn add(slots: &mut BTreeMap<(PathBuf, bool), Touch>, touch: Touch) {
+    let key = (touch.path.clone(), touch.follows);
+    let Some(known) = slots.get_mut(&key) else {
+        slots.insert(key, touch);
+        return;
+    };
+    // What was written is told at the close; it may have begun before an act that was told earlier.
+    if touch.first < known.first {
+        (known.first, known.existed, known.arrived) = (touch.first, touch.existed, touch.arrived);
+    }
+    known.last = known.last.max(touch.last);
+    known.until = known.until.max(touch.until);
+    known.moved |= touch.moved;
 }
 
 fn is_rename(action: &Action) -> bool {
@@ -185,7 +208,7 @@ fn held(
     digest: &Digest,
     collected: &Collected,
     choice: &Choice,
-    slots: &mut BTreeMap<PathBuf, Touch>,
+    slots: &mut BTreeMap<(PathBuf, bool), Touch>,
 ) {
     let Some(to) = choice.to else { return };
     for (open, writer) in &collected.writers {
@@ -204,10 +227,14 @@ fn held(
             existed: None,
             gone: None,
             arrived: false,
+            follows: true,
             moved: false,
             held: true,
         };
-        slots.entry(writer.path.clone()).and_modify(|known| known.held = true).or_insert(touch);
+        slots
+            .entry((writer.path.clone(), true))
+            .and_modify(|known| known.held = true)
+            .or_insert(touch);
     }
 }
 

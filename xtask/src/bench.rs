@@ -11,6 +11,7 @@ mod run;
 mod sdk;
 mod snapshot;
 mod trace;
+mod undo;
 mod workloads;
 
 use std::fmt::Write as _;
@@ -73,6 +74,12 @@ pub enum Bench {
         #[arg(default_value = "")]
         filter: String,
     },
+    /// What an undo of a turn and its redo cost, beside git
+    Undo {
+        /// Rounds; the figures are kept with 5 or more
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
     /// Takes or restores one snapshot: what `snapshot` times in a process of its own
     #[command(hide = true)]
     SnapshotWork {
@@ -107,6 +114,7 @@ pub fn run(bench: &Bench) -> Result<bool> {
         Bench::Http { rounds, filter } => http::run(*rounds, filter),
         Bench::Memory { minutes } => memory::run(*minutes),
         Bench::Snapshot { rounds, filter } => snapshot::run(*rounds, filter),
+        Bench::Undo { rounds } => undo::run(*rounds),
         Bench::SnapshotWork { what, home, root, tree } => {
             snapshot::work(what, home, root, tree).map(|()| true)
         }
@@ -136,6 +144,7 @@ fn release(bench: &Bench) -> Result<ExitStatus> {
         Bench::Snapshot { rounds, filter } => {
             cargo.args(["snapshot", "--rounds", &rounds.to_string(), filter])
         }
+        Bench::Undo { rounds } => cargo.args(["undo", "--rounds", &rounds.to_string()]),
         Bench::SnapshotWork { what, home, root, tree } => {
             cargo.args(["snapshot-work", what]).arg(home).arg(root).arg(tree)
         }

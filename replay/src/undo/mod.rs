@@ -40,6 +40,8 @@ pub struct Touch {
     pub gone: Option<bool>,
     /// By its first act another file came to this name.
     pub arrived: bool,
+    /// The acts went through a symbolic link of that name, if there was one, to what it leads to.
+    pub follows: bool,
     /// It was renamed, so what lies in it moved along.
     pub moved: bool,
     /// It was open for writing beyond the span: which bytes are of the span nobody knows.

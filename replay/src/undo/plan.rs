@@ -67,6 +67,7 @@ pub fn plan<'a>(
             planner.judge(touch, root, rest)?;
         }
     }
+    planner.join_roots();
     planner.plan.settle(sources, scope.settle)?;
     planner.others_of_links(&touches)?;
     planner.plan.directories_that_stay();
@@ -91,7 +92,7 @@ impl Planner<'_, '_> {
     fn gather(&mut self, touches: Vec<Touch>) -> Result<BTreeMap<PathBuf, Touch>> {
         let mut all: BTreeMap<PathBuf, Touch> = BTreeMap::new();
         for mut touch in touches {
-            touch.path = self.states.settle(&touch.path, touch.first)?;
+            touch.path = self.states.settle(&touch)?;
             if touch.moved {
                 for path in self.states.below(&touch)? {
                     add(
@@ -142,6 +143,26 @@ impl Planner<'_, '_> {
             }
         }
         Ok(all)
+    }
+
+    /// Outside of the trees each path has the nearest directory for its root. Where one lies in another, all have the outer one, so that
+    /// they are changed in one order.
+    fn join_roots(&mut self) {
+        let trees = &self.states;
+        let steps = self.plan.steps.iter_mut();
+        let conflicts = self.plan.conflicts.iter_mut().map(|conflict| &mut conflict.step);
+        let outside = |step: &&mut Step| trees.split(&step.full_path()).is_none();
+        let mut steps: Vec<_> = steps.chain(conflicts).filter(outside).collect();
+        let roots: Vec<PathBuf> = steps.iter().map(|step| step.root.clone()).collect();
+        for step in &mut steps {
+            let outer = roots.iter().filter(|root| step.root.starts_with(root));
+            if let Some(outer) = outer.min_by_key(|root| root.iter().count())
+                && let Ok(between) = step.root.strip_prefix(outer)
+            {
+                step.path = between.join(&step.path);
+                step.root = outer.clone();
+            }
+        }
     }
 
     /// Whether what grants rights may be put back: only this machine's own recorder may have told of it.
@@ -319,6 +340,9 @@ impl Planner<'_, '_> {
     ) -> Result<bool> {
         let changed_at = Present::new(&mut self.plan.reader).changed_at(root, rest)?;
         let in_time = |at: i64| at <= touch.until;
+        if now.is_none() && touch.gone == Some(true) {
+            return Ok(true);
+        }
         if now.is_some_and(|now| now.kind != Kind::Dir) && changed_at.is_some_and(in_time) {
             return Ok(true);
         }
@@ -398,6 +422,7 @@ impl Planner<'_, '_> {
                 existed: None,
                 gone: None,
                 arrived: false,
+                follows: false,
                 moved: false,
                 held: false,
             };

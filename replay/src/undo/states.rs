@@ -10,6 +10,7 @@ use agentrec_trace::event::{FileKept, SnapshotCreated};
 use agentrec_trace::{ObjectId, Seq};
 use serde_bytes::ByteBuf;
 
+use super::present::anchor;
 use super::{Record, Touch};
 use crate::error::Result;
 use crate::lookup::{Found, Lookup};
@@ -74,17 +75,34 @@ impl<'a> States<'a> {
         self.roots.iter().find_map(|root| Some((root.clone(), path.strip_prefix(root).ok()?)))
     }
 
-    /// Where a path leads, as far as links of the snapshot before an event tell; the last name is not followed.
-    pub(super) fn settle(&mut self, path: &Path, before: Seq) -> Result<PathBuf> {
-        let mut path = path.to_owned();
+    /// Where the path of a touch leads, as far as the snapshots around it tell of links; the last name is followed only where the
+    /// acts followed it.
+    pub(super) fn settle(&mut self, touch: &Touch) -> Result<PathBuf> {
+        let mut path = touch.path.clone();
+        if path.components().any(|component| component == Component::ParentDir)
+            && let Some((above, rest)) = anchor(&path)
+        {
+            path = above.join(rest);
+        }
         for _ in 0..MAX_LINKS {
             let Some((root, rest)) = self.split(&path) else { break };
             let rest = rest.to_owned();
-            let found = self.record.snapshots.iter().rev().find_map(|(seq, snapshot)| {
-                (*seq < before).then(|| tree(snapshot, &root)).flatten()
-            });
-            let Some(tree) = found else { break };
-            let Found::Link(at, target) = self.lookup.find(tree, &rest)? else { break };
+            let mut link = None;
+            let mut other = false;
+            for tree in self.around(touch, &root) {
+                match self.lookup.find(tree, &rest)? {
+                    Found::Link(at, target) => link = link.or(Some((at, target))),
+                    Found::Entry(entry) => match &entry.target {
+                        Some(target) if touch.follows => {
+                            link = link.or(Some((rest.clone(), target.to_vec())));
+                        }
+                        _ => other = true,
+                    },
+                    Found::Nothing | Found::LeftOut(_) => {}
+                }
+            }
+            // What was a link at one time and is none at another was changed itself.
+            let Some((at, target)) = link.filter(|_| !other) else { break };
             let behind = rest.strip_prefix(&at).unwrap_or(Path::new(""));
             let above = at.parent().unwrap_or(Path::new(""));
             path = plain(&root.join(above).join(OsStr::from_bytes(&target)).join(behind));
@@ -93,7 +111,7 @@ impl<'a> States<'a> {
             && let Some(all) = self.kept.get(&path)
             && let Some(real) = all
                 .iter()
-                .rfind(|(seq, _)| *seq < before)
+                .rfind(|(seq, _)| *seq < touch.first)
                 .and_then(|(_, event)| event.real.as_ref())
         {
             path = plain(real.as_path());
