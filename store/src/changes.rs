@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use agentrec_trace::ObjectId;
 
@@ -45,8 +46,25 @@ pub fn new_objects(
     previous: Option<ObjectId>,
     tree: ObjectId,
 ) -> Result<Vec<NewObject>> {
-    let mut found =
-        Found { objects, list: Vec::new(), seen: HashSet::new(), budget: TreeBudget::default() };
+    find(&mut |id| Tree::load(objects, id).map(Arc::new), previous, tree)
+}
+
+/// The same, for trees that are loaded by `load`.
+pub(crate) fn changed_objects(
+    load: &mut dyn FnMut(ObjectId) -> Result<Arc<Tree>>,
+    previous: ObjectId,
+    tree: ObjectId,
+) -> Result<Vec<NewObject>> {
+    find(load, Some(previous), tree)
+}
+
+fn find(
+    load: &mut dyn FnMut(ObjectId) -> Result<Arc<Tree>>,
+    previous: Option<ObjectId>,
+    tree: ObjectId,
+) -> Result<Vec<NewObject>> {
+    let budget = TreeBudget::default();
+    let mut found = Found { load, list: Vec::new(), seen: HashSet::new(), budget };
     if previous != Some(tree) {
         found.tree(previous, tree, Path::new(""), 0, false)?;
     }
@@ -54,7 +72,7 @@ pub fn new_objects(
 }
 
 struct Found<'a> {
-    objects: &'a dyn Objects,
+    load: &'a mut dyn FnMut(ObjectId) -> Result<Arc<Tree>>,
     list: Vec<NewObject>,
     seen: HashSet<(ObjectId, bool, bool)>,
     budget: TreeBudget,
@@ -83,8 +101,9 @@ impl Found<'_> {
             secret: false,
             ignored,
         });
-        let tree = self.budget.load(self.objects, id, depth)?;
-        let before = previous.map(|id| Tree::load(self.objects, id)).transpose()?;
+        let tree = (self.load)(id)?;
+        self.budget.spend(id, &tree, depth)?;
+        let before = previous.map(|id| (self.load)(id)).transpose()?;
         for entry in &tree.entries {
             let before = before.as_ref().and_then(|tree| tree.entry(&entry.name));
             let before = before.filter(|before| before.kind == entry.kind);

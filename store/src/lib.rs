@@ -26,8 +26,8 @@ mod tree;
 
 pub use cache::StatCache;
 pub use capture::{
-    Capture, CaptureOptions, EntryReader, FileId, Omission, ProgressFn, capture_tree,
-    restorable_xattrs,
+    Capture, CaptureOptions, Dirty, EntryReader, FileId, Later, Omission, ProgressFn, Touch,
+    Tracked, capture_tree, restorable_xattrs,
 };
 pub use catalogue::{
     Catalogue, Counts, MIN_PREFIX, PruneLimits, PruneReason, Pruned, Rescan, Session, State,

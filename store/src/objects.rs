@@ -310,6 +310,13 @@ pub struct Staged {
     bytes: Vec<u8>,
 }
 
+impl Staged {
+    /// The content itself, where it is short enough to be one object.
+    pub(crate) fn into_content(self) -> std::result::Result<Vec<u8>, Self> {
+        if self.body == Body::Plain { Ok(self.bytes) } else { Err(self) }
+    }
+}
+
 impl Batch<'_> {
     /// Adds one content.
     pub fn put(&self, content: &[u8]) -> Result<ObjectId> {

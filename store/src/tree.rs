@@ -185,6 +185,11 @@ impl Entry {
         OsStr::from_bytes(&self.name)
     }
 
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        self.kind == Kind::Dir
+    }
+
     fn validate(&self) -> Result<(), &'static str> {
         let name = self.name.as_slice();
         if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') || name.contains(&0) {
@@ -234,15 +239,28 @@ impl Default for TreeBudget {
 impl TreeBudget {
     /// Reads the tree object `id`, met `depth` directories below the root.
     pub fn load(&mut self, objects: &dyn Objects, id: ObjectId, depth: usize) -> Result<Tree> {
-        let invalid = |reason: &str| Error::InvalidTree { id, reason: reason.to_owned() };
         if depth > MAX_DEPTH {
-            return Err(invalid("nested too deep"));
+            return Err(too_deep(id));
         }
         let tree = Tree::load(objects, id)?;
-        let left = self.entries.checked_sub(tree.entries.len());
-        self.entries = left.ok_or_else(|| invalid("the trees unfold to too many entries"))?;
+        self.spend(id, &tree, depth)?;
         Ok(tree)
     }
+
+    /// Counts a tree object that was read.
+    pub(crate) fn spend(&mut self, id: ObjectId, tree: &Tree, depth: usize) -> Result<()> {
+        if depth > MAX_DEPTH {
+            return Err(too_deep(id));
+        }
+        let left = self.entries.checked_sub(tree.entries.len());
+        let reason = || "the trees unfold to too many entries".to_owned();
+        self.entries = left.ok_or_else(|| Error::InvalidTree { id, reason: reason() })?;
+        Ok(())
+    }
+}
+
+fn too_deep(id: ObjectId) -> Error {
+    Error::InvalidTree { id, reason: "nested too deep".to_owned() }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! A file is read between two looks at its times. The kernel stamps with a clock that ticks every 1 to 10 ms, so a
 //! write in the tick of the first look could go unnoticed: a file that changed in the present tick is read in the next.
+//! Where it is known who might write to it, only those files wait that are open for writing.
 //!
 //! An SQLite database is one unit with its `-wal` and `-journal`: all of them are read between two looks at all of
 //! them, again if anything changed. SQLite changes those three by write(2), which moves their times. The `-shm` is an
@@ -9,6 +10,7 @@
 //! connection opens the database, so it is stored as it is and not compared. Taking SQLite's own file locks instead
 //! would make the recorded program meet SQLITE_BUSY where it otherwise would not.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -21,9 +23,11 @@ use nix::time::{ClockId, clock_gettime};
 use serde_bytes::ByteBuf;
 
 use super::dir;
+use super::sink::Sink;
+use super::{FileId, file_id};
 use crate::cache::{Cached, Stamp, StatCache, nanoseconds};
 use crate::error::{Context, Error, Result};
-use crate::objects::{Batch, Staged};
+use crate::objects::Staged;
 use crate::secret_files;
 
 /// How often a file that changes is read before it counts as torn.
@@ -33,7 +37,7 @@ const ATTEMPTS: usize = 4;
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
 /// The files that belong to a database; the last is not compared.
-const SIDE_SUFFIXES: [&str; 3] = ["-wal", "-journal", "-shm"];
+pub(super) const SIDE_SUFFIXES: [&str; 3] = ["-wal", "-journal", "-shm"];
 
 /// The suffixes of the database itself and of the files whose times count.
 const COMPARED: usize = 3;
@@ -64,22 +68,32 @@ pub(super) enum Outcome {
 
 /// Reads files of one capture.
 pub(super) struct FileReader<'s, 'c> {
-    pub(super) batch: Batch<'s>,
+    pub(super) sink: Sink<'s>,
     pub(super) cache: &'c mut StatCache,
+    /// The files that somebody may be writing to; none where that can be any.
+    pub(super) busy: Option<&'c HashSet<FileId>>,
+}
+
+/// How a file is to be read.
+#[derive(Clone, Copy)]
+pub(super) struct Manner {
+    /// Its times tell when it changed.
+    pub(super) trust: bool,
+    /// It goes into no trace.
+    pub(super) local: bool,
 }
 
 impl FileReader<'_, '_> {
-    /// Reads the regular file `name` in `dir`, which lstat(2) described as `stat`. `trust` says whether its times tell
-    /// when it changed.
+    /// Reads the regular file `name` in `dir`, which lstat(2) described as `stat`.
     pub(super) fn read(
         &mut self,
         dir: &File,
         name: &OsStr,
         path: &Path,
         stat: FileStat,
-        trust: bool,
+        manner: Manner,
     ) -> Result<Outcome> {
-        match self.try_read(dir, name, path, stat, trust) {
+        match self.try_read(dir, name, path, stat, manner) {
             Err(Error::Source { .. }) => Ok(Outcome::Unreadable),
             other => other,
         }
@@ -91,29 +105,31 @@ impl FileReader<'_, '_> {
         name: &OsStr,
         path: &Path,
         stat: FileStat,
-        trust: bool,
+        manner: Manner,
     ) -> Result<Outcome> {
-        if trust && let Some(content) = self.cached(&stat)? {
+        if manner.trust
+            && let Some(content) = self.cached(&stat)?
+        {
             if !content.sqlite {
                 return Ok(Outcome::Kept(Box::new(content.content), Vec::new()));
             }
-            return self.group(dir, name, path);
+            return self.group(dir, name, path, manner);
         }
         let mut file = match open(dir, name, path)? {
             Ok(file) => file,
             Err(outcome) => return Ok(outcome),
         };
         if is_sqlite(&mut file, path)? {
-            return self.group(dir, name, path);
+            return self.group(dir, name, path, manner);
         }
-        let content = self.settled(&mut file, path)?;
+        let content = self.settled(&mut file, path, manner)?;
         Ok(content.map_or(Outcome::Gone, |content| Outcome::Kept(Box::new(content), Vec::new())))
     }
 
     /// What an earlier capture read, if the store still has it.
     fn cached(&mut self, stat: &FileStat) -> Result<Option<FromCache>> {
         let Some(cached) = self.cache.get(stat) else { return Ok(None) };
-        if !self.batch.contains(&cached.id)? {
+        if !self.sink.contains(&cached.id)? {
             return Ok(None);
         }
         let content = Content {
@@ -129,33 +145,33 @@ impl FileReader<'_, '_> {
     }
 
     /// Reads one open file until it keeps still.
-    fn settled(&mut self, file: &mut File, path: &Path) -> Result<Option<Content>> {
+    fn settled(&mut self, file: &mut File, path: &Path, manner: Manner) -> Result<Option<Content>> {
         for attempt in 1..=ATTEMPTS {
             let before = fstat(&*file).context("read", path)?;
             if dir::kind(&before) != crate::tree::Kind::File {
                 return Ok(None);
             }
-            let read_at = wait_for_next_tick(Stamp::of(&before).ctime);
+            let read_at = self.wait_for(&[Some(before)]);
             let staged = self.stage(file, path)?;
             let after = fstat(&*file).context("read", path)?;
             let torn = Stamp::of(&before) != Stamp::of(&after);
             if !torn || attempt == ATTEMPTS {
-                return self.keep(file, path, after, staged, torn, read_at).map(Some);
+                return self
+                    .keep(file, path, after, staged, (torn, manner.local), read_at)
+                    .map(Some);
             }
         }
         unreachable!("the last attempt returns")
     }
 
     /// Reads a database and the files that belong to it until all of them keep still.
-    fn group(&mut self, dir: &File, name: &OsStr, path: &Path) -> Result<Outcome> {
+    fn group(&mut self, dir: &File, name: &OsStr, path: &Path, manner: Manner) -> Result<Outcome> {
         let mut names = vec![name.to_owned()];
         names.extend(SIDE_SUFFIXES.map(|suffix| with_suffix(name, suffix)));
         for attempt in 1..=ATTEMPTS {
             let before = stats(dir, &names, path)?;
             let Some(database) = before[0] else { return Ok(Outcome::Gone) };
-            let newest =
-                before[..COMPARED].iter().flatten().map(|stat| Stamp::of(stat).ctime).max();
-            let read_at = wait_for_next_tick(newest.unwrap_or_default());
+            let read_at = self.wait_for(&before[..COMPARED]);
             let mut members = Vec::new();
             for (index, (name, stat)) in names.iter().zip(&before).enumerate() {
                 let Some(stat) = stat else { continue };
@@ -184,7 +200,7 @@ impl FileReader<'_, '_> {
                 let content = match member {
                     Member::Cached(content) => Content { torn, ..content },
                     Member::Read(file, staged, stat) => {
-                        self.keep(&file, path, stat, staged, torn, read_at)?
+                        self.keep(&file, path, stat, staged, (torn, manner.local), read_at)?
                     }
                 };
                 contents.push((name.clone(), content));
@@ -196,9 +212,16 @@ impl FileReader<'_, '_> {
         unreachable!("the last attempt returns")
     }
 
+    /// Waits until the next change of each of these files gets another time, and returns the clock of those times.
+    fn wait_for(&self, stats: &[Option<FileStat>]) -> i64 {
+        let busy = |stat: &&FileStat| self.busy.is_none_or(|busy| busy.contains(&file_id(stat)));
+        let newest = stats.iter().flatten().filter(busy).map(|stat| Stamp::of(stat).ctime).max();
+        wait_for_next_tick(newest.unwrap_or_default())
+    }
+
     fn stage(&mut self, file: &mut File, path: &Path) -> Result<Staged> {
         file.rewind().context("read", path)?;
-        self.batch.stage(file, path)
+        self.sink.stage(file, path)
     }
 
     fn keep(
@@ -207,7 +230,7 @@ impl FileReader<'_, '_> {
         path: &Path,
         stat: FileStat,
         staged: Staged,
-        torn: bool,
+        (torn, local): (bool, bool),
         read_at: i64,
     ) -> Result<Content> {
         let mut cached = Cached::new(Stamp::of(&stat), staged.id);
@@ -223,7 +246,7 @@ impl FileReader<'_, '_> {
             xattrs: cached.xattrs.clone(),
             read: true,
         };
-        self.batch.keep(staged)?;
+        self.sink.keep(staged, local || cached.private_key)?;
         if !torn {
             self.cache.insert(&stat, read_at, cached);
         }

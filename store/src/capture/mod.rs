@@ -1,9 +1,15 @@
 //! Reads a directory tree into the store: contents, attributes, links, and a list of what was left out.
 
 mod dir;
+mod dirty;
 mod file;
+mod later;
 mod rules;
 mod single;
+mod sink;
+mod state;
+mod tracked;
+mod update;
 mod walk;
 
 use std::collections::HashSet;
@@ -13,14 +19,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agentrec_trace::ObjectId;
+use nix::sys::stat::FileStat;
 use serde_bytes::ByteBuf;
 
+pub use self::dirty::{Dirty, Touch};
+pub use self::later::Later;
+pub use self::single::EntryReader;
+pub use self::tracked::Tracked;
 use crate::cache::StatCache;
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::objects::Store;
 use crate::tree::LeftOut;
-
-pub use single::EntryReader;
 
 /// A file as the kernel knows it: device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,12 +66,22 @@ pub struct CaptureOptions {
     pub own: HashSet<FileId>,
     /// Files whose times don't tell whether they changed: those that are mapped shared and writable.
     pub distrust: HashSet<FileId>,
+    /// Files that are open for writing: they are looked at with more care.
+    pub busy: HashSet<FileId>,
+    /// Where a capture of changes puts what goes into a trace too; without it everything is on the disk when it returns.
+    pub later: Option<Arc<Later>>,
     /// Files longer than this are left out, bytes.
     pub max_file: Option<u64>,
     /// Once the contents that were kept reach this sum, the other files are left out, bytes.
     pub max_tree: Option<u64>,
     /// Called after every file.
     pub progress: Option<ProgressFn>,
+}
+
+impl CaptureOptions {
+    fn seen_as<'a>(&'a self, root: &'a Path) -> &'a Path {
+        if self.seen_as.as_os_str().is_empty() { root } else { &self.seen_as }
+    }
 }
 
 /// Something whose content was not kept.
@@ -97,6 +116,8 @@ pub struct Capture {
     pub secrets: Vec<PathBuf>,
     /// Directories that tools make again: kept in the store, not to be put into a trace.
     pub ignored: Vec<PathBuf>,
+    /// Every file was looked at, and not only what may have changed.
+    pub walked: bool,
 }
 
 /// Captures the directory at the real path `root`.
@@ -109,8 +130,9 @@ pub fn capture_tree(
     options: &CaptureOptions,
     cache: &mut StatCache,
 ) -> Result<Capture> {
-    let dir = File::open(root).context("open", root)?;
-    let mut walk = walk::Walk::new(store, root, &dir, options, cache)?;
-    let tree = walk.root(dir)?;
-    walk.finish(tree)
+    Tracked::new(root).capture(store, options, cache)
+}
+
+fn file_id(stat: &FileStat) -> FileId {
+    FileId { dev: stat.st_dev, ino: stat.st_ino }
 }

@@ -5,10 +5,12 @@
 //!
 //! Rules are matched against paths as the agent sees them, so that a copy of a directory is read like the original.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -25,19 +27,35 @@ const MAX_IGNORE_FILE: u64 = 1 << 20;
 /// What a cache directory's tag file begins with (the Cache Directory Tagging Specification).
 const CACHEDIR_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
+/// Names whose presence or content decides what holds in their directory.
+pub(super) const RULE_FILES: [&str; 5] =
+    [".git", ".gitignore", IGNORE_FILE, "pyvenv.cfg", "CACHEDIR.TAG"];
+
 /// The rules that hold at the current directory of a walk.
 pub(super) struct Rules {
+    /// The root as the agent sees it.
+    root: PathBuf,
     excludes: Gitignore,
-    agentrec: Vec<Gitignore>,
-    git: Vec<Gitignore>,
+    agentrec: Vec<Arc<Gitignore>>,
+    git: Vec<Arc<Gitignore>>,
     /// How many rules of each list held before each directory on the way was entered.
     frames: Vec<Frame>,
+    /// What was found in directories that have rules, by their absolute paths: to compile them takes time.
+    known: BTreeMap<PathBuf, Found>,
+}
+
+/// The rules in one directory.
+#[derive(Clone, Default)]
+struct Found {
+    exclude: Option<Arc<Gitignore>>,
+    git: Option<Arc<Gitignore>>,
+    agentrec: Option<Arc<Gitignore>>,
 }
 
 struct Frame {
     agentrec: usize,
     /// The lists of the repository around a nested one: its rules don't reach inside.
-    outer_git: Option<Vec<Gitignore>>,
+    outer_git: Option<Vec<Arc<Gitignore>>>,
     git: usize,
     in_repository: bool,
 }
@@ -50,8 +68,14 @@ impl Rules {
             builder.add_line(None, pattern).map_err(|error| invalid(pattern, &error))?;
         }
         let excludes = builder.build().map_err(|error| invalid("--exclude", &error))?;
-        let mut rules =
-            Self { excludes, agentrec: Vec::new(), git: Vec::new(), frames: Vec::new() };
+        let mut rules = Self {
+            root: root.to_owned(),
+            excludes,
+            agentrec: Vec::new(),
+            git: Vec::new(),
+            frames: Vec::new(),
+            known: BTreeMap::new(),
+        };
         let repository = root.ancestors().skip(1).find(|dir| dir.join(".git").exists());
         if let Some(repository) = repository {
             let exclude = File::open(repository.join(".git/info/exclude")).ok();
@@ -67,8 +91,9 @@ impl Rules {
         Ok(rules)
     }
 
-    /// Takes up the rules of a directory on the way down. `path` is absolute, as the agent sees it.
-    pub(super) fn enter(&mut self, dir: &File, path: &Path, names: &[OsString]) {
+    /// Takes up the rules of a directory on the way down. `path` is absolute, as the agent sees it; `has` tells what
+    /// names are there.
+    pub(super) fn enter(&mut self, dir: &File, path: &Path, has: impl Fn(&str) -> bool) {
         let outer = self.frames.last().is_some_and(|frame| frame.in_repository);
         let mut frame = Frame {
             agentrec: self.agentrec.len(),
@@ -76,24 +101,30 @@ impl Rules {
             git: self.git.len(),
             in_repository: outer,
         };
-        let has = |name: &str| names.iter().any(|found| found == name);
-        let open = |name: &str| dir::open(dir, name.as_ref(), false).ok();
-        if has(".git") {
+        let is_repository = has(".git");
+        if is_repository {
             frame.outer_git = Some(std::mem::take(&mut self.git));
             frame.git = 0;
             frame.in_repository = true;
-            let exclude = dir::open(dir, ".git".as_ref(), true)
-                .and_then(|git| dir::open(&git, "info".as_ref(), true))
-                .and_then(|info| dir::open(&info, "exclude".as_ref(), false));
-            self.git.extend(read_rules(exclude.ok(), path));
         }
-        if frame.in_repository && has(".gitignore") {
-            self.git.extend(read_rules(open(".gitignore"), path));
-        }
-        if has(IGNORE_FILE) {
-            self.agentrec.extend(read_rules(open(IGNORE_FILE), path));
+        if is_repository || has(".gitignore") || has(IGNORE_FILE) {
+            if !self.known.contains_key(path) {
+                self.known.insert(path.to_owned(), find(dir, path, has));
+            }
+            let found = &self.known[path];
+            self.git.extend(found.exclude.iter().cloned());
+            self.git.extend(found.git.iter().filter(|_| frame.in_repository).cloned());
+            self.agentrec.extend(found.agentrec.iter().cloned());
         }
         self.frames.push(frame);
+    }
+
+    /// Forgets what was found in a directory, relative to the root, and below.
+    pub(super) fn forget_below(&mut self, path: &Path) {
+        let path = self.root.join(path);
+        let below = self.known.range(path.clone()..).take_while(|(key, _)| key.starts_with(&path));
+        let gone: Vec<_> = below.map(|(key, _)| key.clone()).collect();
+        gone.iter().for_each(|path| drop(self.known.remove(path)));
     }
 
     /// Drops the rules of the directory that was entered last.
@@ -136,8 +167,25 @@ pub(super) fn is_derived(dir: &File, path: &Path, names: &[OsString]) -> bool {
         })
 }
 
+/// The rules that stand in a directory.
+fn find(dir: &File, path: &Path, has: impl Fn(&str) -> bool) -> Found {
+    let open = |name: &str| dir::open(dir, name.as_ref(), false).ok();
+    let exclude = || {
+        dir::open(dir, ".git".as_ref(), true)
+            .and_then(|git| dir::open(&git, "info".as_ref(), true))
+            .and_then(|info| dir::open(&info, "exclude".as_ref(), false))
+            .ok()
+    };
+    let read = |name: &str| has(name).then(|| read_rules(open(name), path)).flatten();
+    Found {
+        exclude: has(".git").then(|| read_rules(exclude(), path)).flatten(),
+        git: read(".gitignore"),
+        agentrec: read(IGNORE_FILE),
+    }
+}
+
 /// What the deepest rule that says anything about `path` says.
-fn last_match(rules: &[Gitignore], path: &Path, is_dir: bool) -> bool {
+fn last_match(rules: &[Arc<Gitignore>], path: &Path, is_dir: bool) -> bool {
     rules
         .iter()
         .rev()
@@ -147,7 +195,7 @@ fn last_match(rules: &[Gitignore], path: &Path, is_dir: bool) -> bool {
 }
 
 /// The rules in `file`, which hold below `dir`. As in git, a line that is no pattern is passed over.
-fn read_rules(file: Option<File>, dir: &Path) -> Option<Gitignore> {
+fn read_rules(file: Option<File>, dir: &Path) -> Option<Arc<Gitignore>> {
     let mut bytes = Vec::new();
     file?.take(MAX_IGNORE_FILE).read_to_end(&mut bytes).ok()?;
     let mut builder = GitignoreBuilder::new(dir);
@@ -155,7 +203,7 @@ fn read_rules(file: Option<File>, dir: &Path) -> Option<Gitignore> {
     for line in String::from_utf8_lossy(&bytes).lines() {
         let _ = builder.add_line(Some(source.clone()), line);
     }
-    builder.build().ok().filter(|rules| !rules.is_empty())
+    builder.build().ok().filter(|rules| !rules.is_empty()).map(Arc::new)
 }
 
 fn invalid(pattern: &str, error: &ignore::Error) -> Error {

@@ -11,7 +11,8 @@ use nix::fcntl::readlinkat;
 use serde_bytes::ByteBuf;
 
 use super::dir;
-use super::file::{FileReader, Outcome};
+use super::file::{FileReader, Manner, Outcome};
+use super::sink::Sink;
 use super::walk::{kept_file, link_group};
 use crate::cache::StatCache;
 use crate::error::{Context, Result};
@@ -51,9 +52,11 @@ impl<'a> EntryReader<'a> {
         match kind {
             Kind::File => {
                 let batch = self.batch.take().unwrap_or_else(|| self.store.batch());
-                let mut reader = FileReader { batch, cache: &mut self.cache };
-                let outcome = reader.read(dir, name, path, stat, false);
-                self.batch = Some(reader.batch);
+                let sink = Sink::of(self.store, batch);
+                let mut reader = FileReader { sink, cache: &mut self.cache, busy: None };
+                let manner = Manner { trust: false, local: true };
+                let outcome = reader.read(dir, name, path, stat, manner);
+                self.batch = Some(reader.sink.into_batch());
                 match outcome? {
                     Outcome::Kept(content, _) => return Ok(Some(kept_file(name, path, *content))),
                     Outcome::Gone => return Ok(None),

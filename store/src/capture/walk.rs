@@ -1,6 +1,6 @@
 //! The walk over a tree: one directory after the other, deepest first, each ending in a tree object.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
@@ -13,74 +13,102 @@ use nix::fcntl::readlinkat;
 use nix::sys::stat::{FileStat, fstat};
 use serde_bytes::ByteBuf;
 
-use super::file::{Content, FileReader, Outcome};
-use super::rules::{self, Rules};
-use super::{Capture, CaptureOptions, FileId, Omission, dir};
+use super::file::{Content, FileReader, Manner, Outcome};
+use super::rules;
+use super::sink::Sink;
+use super::state::State;
+use super::{Capture, CaptureOptions, FileId, dir, file_id};
 use crate::cache::StatCache;
 use crate::error::{Context, Result};
 use crate::objects::Store;
 use crate::secret_files;
-use crate::tree::{Entry, Kind, LeftOut, MAX_DEPTH, Tree};
+use crate::tree::{Entry, Kind, LeftOut, MAX_DEPTH, Meta, Tree};
 
 /// One walk.
 pub(super) struct Walk<'a> {
-    reader: FileReader<'a, 'a>,
-    root: &'a Path,
-    seen_as: &'a Path,
+    pub(super) reader: FileReader<'a, 'a>,
+    pub(super) root: &'a Path,
+    pub(super) seen_as: &'a Path,
     dev: u64,
     data_dir: Option<FileId>,
     options: &'a CaptureOptions,
-    rules: Rules,
-    capture: Capture,
+    pub(super) state: State,
+    files_read: u64,
 }
 
 /// A directory on the way: where it lies and what holds there.
 #[derive(Clone, Copy)]
-struct Place<'p> {
+pub(super) struct Place<'p> {
     /// Relative to the root.
-    path: &'p Path,
-    depth: usize,
-    ignored: bool,
+    pub(super) path: &'p Path,
+    pub(super) depth: usize,
+    pub(super) ignored: bool,
+}
+
+impl Place<'_> {
+    /// The root.
+    pub(super) fn root() -> Self {
+        Self { path: Path::new(""), depth: 0, ignored: false }
+    }
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(
-        store: &'a Store,
+        (store, cache): (&'a Store, &'a mut StatCache),
         root: &'a Path,
         dir: &File,
         options: &'a CaptureOptions,
-        cache: &'a mut StatCache,
+        state: State,
     ) -> Result<Self> {
         let dev = dir.metadata().context("read", root)?.dev();
         let data_dir = fs::metadata(store.data_dir()).ok();
-        let seen_as = if options.seen_as.as_os_str().is_empty() { root } else { &options.seen_as };
+        let sink = Sink::new(store, None);
         Ok(Self {
-            reader: FileReader { batch: store.batch(), cache },
+            reader: FileReader { sink, cache, busy: None },
             root,
-            seen_as,
+            seen_as: options.seen_as(root),
             dev,
             data_dir: data_dir.map(|data| FileId { dev: data.dev(), ino: data.ino() }),
             options,
-            rules: Rules::new(seen_as, &options.excludes)?,
-            capture: Capture::default(),
+            state,
+            files_read: 0,
         })
     }
 
     /// Walks from the root on.
-    pub(super) fn root(&mut self, dir: File) -> Result<ObjectId> {
-        let names = dir::list(&dir).context("list", self.root)?;
-        let place = Place { path: Path::new(""), depth: 0, ignored: false };
-        self.directory(&dir, names, place).map(|(id, _)| id)
+    pub(super) fn root(&mut self, dir: &File) -> Result<()> {
+        let names = dir::list(dir).context("list", self.root)?;
+        self.state.tree = self.directory(dir, names, Place::root())?.0;
+        Ok(())
+    }
+
+    /// Gives up.
+    pub(super) fn into_cache(self) -> &'a mut StatCache {
+        self.reader.cache
     }
 
     /// Puts everything on the disk.
-    pub(super) fn finish(self, tree: ObjectId) -> Result<Capture> {
-        let added = self.reader.batch.commit()?;
-        Ok(Capture { tree, objects_added: added as u64, ..self.capture })
+    pub(super) fn finish(self, walked: bool) -> Result<(Capture, State)> {
+        let added = self.reader.sink.commit()?;
+        let state = self.state;
+        let list = |set: &BTreeSet<PathBuf>| set.iter().cloned().collect();
+        let capture = Capture {
+            tree: state.tree,
+            files: state.files,
+            bytes: state.bytes,
+            files_read: self.files_read,
+            objects_added: added as u64,
+            left_out: state.omissions(),
+            torn: list(&state.torn),
+            secrets: list(&state.secrets),
+            ignored: list(&state.ignored),
+            walked,
+        };
+        Ok((capture, state))
     }
 
     /// Captures an open directory with these names in it; returns its tree object and whether it is one that tools make again.
-    fn directory(
+    pub(super) fn directory(
         &mut self,
         dir: &File,
         names: Vec<OsString>,
@@ -92,13 +120,13 @@ impl<'a> Walk<'a> {
         meta.xattrs = dir::xattrs(dir, &full);
         let seen = self.seen_as.join(place.path);
         // Before its own rules are taken up: whether git ignores a directory is said above it.
-        let git_ignores = self.rules.git_ignores_dir(&seen);
-        self.rules.enter(dir, &seen, &names);
+        let git_ignores = self.state.rules.git_ignores_dir(&seen);
+        self.state.rules.enter(dir, &seen, |name| names.iter().any(|found| found == name));
         let derived = place.depth > 0
             && !place.ignored
             && (git_ignores || rules::is_derived(dir, &seen, &names));
         if derived {
-            self.capture.ignored.push(place.path.to_owned());
+            self.state.ignored.insert(place.path.to_owned());
         }
         let place = Place { ignored: place.ignored || derived, ..place };
         let mut entries = Vec::with_capacity(names.len());
@@ -115,13 +143,13 @@ impl<'a> Walk<'a> {
             entries.push(self.file_entry(&name, &place.path.join(&name), content));
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
-        self.rules.leave();
-        let id = self.reader.batch.put(&Tree { meta, entries }.encode())?;
+        self.state.rules.leave();
+        let id = self.reader.sink.put(Tree { meta, entries }.encode())?;
         Ok((id, derived))
     }
 
     /// Captures one name; none where it is gone by now.
-    fn entry(
+    pub(super) fn entry(
         &mut self,
         dir: &File,
         name: &OsStr,
@@ -151,6 +179,9 @@ impl<'a> Walk<'a> {
             link: link_group(&stat),
             ..Entry::default()
         };
+        if let Some(ino) = entry.link {
+            self.state.links.add(ino, &path, stat.st_nlink);
+        }
         if let Some(reason) = self.refusal(&stat, &path, kind, place.depth) {
             self.leave_out(&mut entry, path, reason);
             return Ok(Some(entry));
@@ -184,8 +215,12 @@ impl<'a> Walk<'a> {
                 Err(error) => Err(error).context("read the link", &full),
             },
             Kind::File => {
-                let trust = !self.options.distrust.contains(&file_id(&stat));
-                let outcome = self.reader.read(dir, name, &full, stat, trust)?;
+                let secret = secret_files::is_secret_path(&self.seen_as.join(&path));
+                let manner = Manner {
+                    trust: !self.options.distrust.contains(&file_id(&stat)),
+                    local: secret || place.ignored,
+                };
+                let outcome = self.reader.read(dir, name, &full, stat, manner)?;
                 let reason = match outcome {
                     Outcome::Kept(content, others) => {
                         early.extend(others);
@@ -203,12 +238,18 @@ impl<'a> Walk<'a> {
     }
 
     /// Why the content of an entry is not even to be looked at.
-    fn refusal(&self, stat: &FileStat, path: &Path, kind: Kind, depth: usize) -> Option<LeftOut> {
+    pub(super) fn refusal(
+        &mut self,
+        stat: &FileStat,
+        path: &Path,
+        kind: Kind,
+        depth: usize,
+    ) -> Option<LeftOut> {
         let id = file_id(stat);
         if self.options.own.contains(&id) || self.data_dir == Some(id) {
             return Some(LeftOut::Recorder);
         }
-        if self.rules.excludes(&self.seen_as.join(path), kind == Kind::Dir) {
+        if self.state.rules.excludes(&self.seen_as.join(path), kind == Kind::Dir) {
             return Some(LeftOut::Excluded);
         }
         if kind == Kind::Dir {
@@ -218,33 +259,42 @@ impl<'a> Walk<'a> {
             }
             return (depth + 1 >= MAX_DEPTH).then_some(LeftOut::TooDeep);
         }
+        if kind != Kind::File {
+            return None;
+        }
         let size = stat.st_size.unsigned_abs();
         let over = |limit: Option<u64>, size: u64| limit.is_some_and(|limit| size > limit);
-        let too_large = kind == Kind::File
-            && (over(self.options.max_file, size)
-                || over(self.options.max_tree, self.capture.bytes.saturating_add(size)));
-        too_large.then_some(LeftOut::TooLarge)
+        let capped = over(self.options.max_tree, self.state.bytes.saturating_add(size));
+        self.state.capped |= capped;
+        (capped || over(self.options.max_file, size)).then_some(LeftOut::TooLarge)
     }
 
     fn leave_out(&mut self, entry: &mut Entry, path: PathBuf, reason: LeftOut) {
+        if reason == LeftOut::Recorder {
+            // It changes with everything that is written, and no snapshot is another for that.
+            (entry.meta, entry.size) = (Meta::default(), 0);
+        }
         entry.left_out = Some(reason);
-        self.capture.left_out.push(Omission { path, reason, size: entry.size });
+        self.state.left_out.insert(path, (reason, entry.size));
     }
 
     /// The entry of a file that was read.
-    fn file_entry(&mut self, name: &OsStr, path: &Path, content: Content) -> Entry {
-        self.capture.files += 1;
-        self.capture.bytes = self.capture.bytes.saturating_add(content.len);
-        self.capture.files_read += u64::from(content.read);
+    pub(super) fn file_entry(&mut self, name: &OsStr, path: &Path, content: Content) -> Entry {
+        self.state.files += 1;
+        self.state.bytes = self.state.bytes.saturating_add(content.len);
+        self.files_read += u64::from(content.read);
         if let Some(progress) = &self.options.progress {
-            (progress.0)(self.capture.files, self.capture.bytes);
+            (progress.0)(self.state.files, self.state.bytes);
+        }
+        if let Some(ino) = link_group(&content.stat) {
+            self.state.links.add(ino, path, content.stat.st_nlink);
         }
         let entry = kept_file(name, &self.seen_as.join(path), content);
         if entry.secret {
-            self.capture.secrets.push(path.to_owned());
+            self.state.secrets.insert(path.to_owned());
         }
         if entry.torn {
-            self.capture.torn.push(path.to_owned());
+            self.state.torn.insert(path.to_owned());
         }
         entry
     }
@@ -267,10 +317,6 @@ pub(super) fn kept_file(name: &OsStr, path: &Path, content: Content) -> Entry {
         torn: content.torn,
         ..Entry::default()
     }
-}
-
-fn file_id(stat: &FileStat) -> FileId {
-    FileId { dev: stat.st_dev, ino: stat.st_ino }
 }
 
 /// The number by which the names of one file recognise each other.

@@ -1,0 +1,191 @@
+//! What a capture leaves for the next one: totals, lists by path, and which names are one file.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use agentrec_trace::ObjectId;
+
+use super::Omission;
+use super::rules::Rules;
+use crate::error::Result;
+use crate::objects::Objects;
+use crate::tree::{Entry, Kind, LeftOut, Tree};
+
+/// Entries of tree objects that are kept decoded, some 250 bytes each.
+const CACHED_ENTRIES: usize = 40_000;
+
+/// What is known of a tree that was captured. It grows with what is out of the ordinary in the tree, not with its files.
+pub(super) struct State {
+    pub(super) tree: ObjectId,
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    pub(super) left_out: BTreeMap<PathBuf, (LeftOut, u64)>,
+    pub(super) torn: BTreeSet<PathBuf>,
+    pub(super) secrets: BTreeSet<PathBuf>,
+    pub(super) ignored: BTreeSet<PathBuf>,
+    pub(super) links: Links,
+    pub(super) rules: Rules,
+    pub(super) trees: Trees,
+    /// Something was left out because of the limit for the tree: what else fits depends on the order of the walk.
+    pub(super) capped: bool,
+}
+
+impl State {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            tree: ObjectId::default(),
+            files: 0,
+            bytes: 0,
+            left_out: BTreeMap::new(),
+            torn: BTreeSet::new(),
+            secrets: BTreeSet::new(),
+            ignored: BTreeSet::new(),
+            links: Links::default(),
+            rules,
+            trees: Trees::default(),
+            capped: false,
+        }
+    }
+
+    /// Takes back what was noted of an entry and of all below it.
+    pub(super) fn forget(
+        &mut self,
+        objects: &dyn Objects,
+        entry: &Entry,
+        path: &Path,
+    ) -> Result<()> {
+        self.subtract(objects, entry)?;
+        self.forget_below(path);
+        Ok(())
+    }
+
+    fn subtract(&mut self, objects: &dyn Objects, entry: &Entry) -> Result<()> {
+        match (entry.kind, entry.id) {
+            (Kind::File, Some(_)) => {
+                self.files = self.files.saturating_sub(1);
+                self.bytes = self.bytes.saturating_sub(entry.size);
+            }
+            (Kind::Dir, Some(id)) => {
+                let tree = self.trees.load(objects, id)?;
+                tree.entries.iter().try_for_each(|entry| self.subtract(objects, entry))?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn forget_below(&mut self, path: &Path) {
+        let gone: Vec<_> = below(&self.left_out, path).map(|(path, _)| path.clone()).collect();
+        for path in gone {
+            self.left_out.remove(&path);
+        }
+        for set in [&mut self.torn, &mut self.secrets, &mut self.ignored] {
+            let gone: Vec<_> =
+                set.range(path.to_owned()..).take_while(|p| p.starts_with(path)).cloned().collect();
+            for path in gone {
+                set.remove(&path);
+            }
+        }
+        self.links.forget_below(path);
+        self.rules.forget_below(path);
+    }
+
+    pub(super) fn omissions(&self) -> Vec<Omission> {
+        let omission = |(path, &(reason, size)): (&PathBuf, &(LeftOut, u64))| {
+            let path = path.clone();
+            Omission { path, reason, size }
+        };
+        self.left_out.iter().map(omission).collect()
+    }
+}
+
+/// What stands in a map at a path and below it: paths are ordered by component.
+fn below<'m, V>(
+    map: &'m BTreeMap<PathBuf, V>,
+    path: &'m Path,
+) -> impl Iterator<Item = (&'m PathBuf, &'m V)> {
+    map.range(path.to_owned()..).take_while(move |(key, _)| key.starts_with(path))
+}
+
+/// Names that share a file with others.
+#[derive(Default)]
+pub(super) struct Links {
+    groups: HashMap<u64, Group>,
+    inodes: BTreeMap<PathBuf, u64>,
+}
+
+struct Group {
+    paths: BTreeSet<PathBuf>,
+    /// How many names the file had when one of them was looked at last.
+    count: u64,
+}
+
+impl Links {
+    pub(super) fn add(&mut self, ino: u64, path: &Path, count: u64) {
+        let group = self.groups.entry(ino);
+        let group = group.or_insert_with(|| Group { paths: BTreeSet::new(), count });
+        group.count = count;
+        group.paths.insert(path.to_owned());
+        self.inodes.insert(path.to_owned(), ino);
+    }
+
+    /// The names of a file.
+    pub(super) fn names(&self, ino: u64) -> impl Iterator<Item = &PathBuf> {
+        self.groups.get(&ino).into_iter().flat_map(|group| &group.paths)
+    }
+
+    /// The files with several names at a path and below it.
+    pub(super) fn inodes_below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = u64> + 'a {
+        below(&self.inodes, path).map(|(_, &ino)| ino)
+    }
+
+    /// The files that have names elsewhere.
+    pub(super) fn with_outer_names(&self) -> impl Iterator<Item = u64> {
+        let outer = |group: &Group| group.count > group.paths.len() as u64;
+        self.groups.iter().filter(move |(_, group)| outer(group)).map(|(&ino, _)| ino)
+    }
+
+    fn forget_below(&mut self, path: &Path) {
+        let gone: Vec<_> =
+            below(&self.inodes, path).map(|(path, &ino)| (path.clone(), ino)).collect();
+        for (path, ino) in gone {
+            self.inodes.remove(&path);
+            if let Some(group) = self.groups.get_mut(&ino) {
+                group.paths.remove(&path);
+                if group.paths.is_empty() {
+                    self.groups.remove(&ino);
+                }
+            }
+        }
+    }
+}
+
+/// Decoded tree objects: a snapshot looks at those of the one before.
+#[derive(Default)]
+pub(super) struct Trees {
+    known: HashMap<ObjectId, Arc<Tree>>,
+    entries: usize,
+}
+
+impl Trees {
+    pub(super) fn load(&mut self, objects: &dyn Objects, id: ObjectId) -> Result<Arc<Tree>> {
+        if let Some(tree) = self.known.get(&id) {
+            return Ok(Arc::clone(tree));
+        }
+        let tree = Arc::new(Tree::load(objects, id)?);
+        self.add(id, Arc::clone(&tree));
+        Ok(tree)
+    }
+
+    pub(super) fn add(&mut self, id: ObjectId, tree: Arc<Tree>) {
+        let entries = tree.entries.len();
+        if self.entries + entries > CACHED_ENTRIES {
+            self.known.clear();
+            self.entries = 0;
+        }
+        if self.known.insert(id, tree).is_none() {
+            self.entries += entries;
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The walk over what may have changed: only directories on the way there are opened, and the rest keeps its objects.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use agentrec_trace::ObjectId;
+use nix::sys::stat::fstat;
+
+use super::dir;
+use super::dirty::{Node, Touch};
+use super::file::SIDE_SUFFIXES;
+use super::tracked::has_other_rights;
+use super::walk::{Place, Walk};
+use crate::error::{Context, Result};
+use crate::tree::{Entry, Kind, Tree};
+
+impl Walk<'_> {
+    /// Captures a directory that was captured before, and of which only `node` may differ; none where all of it has to
+    /// be walked.
+    pub(super) fn update(
+        &mut self,
+        dir: &File,
+        before: &Tree,
+        node: &Node,
+        place: Place<'_>,
+    ) -> Result<Option<ObjectId>> {
+        let full = self.root.join(place.path);
+        let stat = fstat(dir).context("read", &full)?;
+        let mut meta = dir::meta(&stat);
+        let mut node = node.clone();
+        if meta.mtime != before.meta.mtime {
+            // Names that nobody told of: by processes outside of the recording.
+            compare_names(&dir::list(dir).context("list", &full)?, before, &mut node);
+        }
+        if node.changes_rules() {
+            return Ok(None);
+        }
+        add_databases(before, &mut node.children);
+        meta.xattrs = dir::xattrs(dir, &full);
+        let seen = self.seen_as.join(place.path);
+        self.state.rules.enter(dir, &seen, |name| before.entry(name.as_bytes()).is_some());
+        let mut entries = before.entries.clone();
+        let mut early = HashMap::new();
+        for (name, child) in &node.children {
+            let path = place.path.join(name);
+            let former = before.entry(name.as_bytes());
+            let entry = if let Some(content) = early.remove(name) {
+                self.forget(former, &path)?;
+                Some(self.file_entry(name, &path, content))
+            } else if let Some(entry) = self.known_directory(dir, former, child, place)? {
+                Some(entry)
+            } else {
+                self.forget(former, &path)?;
+                self.entry(dir, name, place, &mut early)?
+            };
+            replace(&mut entries, name, entry);
+        }
+        for (name, content) in early {
+            let path = place.path.join(&name);
+            self.forget(before.entry(name.as_bytes()), &path)?;
+            let entry = self.file_entry(&name, &path, content);
+            replace(&mut entries, &name, Some(entry));
+        }
+        self.state.rules.leave();
+        let tree = Tree { meta, entries };
+        let id = self.reader.sink.put(tree.encode())?;
+        self.state.trees.add(id, Arc::new(tree));
+        Ok(Some(id))
+    }
+
+    /// A directory that is the same as before; none where it has to be walked.
+    fn known_directory(
+        &mut self,
+        dir: &File,
+        former: Option<&Entry>,
+        node: &Node,
+        place: Place<'_>,
+    ) -> Result<Option<Entry>> {
+        let Some(former) = former.filter(|former| former.is_dir() && node.touch < Touch::Name)
+        else {
+            return Ok(None);
+        };
+        let (Some(id), name) = (former.id, former.os_name()) else { return Ok(None) };
+        let path = place.path.join(name);
+        let Ok(Some(stat)) = dir::stat(dir, name) else { return Ok(None) };
+        let kind = dir::kind(&stat);
+        if kind != Kind::Dir || self.refusal(&stat, &path, kind, place.depth).is_some() {
+            return Ok(None);
+        }
+        let Ok(sub) = dir::open(dir, name, true) else { return Ok(None) };
+        let before = self.state.trees.load(self.reader.sink.objects(), id)?;
+        if has_other_rights(&sub, &self.root.join(&path), &before.meta)? {
+            return Ok(None);
+        }
+        let inside =
+            Place { path: &path, depth: place.depth + 1, ignored: place.ignored || former.ignored };
+        let id = self.update(&sub, &before, node, inside)?;
+        Ok(id.map(|id| Entry { id: Some(id), ..former.clone() }))
+    }
+
+    fn forget(&mut self, former: Option<&Entry>, path: &std::path::Path) -> Result<()> {
+        let Some(former) = former else { return Ok(()) };
+        self.state.forget(self.reader.sink.objects(), former, path)
+    }
+}
+
+/// Adds the names that came or went.
+fn compare_names(now: &[OsString], before: &Tree, node: &mut Node) {
+    for name in now {
+        if before.entry(name.as_bytes()).is_none() {
+            node.children.entry(name.clone()).or_insert_with(Node::name).touch = Touch::Name;
+        }
+    }
+    for entry in &before.entries {
+        let name = entry.os_name();
+        if now.binary_search_by(|found| found.as_os_str().cmp(name)).is_err() {
+            node.children.entry(name.to_owned()).or_insert_with(Node::name).touch = Touch::Name;
+        }
+    }
+}
+
+/// Adds the database of a file that belongs to one, and the files that belong to a database: they are read together.
+fn add_databases(before: &Tree, children: &mut BTreeMap<OsString, Node>) {
+    let mut more = Vec::new();
+    for name in children.keys() {
+        let bytes = name.as_bytes();
+        let base = SIDE_SUFFIXES.iter().find_map(|suffix| bytes.strip_suffix(suffix.as_bytes()));
+        let base = base.unwrap_or(bytes);
+        let sides = SIDE_SUFFIXES.iter().map(|suffix| [base, suffix.as_bytes()].concat());
+        let known = sides.chain([base.to_vec()]).filter(|name| before.entry(name).is_some());
+        more.extend(known.map(|name| OsStr::from_bytes(&name).to_owned()));
+    }
+    for name in more {
+        children.entry(name).or_insert_with(Node::content);
+    }
+}
+
+/// Puts an entry in the place of the one of that name.
+fn replace(entries: &mut Vec<Entry>, name: &OsStr, entry: Option<Entry>) {
+    let found = entries.binary_search_by(|known| known.name.as_slice().cmp(name.as_bytes()));
+    match (found, entry) {
+        (Ok(at), Some(entry)) => entries[at] = entry,
+        (Ok(at), None) => drop(entries.remove(at)),
+        (Err(at), Some(entry)) => entries.insert(at, entry),
+        (Err(_), None) => {}
+    }
+}
