@@ -44,6 +44,18 @@ pub struct RecordingArgs {
     /// Keep no more than this of such contents in all; 0 for none
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = bytes)]
     keep_max: u64,
+    /// Snapshots leave out files larger than this, and list them [default: 2GiB]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    snapshot_max_file: Option<u64>,
+    /// Once a snapshot holds this much, it leaves out the other files, and lists them [default: 16GiB]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    snapshot_max_tree: Option<u64>,
+    /// Look at every file for every snapshot, also for what others than the command change meanwhile
+    #[arg(long)]
+    rescan: bool,
+    /// Take no snapshots: nothing can be restored or undone
+    #[arg(long, conflicts_with_all = ["rescan", "snapshot_max_file", "snapshot_max_tree", "root", "exclude"])]
+    no_snapshots: bool,
     /// End with the command (for attach: the process), or with the last process that it left behind
     #[arg(long, value_enum, default_value_t = Wait::Command, value_name = "WHAT")]
     wait: Wait,
@@ -168,6 +180,10 @@ impl RecordingArgs {
             excludes: self.exclude,
             keep_max_file: self.keep_max_file,
             keep_max: self.keep_max,
+            max_file: self.snapshot_max_file.unwrap_or(Options::MAX_FILE),
+            max_tree: self.snapshot_max_tree.unwrap_or(Options::MAX_TREE),
+            rescan: self.rescan,
+            snapshots: !self.no_snapshots,
             wait_tree: self.wait == Wait::Tree,
             on_error: match self.on_error {
                 Failure::Continue => OnError::Continue,
@@ -267,7 +283,7 @@ fn close(outcome: &Outcome, parent: Option<&str>, preferences: Preferences) -> i
     }
     let id = short_id(&recording.session);
     let files = recording.files;
-    let touched = match recording.watched {
+    let touched = match recording.watched || !recording.snapshots {
         // There is no tree.
         true => format!("{} changed", plural(files.outside, "file")),
         false => format!(

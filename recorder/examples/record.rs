@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             "--root" => options.roots.push(value().into()),
             "--exclude" => options.excludes.extend(value().into_string()),
             "--ebpf" => options.engine = Some(Engine::Ebpf),
+            "--rescan" => options.rescan = true,
             "--wait-tree" => options.wait_tree = true,
             "--stop-on-error" => options.on_error = OnError::Stop,
             "--inline-max" => options.inline_max = text(value()).parse().expect("a number"),

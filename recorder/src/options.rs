@@ -44,6 +44,10 @@ pub struct Options {
     pub keep_max_file: u64,
     /// Once so much of them is kept, no more are, in bytes; 0 for none.
     pub keep_max: u64,
+    /// Snapshots are taken: at start and end, at requests to models, and where somebody asks.
+    pub snapshots: bool,
+    /// Every snapshot looks at the whole tree, also for what others than the command changed.
+    pub rescan: bool,
     /// Which run this one continues.
     pub lineage: Option<Lineage>,
     /// The JSON object that the agent finds through `AGENTREC_RESUME`.
@@ -100,6 +104,8 @@ impl Options {
             max_tree: Self::MAX_TREE,
             keep_max_file: Self::KEEP_MAX_FILE,
             keep_max: Self::KEEP_MAX,
+            snapshots: true,
+            rescan: false,
             lineage: None,
             resume_state: None,
             home,
@@ -219,6 +225,8 @@ pub struct Recording {
     pub left_running: u32,
     /// It had no command: a watch.
     pub watched: bool,
+    /// It took snapshots, and so knows what changed in a tree.
+    pub snapshots: bool,
     /// Files that the trace became; the last of them is `trace`.
     pub parts: u32,
     /// Why the trace ends before the command did.

@@ -65,6 +65,8 @@ pub struct Captured {
     pub event: Event<'static>,
     /// The number under which later events name this one.
     pub opens: Option<OpenId>,
+    /// Of a close: other processes have the description still.
+    pub held: bool,
 }
 
 /// The model's number of an open file description. Numbers are small and are used again once nothing can name

@@ -170,6 +170,7 @@ pub fn snapshot(digest: &Digest, snapshot: &Snapshot) -> Value {
         "roots": roots,
         "late": list(&snapshot.late),
         "torn": list(&snapshot.torn),
+        "partial": snapshot.partial,
         "duration": snapshot.duration,
     })
 }

@@ -1259,6 +1259,8 @@ events! {
         #[serde(borrow)] late: Vec<Bytes<'a>>,
         /// Paths that changed while they were read.
         #[serde(borrow)] torn: Vec<Bytes<'a>>,
+        /// Only what the tree's own events told of was looked at: what others changed is not in it yet.
+        partial: bool,
         /// Nanoseconds that it took.
         duration: u64,
     }

@@ -69,7 +69,7 @@ fn report<I: From<Report>>(count: u64, reason: &'static str, reports: &Outbox<I>
         peer_pid: None,
     });
     let event = Event::new(crate::session::boottime(), Source::Kernel, data);
-    let _ = reports.defer(Report::Event(Captured { event, opens: None }));
+    let _ = reports.defer(Report::Event(Captured { event, opens: None, held: false }));
 }
 
 fn reason(kind: u16) -> &'static str {

@@ -121,7 +121,7 @@ impl Model {
         }
         let data = ProcessFork { child: id, pid: child as u32, flags: 0, initial: false };
         let event = Event::new(scribe.ts, Source::Kernel, data);
-        scribe.out.push(Report::Event(Captured { event, opens: None }));
+        scribe.out.push(Report::Event(Captured { event, opens: None, held: false }));
     }
 
     /// Tables for a process that was found, shared by its threads. The root has its own already.

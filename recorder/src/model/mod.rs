@@ -180,10 +180,32 @@ impl Scribe<'_> {
         data: impl Into<Data<'static>>,
         opens: Option<DescriptionId>,
     ) {
+        self.push(process, proc, data, opens, false);
+    }
+
+    /// A close: `held` where others have the description still.
+    fn write_closing(
+        &mut self,
+        process: Tid,
+        proc: ProcId,
+        data: impl Into<Data<'static>>,
+        held: bool,
+    ) {
+        self.push(process, proc, data, None, held);
+    }
+
+    fn push(
+        &mut self,
+        process: Tid,
+        proc: ProcId,
+        data: impl Into<Data<'static>>,
+        opens: Option<DescriptionId>,
+        held: bool,
+    ) {
         let mut event = Event::new(self.ts, Source::Kernel, data);
         event.proc = Some(proc);
         event.tid = (self.tid != process).then_some(self.tid as u32);
-        self.out.push(Report::Event(Captured { event, opens: opens.map(OpenId) }));
+        self.out.push(Report::Event(Captured { event, opens: opens.map(OpenId), held }));
     }
 }
 

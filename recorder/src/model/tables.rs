@@ -180,7 +180,7 @@ impl Model {
                 Kind::File | Kind::Output(_) => {
                     let path = open.is_none().then(|| description.path.clone().into());
                     let data = FileClose { open, path, read: used.read, written: used.written };
-                    scribe.write(task.process, proc, data);
+                    scribe.write_closing(task.process, proc, data, description.tables > 1);
                 }
             }
         }

@@ -6,8 +6,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use agentrec_store::{Catalogue, ProgressFn, State as SessionState, Store};
+use agentrec_store::{Catalogue, Later, ProgressFn, State as SessionState, Store};
 use agentrec_trace::event::{Lineage, SessionStart, StandardFd, Watch};
 use agentrec_trace::{Bytes, Event, Source, TraceFile};
 use nix::sys::statvfs::statvfs;
@@ -45,7 +46,8 @@ impl Session {
         let key = load_or_create_key(&options.home.redaction_key()).map_err(recorder_error)?;
         let redactor = Redactor::new(key);
         let talk = Talk::new(&options.home.prices())?;
-        let store = Store::open(&options.home).map_err(recorder_error)?;
+        let store = Arc::new(Store::open(&options.home).map_err(recorder_error)?);
+        let later = Arc::new(Later::new(Arc::clone(&store)).map_err(recorder_error)?);
         let rotates = setup.watch.as_ref().is_some_and(|watch| watch.rotation.is_some());
         let trace_path = path_of_part(&setup, u32::from(rotates))?;
         let file = TraceFile::create(&trace_path, options.overwrite).map_err(|error| {
@@ -63,6 +65,7 @@ impl Session {
             trace_path,
             redactor,
             store,
+            later,
             output,
             processes: Processes::default(),
             terminal: Terminal::default(),
@@ -114,11 +117,14 @@ impl Session {
         let real_cwd = self.setup.options.plan.path_map().real(&self.command.cwd_path).into_owned();
         let watches = self.setup.watch.is_some();
         let mut git = if watches { Git::default() } else { Git::of(&real_cwd) };
+        if !self.setup.is_attached() {
+            self.snapshots.changes.inherit(self.setup.front);
+        }
         let captured = self.capture_roots();
         let start = self.session_start(&mut git, fds);
         let ts = self.started.boottime;
         self.write(Event::new(ts, Source::Recorder, start));
-        if !self.setup.is_attached() {
+        if !self.setup.is_attached() && self.takes_snapshots() {
             let first = self.first_snapshot();
             let waits = self.setup.engine == Engine::Ptrace && self.has_room_for(&captured);
             self.first = Some((Wanted { asked: ts, ..first }, captured));
@@ -168,6 +174,11 @@ impl Session {
             reply: None,
             asked: boottime(),
         }
+    }
+
+    /// Whether there are any. A watch has no tree.
+    pub(super) fn takes_snapshots(&self) -> bool {
+        self.setup.watch.is_none() && self.setup.options.snapshots
     }
 
     pub(super) fn want_first_snapshot(&mut self) {

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::snapshot::Wanted;
 use super::{End, Input, Session, boottime};
+use crate::error::chain;
 use crate::mailbox::Inbox;
 use crate::options::{FileCounts, Recording};
 use crate::socket::{Server, State};
@@ -79,7 +80,7 @@ impl Session {
         if self.setup.watch.is_some() {
             // What happened before the end was asked for may be on its way; elsewhere the last snapshot waits for it.
             self.fence(inputs);
-        } else if !matches!(end, End::FrontGone | End::Failed(_)) {
+        } else if self.takes_snapshots() && !matches!(end, End::FrontGone | End::Failed(_)) {
             let wanted = Wanted {
                 description: "end".into(),
                 trigger: "end",
@@ -107,6 +108,9 @@ impl Session {
         self.end_transcripts();
         for event in self.terminal.finish(&self.redactor) {
             self.write(event);
+        }
+        if let Err(error) = self.later.flush() {
+            self.lost("snapshot", format!("an object of a snapshot: {}", chain(&error)), None);
         }
         let recording = self.seal(&end);
         if let End::Stopped(Some(reply)) = end {
@@ -211,6 +215,7 @@ impl Session {
             seal: seal.map(|seal| seal.hex()),
             left_running,
             watched: self.setup.watch.is_some(),
+            snapshots: self.takes_snapshots(),
             parts: self.parts.count,
             failure: self.output.failure.take().or(self.output.earlier_failure.take()),
         }
@@ -220,7 +225,7 @@ impl Session {
     fn count_files(&self) -> FileCounts {
         let mut counts = FileCounts { outside: self.outside.count(), ..FileCounts::default() };
         for (start, end, ignored) in self.snapshots.start_and_end() {
-            let Ok(changes) = diff_trees(&self.store, start, end) else { continue };
+            let Ok(changes) = diff_trees(&*self.later, start, end) else { continue };
             for change in changes {
                 let left_out = ignored.iter().any(|dir| change.path.starts_with(dir));
                 if change.entry().kind == Kind::Dir || left_out {

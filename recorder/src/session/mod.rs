@@ -3,8 +3,11 @@
 //! It is the only writer, so the order of the channel is the order of the trace. Nothing downstream calls back.
 
 mod begin;
+mod changes;
 mod close;
 mod conversation;
+mod descriptors;
+mod doubts;
 mod host;
 mod http;
 mod kept;
@@ -26,7 +29,7 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use agentrec_store::Store;
+use agentrec_store::{Later, Store};
 use agentrec_trace::{Bytes, Event, Seq};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
@@ -119,7 +122,9 @@ pub(crate) struct Session {
     command: Command,
     trace_path: PathBuf,
     redactor: Redactor,
-    store: Store,
+    store: Arc<Store>,
+    /// The store, for objects that go there when the disk has time.
+    later: Arc<Later>,
     output: Output,
     processes: Processes,
     terminal: Terminal,
@@ -287,7 +292,7 @@ impl Session {
                 // A watch has no command, and takes no snapshots.
                 if self.setup.watch.is_none() {
                     self.processes.command(pid.as_raw() as u32);
-                    if attached.is_some() {
+                    if attached.is_some() && self.takes_snapshots() {
                         self.want_first_snapshot();
                     }
                 }

@@ -103,6 +103,11 @@ impl Processes {
         *self.own_tls.entry(known).or_insert_with(|| tls::own(&file).ok().flatten())
     }
 
+    /// Pids of those that live.
+    pub(super) fn pids(&self) -> impl Iterator<Item = u32> {
+        self.pids.values().copied()
+    }
+
     /// How many are alive.
     pub(super) fn alive(&self) -> u32 {
         self.alive

@@ -181,9 +181,11 @@ impl Session {
             Request::Stop => {
                 self.end.get_or_insert(End::Stopped(reply));
             }
-            Request::Snapshot { .. } if self.setup.watch.is_some() => {
+            Request::Snapshot { .. } if !self.takes_snapshots() => {
                 if let Some(reply) = reply {
-                    reply.error("a watch takes no snapshots");
+                    let watches = self.setup.watch.is_some();
+                    let who = if watches { "a watch" } else { "a recording with --no-snapshots" };
+                    reply.error(format!("{who} takes no snapshots"));
                 }
             }
             Request::Snapshot { description, trigger, state } => {

@@ -4,27 +4,28 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use agentrec_launch::PathMap;
 use agentrec_store::{
-    Capture, CaptureOptions, FileId, Hold, NewObject, ObjectRole, Objects, ProgressFn, StatCache,
-    Store, capture_tree, new_objects,
+    Capture, CaptureOptions, Dirty, FileId, Hold, Later, NewObject, ObjectRole, Objects,
+    ProgressFn, StatCache, Store, Tracked, new_objects,
 };
 use agentrec_trace::event::{Payload, RootTree, SnapshotCreated};
 use agentrec_trace::limits::MAX_OBJECT;
-use agentrec_trace::{
-    Bytes, Data, Event, ObjectHint, ObjectId, ProcId, SnapshotIndex, Source, Value,
-};
+use agentrec_trace::{Bytes, Event, ObjectHint, ObjectId, ProcId, SnapshotIndex, Source, Value};
 use serde_json::json;
 
-use super::{Input, Reply, Session, boottime};
+use super::changes::{Changes, Held as HeldFile};
+use super::doubts::{Doubts, Place};
+use super::processes::Processes;
+use super::{Input, Reply, Session, boottime, descriptors};
 use crate::error::chain;
 use crate::mailbox::Inbox;
 use crate::options::OnError;
 use crate::setup::Setup;
 use crate::socket::State;
-use crate::source::OpenId;
 
 /// Parts of the agent's state are objects where they are longer, in bytes: most snapshots have those of the one before.
 const INLINE_STATE: usize = 256;
@@ -59,12 +60,9 @@ pub(super) struct Snapshots {
     progress: Option<ProgressFn>,
     wanted: VecDeque<Wanted>,
     count: u32,
-    /// Paths of the descriptions that are open for writing, by the model's number.
-    open: HashMap<u64, Bytes<'static>>,
-    /// Paths that were mapped shared and writable.
-    mapped: HashSet<Bytes<'static>>,
-    /// What was changed between two fences.
-    changed: Option<HashSet<Bytes<'static>>>,
+    pub(super) changes: Changes,
+    /// Every snapshot looks at the whole tree.
+    rescan: bool,
     /// Objects of the last messages and of what goes with them: the next ones resemble them.
     series: HashMap<&'static str, ObjectId>,
     took: std::time::Duration,
@@ -73,7 +71,7 @@ pub(super) struct Snapshots {
 /// A directory that snapshots hold.
 struct Root {
     visible: PathBuf,
-    real: PathBuf,
+    tracked: Tracked,
     cache: StatCache,
     /// The tree of the first snapshot.
     start: Option<ObjectId>,
@@ -125,7 +123,8 @@ impl Snapshots {
         let mut visible: Vec<PathBuf> = Vec::new();
         // What a watch follows works everywhere.
         let cwd = setup.watch.is_none().then_some(&options.plan.cwd);
-        for root in cwd.into_iter().chain(&options.roots) {
+        let wanted = cwd.into_iter().chain(&options.roots).filter(|_| options.snapshots);
+        for root in wanted {
             // What lies in another root is in it.
             if !visible.iter().any(|other| root.starts_with(other)) {
                 visible.retain(|other| !other.starts_with(root));
@@ -137,7 +136,7 @@ impl Snapshots {
             let cache = StatCache::load(&options.home, &real);
             Root {
                 visible,
-                real,
+                tracked: Tracked::new(&real),
                 cache,
                 start: None,
                 last: None,
@@ -155,9 +154,8 @@ impl Snapshots {
             progress,
             wanted: VecDeque::new(),
             count: 0,
-            open: HashMap::new(),
-            mapped: HashSet::new(),
-            changed: None,
+            changes: Changes::new(paths.clone()),
+            rescan: options.rescan,
             series: HashMap::new(),
             took: std::time::Duration::ZERO,
             paths,
@@ -192,83 +190,134 @@ impl Snapshots {
         self.wanted.pop_front()
     }
 
-    /// Takes note of an event whose `file.close.open` is still the model's number.
-    pub(super) fn observe(&mut self, event: &Event<'_>, opens: Option<OpenId>) {
-        let mut note = |path: &Bytes<'_>| {
-            if let Some(changed) = &mut self.changed {
-                changed.insert(path.clone().into_owned());
-            }
+    /// Asks the kernel for what is open and mapped.
+    fn ask_for_open(&mut self, processes: &Processes) {
+        let wanted = |path: &Path| {
+            self.roots.iter().any(|root| {
+                path.starts_with(root.tracked.root()) || path.starts_with(&root.visible)
+            })
         };
-        match &event.data {
-            Data::FileOpen(open) if open.errno.is_none() => {
-                let number = opens.map(|id| u64::from(id.0));
-                if open.flags & libc::O_ACCMODE as u32 == libc::O_RDONLY as u32 {
-                    number.and_then(|number| self.open.remove(&number));
-                } else {
-                    note(&open.path);
-                    number.and_then(|n| self.open.insert(n, open.path.clone().into_owned()));
-                }
+        let open = descriptors::open_for_writing(processes.pids(), wanted);
+        for ino in open.renamed {
+            self.changes.since.inodes.insert(ino);
+        }
+        let is_gone =
+            |held: &HeldFile| held.paths.iter().all(|path| self.change_time(path).is_none());
+        if self.changes.mapped().any(is_gone) {
+            match descriptors::mapped(processes.pids(), wanted) {
+                Some(mapped) => self.changes.mapped_now(mapped),
+                None => self.changes.since.break_with("a mapped file can't be found"),
             }
-            Data::FdInitial(fd) if fd.flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32 => {
-                let number = opens.map(|id| u64::from(id.0));
-                number.and_then(|n| self.open.insert(n, fd.path.clone().into_owned()));
+        }
+        self.changes.open_now(open.paths);
+    }
+
+    /// What every root has to look at; none where that is all.
+    fn doubts(&mut self, later: &Later, processes: &Processes) -> Option<Vec<Dirty>> {
+        self.ask_for_open(processes);
+        let since = std::mem::take(&mut self.changes.since);
+        let why = self.changes.always.map(Into::into).or_else(|| since.broken.clone());
+        if let Some(why) = why.or_else(|| self.rescan.then(|| "it was asked for".into())) {
+            tracing::debug!(%why, "the snapshot looks at the whole tree");
+            return None;
+        }
+        let places = self.roots.iter_mut().map(|root| {
+            let real = root.tracked.root().to_owned();
+            (real, root)
+        });
+        let places: Vec<_> = places.collect();
+        let places = places.into_iter().map(|(real, root)| Place {
+            visible: &root.visible,
+            real,
+            tracked: &mut root.tracked,
+        });
+        let doubts = Doubts::new(&self.paths, later, places.collect());
+        match doubts.resolve(&since, &mut self.changes) {
+            Ok(dirty) => Some(dirty),
+            Err(why) => {
+                tracing::debug!(%why, "the snapshot looks at the whole tree");
+                None
             }
-            Data::FileClose(close) => {
-                let opened = close.open.and_then(|open| self.open.remove(&open.0));
-                // One that was open before has a path of its own.
-                let path = opened.as_ref().or(close.path.as_ref());
-                if let Some(path) = path.filter(|_| close.written > 0) {
-                    note(path);
-                }
-            }
-            Data::FileRename(rename) if rename.errno.is_none() => {
-                note(&rename.from);
-                note(&rename.to);
-            }
-            Data::FileUnlink(unlink) if unlink.errno.is_none() => note(&unlink.path),
-            Data::FileMkdir(mkdir) if mkdir.errno.is_none() => note(&mkdir.path),
-            Data::FileRmdir(rmdir) if rmdir.errno.is_none() => note(&rmdir.path),
-            Data::FileLink(link) if link.errno.is_none() => {
-                note(&link.to);
-                if let Some(open) = link.open {
-                    self.open.insert(open.0, link.to.clone().into_owned());
-                }
-            }
-            Data::FileSymlink(link) if link.errno.is_none() => note(&link.path),
-            Data::FileMknod(node) if node.errno.is_none() => note(&node.path),
-            Data::FileTruncate(file) if file.errno.is_none() => note(&file.path),
-            Data::FileChmod(file) if file.errno.is_none() => note(&file.path),
-            Data::FileMmap(map) if map.errno.is_none() => {
-                self.mapped.insert(map.path.clone().into_owned());
-            }
-            _ => {}
         }
     }
 
     /// Change times of the files that can be written to without an event.
-    fn change_times(&self) -> HashMap<Bytes<'static>, ChangeTime> {
-        let files = self.open.values().chain(&self.mapped);
-        files.filter_map(|path| Some((path.clone(), self.change_time(path)?))).collect()
+    fn change_times(&self) -> HashMap<PathBuf, ChangeTime> {
+        self.held().filter_map(|path| Some((path.clone(), self.change_time(path)?))).collect()
     }
 
-    fn change_time(&self, path: &Bytes<'_>) -> Option<ChangeTime> {
-        let metadata = self.paths.real(path.as_path()).symlink_metadata().ok()?;
+    fn held(&self) -> impl Iterator<Item = &PathBuf> {
+        self.changes.held().flat_map(|held| &held.paths)
+    }
+
+    fn change_time(&self, path: &Path) -> Option<ChangeTime> {
+        let metadata = self.paths.real(path).symlink_metadata().ok()?;
         Some((metadata.ctime(), metadata.ctime_nsec()))
     }
 
+    fn file_ids<'h>(&self, files: impl Iterator<Item = &'h HeldFile>) -> HashSet<FileId> {
+        files
+            .flat_map(|held| &held.paths)
+            .filter_map(|path| file_id(&self.paths.real(path)))
+            .collect()
+    }
+
     /// Paths below the roots that were changed while the roots were read; `before` is from before that.
-    fn late(&mut self, before: &HashMap<Bytes<'static>, ChangeTime>) -> Vec<Bytes<'static>> {
-        let mut late = self.changed.take().unwrap_or_default();
+    fn late(&mut self, before: &HashMap<PathBuf, ChangeTime>) -> Vec<Bytes<'static>> {
+        let mut late = self.changes.end_late();
         // Single writes are no events: the change time tells for what is open or mapped. Which time it is says nothing,
         // since the clock may have been set meanwhile. Who reads a file waits until its next change has another time.
-        let written = self.open.values().chain(&self.mapped).filter(|path| {
+        let written = self.held().filter(|path| {
             self.change_time(path).is_some_and(|time| before.get(*path) != Some(&time))
         });
-        late.extend(written.cloned());
+        late.extend(written.map(|path| bytes(path)));
         late.retain(|path| self.roots.iter().any(|root| path.as_path().starts_with(&root.visible)));
         let mut late: Vec<_> = late.into_iter().collect();
         late.sort();
+        self.changes.again(&late);
         late
+    }
+}
+
+impl Snapshots {
+    /// Reads the roots, or what is in doubt in each.
+    fn capture(
+        &mut self,
+        store: &Store,
+        later: &Arc<Later>,
+        dirty: Option<Vec<Dirty>>,
+    ) -> Vec<Captured> {
+        let own: HashSet<_> = file_id(&self.own).into_iter().collect();
+        let options = CaptureOptions {
+            excludes: self.excludes.clone(),
+            own,
+            distrust: self.file_ids(self.changes.mapped()),
+            busy: self.file_ids(self.changes.held()),
+            progress: self.progress.clone(),
+            max_file: Some(self.max_file),
+            max_tree: Some(self.max_tree),
+            later: Some(Arc::clone(later)),
+            ..CaptureOptions::default()
+        };
+        let mut captured = Vec::new();
+        for (index, root) in self.roots.iter_mut().enumerate() {
+            let options = CaptureOptions { seen_as: root.visible.clone(), ..options.clone() };
+            let Root { tracked, cache, .. } = root;
+            let found = match dirty.as_ref().map(|dirty| &dirty[index]) {
+                Some(dirty) => tracked.capture_changes(store, dirty, &options, cache),
+                None => tracked.capture(store, &options, cache),
+            };
+            let walked = found.as_ref().is_ok_and(|capture| capture.walked);
+            captured.push(found);
+            if !walked {
+                continue;
+            }
+            if let Err(error) = cache.save() {
+                // The next session reads the files again.
+                tracing::warn!(%error, "the stat cache is not saved");
+            }
+        }
+        captured
     }
 }
 
@@ -295,9 +344,12 @@ impl Session {
             let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
             self.check(flushed);
         }
-        self.snapshots.changed = Some(HashSet::new());
+        self.snapshots.changes.begin_late();
+        // At start and end what others did is found as well.
+        let whole = matches!(wanted.trigger, "start" | "end");
+        let dirty = self.snapshots.doubts(&self.later, &self.processes).filter(|_| !whole);
         let before = self.snapshots.change_times();
-        let captured = self.capture_roots();
+        let captured = self.capture_changes(dirty);
         self.fence(inputs);
         let late = self.snapshots.late(&before);
         let taken = self.write_snapshot(wanted, captured, late);
@@ -316,33 +368,19 @@ impl Session {
     /// Reads all roots into the store.
     pub(super) fn capture_roots(&mut self) -> Vec<Captured> {
         self.held.begin(&self.store);
-        let snapshots = &mut self.snapshots;
-        let id = |path: &Path| {
-            let metadata = path.symlink_metadata().ok()?;
-            Some(FileId { dev: metadata.dev(), ino: metadata.ino() })
-        };
-        let mapped = snapshots.mapped.iter();
-        let distrust: HashSet<_> =
-            mapped.filter_map(|path| id(&snapshots.paths.real(path.as_path()))).collect();
-        let own: HashSet<_> = id(&snapshots.own).into_iter().collect();
-        let mut captured = Vec::new();
-        for root in &mut snapshots.roots {
-            let options = CaptureOptions {
-                seen_as: root.visible.clone(),
-                excludes: snapshots.excludes.clone(),
-                own: own.clone(),
-                distrust: distrust.clone(),
-                progress: snapshots.progress.clone(),
-                max_file: Some(snapshots.max_file),
-                max_tree: Some(snapshots.max_tree),
-            };
-            captured.push(capture_tree(&self.store, &root.real, &options, &mut root.cache));
-            if let Err(error) = root.cache.save() {
-                // The next session reads the files again.
-                tracing::warn!(%error, "the stat cache is not saved");
-            }
+        self.snapshots.changes.since = super::changes::Since::default();
+        self.snapshots.capture(&self.store, &self.later, None)
+    }
+
+    /// Reads what is in doubt in them; all, where that is not known.
+    fn capture_changes(&mut self, dirty: Option<Vec<Dirty>>) -> Vec<Captured> {
+        self.held.begin(&self.store);
+        if let Err(error) = self.later.check() {
+            let reason = format!("an object of an earlier snapshot: {}", chain(&error));
+            self.lost("snapshot", reason, None);
+            return self.snapshots.capture(&self.store, &self.later, None);
         }
-        captured
+        self.snapshots.capture(&self.store, &self.later, dirty)
     }
 
     /// Puts what was read into the trace, and writes `snapshot.created`. Gives the answer to who asked for it.
@@ -354,6 +392,7 @@ impl Session {
     ) -> Result<serde_json::Value, String> {
         let Wanted { description, trigger, state, proc, cause, asked, .. } = wanted;
         let (mut roots, mut torn, mut missing) = (Vec::new(), Vec::new(), None);
+        let partial = captured.iter().flatten().any(|capture| !capture.walked);
         for (index, captured) in captured.into_iter().enumerate() {
             let visible = self.snapshots.roots[index].visible.clone();
             let stored = captured.and_then(|capture| {
@@ -398,6 +437,7 @@ impl Session {
             last_result: self.state_payload("last_result", last_result),
             late,
             torn,
+            partial,
             duration: boottime() - asked,
         };
         let duration = event.duration;
@@ -409,6 +449,11 @@ impl Session {
         self.held.named = true;
         // Who asked for it and goes on after the answer relies on it.
         if cause.is_none() {
+            if let Err(error) = self.later.flush() {
+                let reason = format!("an object of a snapshot: {}", chain(&error));
+                self.lost("snapshot", reason.clone(), None);
+                missing.get_or_insert(reason);
+            }
             let flushed = self.output.writer().map_or(Ok(()), agentrec_trace::Writer::flush);
             self.check(flushed);
         }
@@ -442,8 +487,12 @@ impl Session {
     fn put_tree(&mut self, index: usize, capture: &Capture) -> agentrec_store::Result<bool> {
         let root = &self.snapshots.roots[index];
         let (start, last) = (root.start, root.last);
-        let mut list = new_objects(&self.store, last, capture.tree)?;
-        let mut self_contained = root.self_contained;
+        let tracked = &mut self.snapshots.roots[index].tracked;
+        let (mut list, gone) = match last {
+            None => (new_objects(&*self.later, None, capture.tree)?, Vec::new()),
+            Some(last) => tracked.changed_objects(&*self.later, last, capture.tree)?,
+        };
+        let mut self_contained = self.snapshots.roots[index].self_contained;
         if start.is_none() {
             let wanted = |object: &&NewObject| !object.secret && !object.ignored;
             let bytes: u64 = list.iter().filter(wanted).map(|object| object.size).sum();
@@ -455,8 +504,9 @@ impl Session {
         for object in &list {
             self_contained &= self.put_object(object)?;
         }
-        if let Some(start) = start.filter(|_| !self_contained) {
-            for object in new_objects(&self.store, Some(capture.tree), start)? {
+        if !self_contained {
+            // As it was before: from the start on, one snapshot after the other.
+            for object in gone {
                 self.put_object(&object)?;
             }
         }
@@ -480,7 +530,7 @@ impl Session {
         if writer.has_object(&object.id) {
             return Ok(true);
         }
-        let Some(content) = self.store.get(&object.id)? else { return Ok(false) };
+        let Some(content) = self.later.get(&object.id)? else { return Ok(false) };
         let after = object.previous.filter(|previous| writer.has_object(previous));
         let hint = after.map_or(ObjectHint::Single, |id| ObjectHint::Series { after: Some(id) });
         let put = writer.put_object(&content, hint).map(drop);
@@ -488,6 +538,11 @@ impl Session {
         self.check(put);
         Ok(done)
     }
+}
+
+fn file_id(path: &Path) -> Option<FileId> {
+    let metadata = path.symlink_metadata().ok()?;
+    Some(FileId { dev: metadata.dev(), ino: metadata.ino() })
 }
 
 fn bytes(path: &Path) -> Bytes<'static> {

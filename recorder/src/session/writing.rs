@@ -96,10 +96,10 @@ impl Output {
 impl Session {
     /// Takes an event of the source.
     pub(super) fn captured(&mut self, captured: Captured) {
-        let Captured { mut event, opens } = captured;
+        self.snapshots.changes.observe(&captured);
+        let Captured { mut event, opens, .. } = captured;
         self.processes.observe(&event);
         self.outside.observe(&event, opens);
-        self.snapshots.observe(&event, opens);
         let program = self.observe_transcripts(&event, opens);
         if let Data::ProcessExec(exec) = &event.data {
             self.started.command |= exec.errno.is_none();

@@ -4,6 +4,7 @@ mod attached;
 mod exit;
 mod footprint;
 mod harness;
+mod incremental;
 mod killed;
 mod resumed;
 mod signals;

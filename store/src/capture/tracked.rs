@@ -188,7 +188,7 @@ impl Node {
         let info = self.child(".git").and_then(|git| git.child("info"));
         let exclude =
             info.is_some_and(|info| info.touch == Touch::Name || info.child("exclude").is_some());
-        exclude || super::rules::RULE_FILES.iter().any(|name| changed(name))
+        exclude || super::rules::RULE_FILES.iter().any(changed)
     }
 }
 

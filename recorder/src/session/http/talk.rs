@@ -180,7 +180,7 @@ impl Session {
             self.kepts.begin_epoch();
             self.talk.askers.extend(by.proc);
         }
-        if side.is_none() && self.setup.watch.is_none() && !asked.repeats {
+        if side.is_none() && self.takes_snapshots() && !asked.repeats {
             let messages = asked.messages;
             let told = State { messages, system_prompt, tools, model, stored, ..State::default() };
             let state = self.conversation.update(told);
