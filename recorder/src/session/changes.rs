@@ -223,11 +223,11 @@ impl Changes {
                     self.mapped.push(Held::at(&map.path));
                 }
             }
-            Data::Mount(mount) if mount.errno.is_none() => {
-                // Of their own these two change no path that an event has.
-                if mount.op != "chroot" && mount.op != "unshare" {
-                    self.always = Some("mounts changed");
-                }
+            // Of their own these two change no path that an event has.
+            Data::Mount(mount)
+                if mount.errno.is_none() && !matches!(&*mount.op, "chroot" | "unshare") =>
+            {
+                self.always = Some("mounts changed");
             }
             // What is done outside is found at the end.
             Data::Lost(lost) if lost.place != "outside" => {
