@@ -214,6 +214,13 @@ for number, (said, command) in enumerate(SCRIPT, 1):
             messages.append({"type": "function_call_output", "call_id": f"call_{number}", "output": done})
 
 if WIRE == "stay":
+    if FORM == "claude":
+        # A helper has answered twice while nothing followed the answer that asked for it.
+        helper = Claude("-work/5e55/subagents", "agent-a1.jsonl", side=True)
+        helper.user("Count them.")
+        helper.answer(8, "One.", "true")
+        helper.result(8, "")
+        helper.answer(9, "Two.", None)
     print("all is said", flush=True)
     sys.stdin.readline()
 elif FORM == "claude":

@@ -353,6 +353,7 @@ impl Session {
             }
             found.extend(rounds.into_iter().map(|round| (number, round)));
         }
+        self.complete_before(&mut found);
         self.transcripts.hold(found);
         for (number, error) in failed {
             let reading = self.transcripts.files.get(&number).and_then(|it| it.reading.as_ref());
@@ -360,6 +361,24 @@ impl Session {
             let path = path.unwrap_or_default();
             self.lost("transcript", format!("cannot read {path}: {error}"), None);
             self.end_transcript(number);
+        }
+    }
+
+    /// A conversation that begins was mostly asked for by an answer in another file, which nothing has followed yet: that is told
+    /// first.
+    fn complete_before(&mut self, found: &mut Vec<(u32, Round)>) {
+        let files = &mut self.transcripts.files;
+        let is_first = |(number, round): &&(u32, Round)| {
+            files.get(number).is_some_and(|file| !file.branches.contains_key(&round.branch))
+        };
+        let Some(at) = found.iter().filter(is_first).filter_map(|(_, round)| began(round)).max()
+        else {
+            return;
+        };
+        for (&number, file) in files {
+            let Some(reading) = &mut file.reading else { continue };
+            let rounds = reading.transcript.pause_before(at);
+            found.extend(rounds.into_iter().map(|round| (number, round)));
         }
     }
 

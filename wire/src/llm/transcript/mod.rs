@@ -179,6 +179,11 @@ impl Transcript {
         self.drain(Open::pause)
     }
 
+    /// The same of answers that began before a time, nanoseconds since 1970.
+    pub fn pause_before(&mut self, at: i64) -> Vec<Round> {
+        self.drain(|open| if open.began() < Some(at) { open.pause() } else { None })
+    }
+
     /// Tells all that is left: the file is over.
     pub fn finish(&mut self) -> Vec<Round> {
         let mut rounds = self.pause();

@@ -145,6 +145,11 @@ impl Open {
         }
     }
 
+    /// When the answer began, as far as its lines say.
+    pub(super) fn began(&self) -> Option<i64> {
+        self.answer.as_ref()?.began
+    }
+
     /// What was answered so far, with what led to it.
     pub(super) fn pause(&mut self) -> Option<Done> {
         let answer = self.answer.as_mut().filter(|answer| answer.has_news())?.take();
