@@ -8,10 +8,13 @@ mod tree;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use agentrec_replay::{Sources, restore_new};
-use agentrec_store::{CaptureOptions, Home, StatCache, Store, capture_tree};
+use agentrec_store::{
+    CaptureOptions, Dirty, Home, Later, StatCache, Store, Touch, Tracked, capture_tree,
+};
 use agentrec_trace::ObjectId;
 use anyhow::{Context, Result, bail, ensure};
 
@@ -25,6 +28,11 @@ use crate::workspace;
 const COLD: f64 = 0.7;
 const AGAIN: f64 = 0.5;
 const RESTORE: f64 = 1.3;
+/// Files that change before a later snapshot, and the most milliseconds that it may take.
+const CHANGED: u64 = 10;
+const AFTER_CHANGES: f64 = 5.0;
+/// How often they change.
+const CHANGES: u64 = 21;
 /// Most mebibytes.
 const MEMORY: f64 = 100.0;
 /// How often what takes little time is done in a round.
@@ -46,7 +54,8 @@ pub fn run(rounds: usize, filter: &str) -> Result<bool> {
         "Wall time of whole processes, on files that are in the page cache, after a sync(1); medians of {rounds} interleaved rounds, of those \
          that nothing changed for {}. `cold` begins with an empty store or repository; restic is as shipped (0.14, with compression), its key \
          derivation included. `git checkout` is `git checkout-index -a` of what was added, without its owners and times. Ours wait until everything \
-         is on the disk; git and cp do not.",
+         is on the disk; git and cp do not. After {CHANGED} files changed, the library is called as the recorder calls it, 20 ms after the last write: what is \
+         in the trace too goes to the disk behind its back.",
         rounds * SHORT,
     ));
     if rounds < KEPT_FROM || !filter.is_empty() {
@@ -66,6 +75,8 @@ struct Times {
     cold_git: Vec<f64>,
     again: Vec<f64>,
     again_git: Vec<f64>,
+    /// Milliseconds.
+    changed: Vec<f64>,
     restore: Vec<f64>,
     restore_restic: Vec<f64>,
     restore_git: Vec<f64>,
@@ -105,6 +116,11 @@ fn measure(plan: Plan, rounds: usize, dir: &Path, section: &mut Section) -> Resu
             times.memory.push(again.peak);
             times.again_git.push(git.status(&root)?);
         }
+        let changed = ours("changes", &home, &root, "")?;
+        times.changed.push(changed.files_read as f64 / 1e3);
+        times.memory.push(changed.peak);
+        // The files are as they were, and are to be old enough for the next round.
+        std::thread::sleep(Duration::from_secs(3));
         let fresh = || -> Result<()> {
             remove(&target)?;
             settle()
@@ -161,6 +177,9 @@ fn report(plan: Plan, times: Times, section: &mut Section) {
             ("git checkout", times.restore_git, Bar::Seen),
         ],
     );
+    let changed = spread(times.changed);
+    let what = format!("{name}: snapshot after {CHANGED} files changed ({changed} ms)");
+    section.figure(what, changed.median, "ms", Bar::AtMost(AFTER_CHANGES));
     section.figure(format!("{name}: peak memory"), peak, "MiB", Bar::AtMost(MEMORY));
 }
 
@@ -191,7 +210,43 @@ fn ours(what: &str, home: &Path, root: &Path, tree: &str) -> Result<Done> {
     })
 }
 
-/// One piece of work in a process of its own: prints the tree, the files that were read or written, and the peak memory.
+/// Changes some files again and again, and takes a snapshot each time as the recorder does, which knows from events what
+/// changed: the last tree, and the median in microseconds.
+fn changes(home: &Home, root: &Path) -> Result<(ObjectId, u64)> {
+    let store = Arc::new(Store::open(home)?);
+    let later = Some(Arc::new(Later::new(Arc::clone(&store))?));
+    let options = CaptureOptions { later, ..CaptureOptions::default() };
+    let mut cache = StatCache::load(home, root);
+    let mut tracked = Tracked::new(root);
+    let mut tree = tracked.capture(&store, &options, &mut cache)?.tree;
+    let (mut times, mut before) = (Vec::new(), Vec::new());
+    for round in 0..CHANGES {
+        let mut dirty = Dirty::default();
+        for number in 0..CHANGED {
+            // In one place of the tree, as a turn's edits are, mostly.
+            let path = tree::path(round * 100 + number * 5);
+            before.push((root.join(&path), fs::read(root.join(&path))?));
+            fs::write(root.join(&path), format!("changed in round {round}: {number}\n"))?;
+            dirty.touch(&path, Touch::Content);
+        }
+        // An agent thinks before it asks: the clock that files are stamped with has moved on.
+        std::thread::sleep(Duration::from_millis(20));
+        let (captured, took) =
+            time(|| Ok(tracked.capture_changes(&store, &dirty, &options, &mut cache)?))?;
+        ensure!(captured.files_read == CHANGED, "{} files were read", captured.files_read);
+        ensure!(captured.tree != tree, "the tree is the same");
+        tree = captured.tree;
+        times.push(took.as_micros() as u64);
+    }
+    for (path, content) in before {
+        fs::write(path, content)?;
+    }
+    times.sort_unstable();
+    Ok((tree, times[times.len() / 2]))
+}
+
+/// One piece of work in a process of its own: prints the tree, the files that were read or written (after changes the time
+/// in microseconds), and the peak memory.
 pub fn work(what: &str, home: &Path, root: &Path, tree: &str) -> Result<()> {
     let home = Home::new(home);
     let store = Store::open(&home)?;
@@ -211,6 +266,7 @@ pub fn work(what: &str, home: &Path, root: &Path, tree: &str) -> Result<()> {
             );
             (tree, restored.files)
         }
+        "changes" => changes(&home, root)?,
         _ => bail!("nobody knows how to {what}"),
     };
     let status =
