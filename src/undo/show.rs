@@ -103,13 +103,9 @@ impl Shown<'_, '_> {
                 let shown = paint.apply(style, format!("{sign} {name}"));
                 let by =
                     self.by(&step.full_path()).map(|by| format!("  by {by}")).unwrap_or_default();
-                writeln!(
-                    out,
-                    "{shown}{:pad$}  {:<10}{by}{}",
-                    "",
-                    verb.word(),
-                    self.outside(&step.full_path())
-                )?;
+                let outside = self.outside(&step.full_path());
+                let line = format!("{shown}{:pad$}  {:<10}{by}{outside}", "", verb.word());
+                writeln!(out, "{}", line.trim_end())?;
             }
         }
         for conflict in &self.plan.conflicts {
