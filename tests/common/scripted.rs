@@ -51,13 +51,13 @@ fn next_tick() {
 }
 
 /// `agentrec run` of an agent whose turns carry out these shell commands. The model answers when the snapshot at the request was taken:
-/// real ones take their time.
+/// real ones take their time. Each snapshot looks for what others changed, too.
 pub fn command(env: &TestEnv, turns: &[Vec<String>]) -> Command {
     let script = env.outside("script.json");
     let content = serde_json::json!({ "agentrec": AGENTREC, "turns": turns });
     fs::write(&script, content.to_string()).expect("a file of ours");
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut command = env.agentrec(["run", "--json", "--", "python3"]);
+    let mut command = env.agentrec(["run", "--json", "--rescan", "--", "python3"]);
     command
         .arg(source.join("tests/agents/scripted.py"))
         .arg(source.join("examples"))
