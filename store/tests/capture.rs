@@ -1,13 +1,17 @@
 //! Captures of small trees: what is kept, what is left out, and what a second capture costs.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use agentrec_store::{
     Capture, CaptureOptions, ChangeKind, FileId, Home, Kind, LeftOut, ObjectRole, Objects,
     StatCache, Store, Tree, capture_tree, diff_trees, new_objects,
 };
+use nix::unistd::mkfifo;
 use tempfile::TempDir;
 
 struct Fixture {
@@ -78,6 +82,41 @@ fn contents_links_and_attributes_are_kept() {
     let sub = Tree::load(&fixture.store, tree.entry(b"sub").unwrap().id.unwrap()).unwrap();
     assert_eq!(sub.entry(b"a2.txt").unwrap().link, a.link);
     assert!(a.link.is_some());
+}
+
+#[test]
+fn every_kind_of_entry_is_kept_or_listed() {
+    let fixture = Fixture::new();
+    let at = |name: &str| fixture.root.join(name);
+    fs::create_dir(at("empty")).unwrap();
+    fs::set_permissions(at("empty"), fs::Permissions::from_mode(0o2750)).unwrap();
+    let odd = OsStr::from_bytes(b"\xff\xfe not text");
+    fs::write(fixture.root.join(odd), "odd").unwrap();
+    mkfifo(&at("fifo"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let _listener = UnixListener::bind(at("socket")).unwrap();
+    let holes = fs::File::create(at("holes")).unwrap();
+    holes.set_len(8 << 20).unwrap();
+    fixture.write("noted", "n");
+    xattr::set(at("noted"), "user.note", b"said").unwrap();
+    fixture.write("inner/.git/HEAD", "ref: refs/heads/main\n");
+    fixture.write("inner/file", "nested");
+
+    let capture = fixture.capture();
+    assert_eq!(capture.left_out, []);
+    let tree = fixture.tree(&capture);
+    let entry = |name: &[u8]| tree.entry(name).unwrap().clone();
+    let empty = Tree::load(&fixture.store, entry(b"empty").id.unwrap()).unwrap();
+    assert_eq!((empty.entries.len(), empty.meta.mode), (0, 0o2750));
+    let metadata = fs::metadata(at("empty")).unwrap();
+    assert_eq!((empty.meta.uid, empty.meta.gid), (metadata.uid(), metadata.gid()));
+    let odd = entry(odd.as_bytes());
+    assert_eq!(fixture.store.get(&odd.id.unwrap()).unwrap().unwrap(), b"odd");
+    assert_eq!((entry(b"fifo").kind, entry(b"socket").kind), (Kind::Fifo, Kind::Socket));
+    assert_eq!((entry(b"holes").sparse, entry(b"holes").size), (true, 8 << 20));
+    let noted = &entry(b"noted").meta.xattrs[0];
+    assert_eq!((noted.0.as_slice(), noted.1.as_slice()), (&b"user.note"[..], &b"said"[..]));
+    let inner = Tree::load(&fixture.store, entry(b"inner").id.unwrap()).unwrap();
+    assert!(inner.entry(b".git").unwrap().id.is_some() && inner.entry(b"file").is_some());
 }
 
 #[test]
