@@ -130,6 +130,24 @@ fn run_takes_other_roots_into_snapshots_and_leaves_out_what_is_excluded() {
 }
 
 #[test]
+fn run_bounds_its_snapshots_and_takes_none_where_that_is_asked() {
+    let env = TestEnv::new();
+    env.write("large", &"x".repeat(3000));
+    env.write("small", "x");
+    let recorded = env.record_with(&["--snapshot-max-file", "2K"], &["true"]);
+    let info = env.json(["info", &recorded.id]);
+    let contents = &of_kind(&info, "snapshot")[0]["contents"];
+    assert_eq!(contents["in_trace"], 1, "{contents}");
+    assert_eq!(contents["left_out"]["too large"].as_array().map(Vec::len), Some(1), "{contents}");
+
+    let recorded = env.record_with(&["--no-snapshots"], &["sh", "-c", "echo y >> small"]);
+    let info = env.json(["info", &recorded.id]);
+    assert_eq!(of_kind(&info, "snapshot").len(), 0);
+    let refused = env.run(["run", "--no-snapshots", "--rescan", "--", "true"]);
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+}
+
+#[test]
 fn run_makes_the_sdk_importable() {
     let env = TestEnv::new();
     let code = "import agentrec_sdk as r; r.record_message('user', 'hello'); print(r.recording())";

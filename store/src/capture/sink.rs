@@ -69,9 +69,9 @@ impl<'a> Sink<'a> {
         }
     }
 
-    /// Takes the encoding of a tree.
-    pub(super) fn put(&mut self, content: Vec<u8>) -> Result<ObjectId> {
-        let Some(later) = self.later else { return self.batch.put(&content) };
+    /// Takes the encoding of a tree; `local` where no trace will have it.
+    pub(super) fn put(&mut self, content: Vec<u8>, local: bool) -> Result<ObjectId> {
+        let Some(later) = self.later.filter(|_| !local) else { return self.batch.put(&content) };
         let id = ObjectId::of(&content);
         if !self.contains(&id)? {
             self.added += 1;

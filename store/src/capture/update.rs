@@ -66,7 +66,7 @@ impl Walk<'_> {
         }
         self.state.rules.leave();
         let tree = Tree { meta, entries };
-        let id = self.reader.sink.put(tree.encode())?;
+        let id = self.reader.sink.put(tree.encode(), place.ignored)?;
         self.state.trees.add(id, Arc::new(tree));
         Ok(Some(id))
     }

@@ -144,7 +144,7 @@ impl<'a> Walk<'a> {
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         self.state.rules.leave();
-        let id = self.reader.sink.put(Tree { meta, entries }.encode())?;
+        let id = self.reader.sink.put(Tree { meta, entries }.encode(), place.ignored)?;
         Ok((id, derived))
     }
 
