@@ -50,6 +50,8 @@ pub(super) struct Changes {
     inherited: Vec<Held>,
     /// What was open when the last snapshot was taken, and what is open now.
     open: [Vec<Held>; 2],
+    /// Inodes of open files that had lost a name when the last snapshot was taken.
+    renamed: Vec<u64>,
     /// Why every snapshot has to look at the whole tree.
     pub(super) always: Option<&'static str>,
     /// What was changed between two fences.
@@ -130,6 +132,7 @@ impl Changes {
             mapped: Vec::new(),
             inherited: Vec::new(),
             open: Default::default(),
+            renamed: Vec::new(),
             always: None,
             late: None,
         }
@@ -334,8 +337,11 @@ impl Changes {
         events.chain(self.open.iter_mut().flatten())
     }
 
-    /// Takes note of what is open for writing, by paths without links.
-    pub(super) fn open_now(&mut self, paths: Vec<PathBuf>) {
+    /// Takes note of what is open for writing, by paths without links, and by inode where a name was lost. Who had one open
+    /// at the last snapshot may have written to it and ended since.
+    pub(super) fn open_now(&mut self, paths: Vec<PathBuf>, renamed: Vec<u64>) {
+        self.since.inodes.extend(self.renamed.drain(..).chain(renamed.iter().copied()));
+        self.renamed = renamed;
         let [former, now] = &mut self.open;
         *former = std::mem::take(now);
         now.extend(paths.into_iter().map(|path| Held { paths: vec![path], resolved: true }));

@@ -198,9 +198,6 @@ impl Snapshots {
             })
         };
         let open = descriptors::open_for_writing(processes.pids(), wanted);
-        for ino in open.renamed {
-            self.changes.since.inodes.insert(ino);
-        }
         let is_gone =
             |held: &HeldFile| held.paths.iter().all(|path| self.change_time(path).is_none());
         if self.changes.mapped().any(is_gone) {
@@ -209,7 +206,7 @@ impl Snapshots {
                 None => self.changes.since.break_with("a mapped file can't be found"),
             }
         }
-        self.changes.open_now(open.paths);
+        self.changes.open_now(open.paths, open.renamed);
     }
 
     /// What every root has to look at; none where that is all.
