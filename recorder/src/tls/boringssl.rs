@@ -28,7 +28,6 @@ const LONGEST: u64 = 16 << 10;
 /// Reasons (include/openssl/err.h, ssl.h).
 const SHOULD_NOT_HAVE_BEEN_CALLED: u32 = 66;
 const BAD_LENGTH: u32 = 111;
-const NO_RENEGOTIATION: u32 = 182;
 const NULL_CTX: u32 = 185;
 const HANDSHAKE_FAILURE: u32 = 215;
 const UNINITIALIZED: u32 = 226;
@@ -57,8 +56,9 @@ pub(super) fn functions(file: &File, segments: &[Segment]) -> io::Result<Vec<Fun
     let reader: Vec<u64> = reported
         .iter()
         .filter(|(_, reported)| {
-            let reasons = [UNINITIALIZED, HANDSHAKE_FAILURE, NO_RENEGOTIATION];
-            reasons.iter().all(|reason| reported.contains(reason))
+            // Those of what it does after a handshake too, where that is a part of it.
+            [UNINITIALIZED, HANDSHAKE_FAILURE].iter().all(|reason| reported.contains(reason))
+                && ![SHOULD_NOT_HAVE_BEEN_CALLED, BAD_LENGTH].iter().any(|it| reported.contains(it))
         })
         .map(|(&function, _)| function)
         .collect();
@@ -149,17 +149,22 @@ fn reports(file: &File, code: &Segment, name: u64) -> io::Result<Vec<(u64, u32)>
     Ok(found)
 }
 
-/// Where the function around an address begins: behind what fills the room before it (`int3`), by saving a register.
+/// Where the function around an address begins: by saving a register, behind what fills the room before it (`int3`), or, where there
+/// is no room, by the whole of what makes a frame.
 fn beginning(file: &File, code: &Segment, at: u64) -> io::Result<Option<u64>> {
+    /// push rbp; mov rbp, rsp.
+    const FRAME: &[u8] = &[0x55, 0x48, 0x89, 0xe5];
     let from = at.saturating_sub(LONGEST).max(code.address);
-    let bytes = read(file, code, from, (at - from) as usize + 2)?;
+    let bytes = read(file, code, from, (at - from) as usize + FRAME.len())?;
     let begins = |&address: &u64| {
         let Ok(at) = usize::try_from(address - from) else { return false };
-        let (Some(before), Some(first)) = (at.checked_sub(1), bytes.get(at..at + 2)) else {
+        let (Some(before), Some(first)) = (at.checked_sub(1), bytes.get(at..at + FRAME.len()))
+        else {
             return false;
         };
         let is_push = |byte: u8| (0x50..0x58).contains(&byte);
-        bytes[before] == 0xcc && (is_push(first[0]) || first[0] == 0x41 && is_push(first[1]))
+        let saves = is_push(first[0]) || first[0] == 0x41 && is_push(first[1]);
+        first == FRAME || bytes[before] == 0xcc && saves
     };
     Ok((from.next_multiple_of(16)..at).step_by(16).filter(begins).last())
 }
