@@ -106,38 +106,55 @@ fn source_name(file: &File, segments: &[Segment]) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
+/// Registers in which an error is reported (ERR_put_error): the reason, and the file. The second of five arguments is unused, so that
+/// compilers which see all callers leave it out.
+struct Arguments {
+    /// mov REASON, imm32.
+    reason: u8,
+    /// mov FILE, imm32: in a program that is not moved.
+    file: u8,
+    /// lea FILE, [rip + imm32].
+    relative: [u8; 3],
+}
+
+/// Without the unused argument, and with it.
+const ARGUMENTS: [Arguments; 2] = [
+    Arguments { reason: 0xbe, file: 0xba, relative: [0x48, 0x8d, 0x15] },
+    Arguments { reason: 0xba, file: 0xb9, relative: [0x48, 0x8d, 0x0d] },
+];
+
 /// Every place at which an error of that file is reported, and the reason.
 fn reports(file: &File, code: &Segment, name: u64) -> io::Result<Vec<(u64, u32)>> {
     /// The library's number, as the first argument.
     const LIBRARY: &[u8] = &[0xbf, 16, 0, 0, 0];
     /// Longest row of instructions that set the arguments.
-    const ARGUMENTS: usize = 32;
+    const LONGEST: usize = 32;
     let mut found = Vec::new();
     let mut start = code.address;
     let whole = u32::try_from(name).ok();
-    let fixed = whole.map(|name| [&[0xba][..], &name.to_le_bytes()].concat());
-    find(file, code, ARGUMENTS, &mut |block| {
-        let mut report = |at: usize, len: usize| {
-            let arguments = &block[at + len..block.len().min(at + len + ARGUMENTS)];
-            let reason = arguments
-                .windows(5)
-                .find(|window| window[0] == 0xbe)
-                .map(|window| u32::from_le_bytes([window[1], window[2], window[3], window[4]]));
-            if let Some(reason) = reason.filter(|_| memmem::find(arguments, LIBRARY).is_some()) {
-                found.push((start + at as u64, reason));
+    find(file, code, LONGEST, &mut |block| {
+        for Arguments { reason, file, relative } in ARGUMENTS {
+            let mut report = |at: usize, len: usize| {
+                let row = &block[at + len..block.len().min(at + len + LONGEST)];
+                let number = row
+                    .windows(5)
+                    .find(|window| window[0] == reason)
+                    .map(|window| u32::from_le_bytes([window[1], window[2], window[3], window[4]]));
+                if let Some(number) = number.filter(|_| memmem::find(row, LIBRARY).is_some()) {
+                    found.push((start + at as u64, number));
+                }
+            };
+            let fixed = whole.map(|name| [&[file][..], &name.to_le_bytes()].concat());
+            for at in fixed.iter().flat_map(|fixed| memmem::find_iter(block, fixed)) {
+                report(at, 5);
             }
-        };
-        // mov edx, NAME, in a program that is not moved.
-        for at in fixed.iter().flat_map(|fixed| memmem::find_iter(block, fixed)) {
-            report(at, 5);
-        }
-        // lea rdx, [rip + to NAME].
-        for at in memmem::find_iter(block, &[0x48, 0x8d, 0x15]) {
-            let Some(to) = block.get(at + 3..at + 7) else { continue };
-            let to = i32::from_le_bytes([to[0], to[1], to[2], to[3]]);
-            let next = start + at as u64 + 7;
-            if next.wrapping_add_signed(to.into()) == name {
-                report(at, 7);
+            for at in memmem::find_iter(block, &relative) {
+                let Some(to) = block.get(at + 3..at + 7) else { continue };
+                let to = i32::from_le_bytes([to[0], to[1], to[2], to[3]]);
+                let next = start + at as u64 + 7;
+                if next.wrapping_add_signed(to.into()) == name {
+                    report(at, 7);
+                }
             }
         }
         start += (block.len().min(BLOCK)) as u64;
@@ -149,11 +166,12 @@ fn reports(file: &File, code: &Segment, name: u64) -> io::Result<Vec<(u64, u32)>
     Ok(found)
 }
 
+/// push rbp; mov rbp, rsp.
+const FRAME: &[u8] = &[0x55, 0x48, 0x89, 0xe5];
+
 /// Where the function around an address begins: by saving a register, behind what fills the room before it (`int3`), or, where there
 /// is no room, by the whole of what makes a frame.
 fn beginning(file: &File, code: &Segment, at: u64) -> io::Result<Option<u64>> {
-    /// push rbp; mov rbp, rsp.
-    const FRAME: &[u8] = &[0x55, 0x48, 0x89, 0xe5];
     let from = at.saturating_sub(LONGEST).max(code.address);
     let bytes = read(file, code, from, (at - from) as usize + FRAME.len())?;
     let begins = |&address: &u64| {
@@ -169,10 +187,12 @@ fn beginning(file: &File, code: &Segment, at: u64) -> io::Result<Option<u64>> {
     Ok((from.next_multiple_of(16)..at).step_by(16).filter(begins).last())
 }
 
-/// Whether a function calls another, before the room behind it.
+/// Whether a function calls another, before the room behind it or the next one's frame.
 fn calls(file: &File, code: &Segment, function: u64, other: u64) -> io::Result<bool> {
     let bytes = read(file, code, function, LONGEST as usize)?;
-    let end = memmem::find(&bytes, &[0xcc, 0xcc]).unwrap_or(bytes.len());
+    let room = memmem::find(&bytes, &[0xcc, 0xcc]).unwrap_or(bytes.len());
+    let next = (16..room).step_by(16).find(|&at| bytes[at..].starts_with(FRAME));
+    let end = next.unwrap_or(room);
     Ok(bytes[..end].windows(5).enumerate().any(|(at, call)| {
         let to = i32::from_le_bytes([call[1], call[2], call[3], call[4]]);
         let next = function + at as u64 + 5;

@@ -301,10 +301,26 @@ fn functions_without_names() {
     let dir = tempfile::tempdir().unwrap();
     let moved = NAMELESS.to_owned();
     let fixed = NAMELESS.replace("lea \\name(%rip), %rdx", "mov $\\name, %edx");
+    // No room between functions, and what is done after a handshake is another's.
+    let tight = NAMELESS
+        .replace(".balign 16, 0xcc\n    .fill 16, 1, 0xcc\n", ".balign 16, 0x90\n")
+        .replace("\\name: push %rbp", "\\name: push %rbp\n    mov %rsp, %rbp")
+        .replace("    report source, 182, 40\n", "");
+    // With the argument that nobody uses.
+    let whole = NAMELESS
+        .replace("lea \\name(%rip), %rdx", "lea \\name(%rip), %rcx")
+        .replace("mov $\\reason, %esi", "xor %esi, %esi\n    mov $\\reason, %edx")
+        .replace("mov $\\line, %ecx", "mov $\\line, %r8d");
+    let whole_and_fixed = whole.replace("lea \\name(%rip), %rcx", "mov $\\name, %ecx");
+    assert!(whole_and_fixed.contains("edx") && whole_and_fixed.contains("ecx"));
+    assert!(!tight.contains("0xcc\n    .fill") && !tight.contains("182"));
     let peeks = NAMELESS.replace("41\n", "41\n call reader\n");
     for (source, option, expected) in [
         (moved.as_str(), "-pie", 3),
         (&fixed, "-no-pie", 3),
+        (&tight, "-pie", 3),
+        (&whole, "-pie", 3),
+        (&whole_and_fixed, "-no-pie", 3),
         // Which of two it is, is not guessed.
         (&peeks, "-pie", 0),
         (&moved.replace("napi_create", "other_create"), "-pie", 0),
@@ -327,12 +343,12 @@ fn functions_without_names() {
     }
 }
 
-/// Two versions of the npm package.
+/// Versions of the npm package that were built in different ways.
 #[cfg(target_arch = "x86_64")]
 #[test]
 #[ignore = "downloads 80 MB"]
 fn long_bun() {
-    for version in ["1.2.20", "1.3.3"] {
+    for version in ["1.2.20", "1.3.3", "1.4.5"] {
         let dir = tempfile::tempdir().unwrap();
         let package = format!("@oven/bun-linux-x64@{version}");
         let mut npm = Command::new("npm");

@@ -175,11 +175,11 @@ fn node() {
     }
 }
 
-/// Two versions of the npm package, which have no symbols.
+/// Versions of the npm package, which has no symbols.
 #[test]
 #[ignore = "downloads 80 MB"]
 fn long_bun() {
-    for version in ["1.2.20", "1.3.3"] {
+    for version in ["1.2.20", "1.3.3", "1.4.5"] {
         let dir = tempfile::tempdir().unwrap();
         let package = format!("@oven/bun-linux-x64@{version}");
         let mut npm = Command::new("npm");
