@@ -122,7 +122,9 @@ struct Group {
 }
 
 impl Links {
-    pub(super) fn add(&mut self, ino: u64, path: &Path, count: u64) {
+    pub(super) fn add(&mut self, ino: u64, path: &Path, count: impl Into<u64>) {
+        // A `nlink_t`, whose width depends on the architecture.
+        let count = count.into();
         let group = self.groups.entry(ino);
         let group = group.or_insert_with(|| Group { paths: BTreeSet::new(), count });
         group.count = count;
