@@ -312,6 +312,7 @@ fn export_names_what_is_gone_and_leaves_no_half_repository() {
 }
 
 #[test]
+#[ignore = "takes minutes: cargo xtask test --long"]
 fn long_export_of_5000_snapshots() {
     let env = TestEnv::new();
     let mut built = Built::new();

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use agentrec_store::{Home, Operations};
-use common::{TestEnv, objects, of_kind, scripted};
+use common::{TestEnv, objects, of_kind, ran, scripted};
 
 /// Everything below a directory: path, kind, mode, time, content or target, and which names are one file.
 fn listing(root: &Path) -> Vec<String> {
@@ -43,7 +43,7 @@ fn listing(root: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_session_is_taken_back_and_redone_to_the_last_time_and_link() {
+fn undo_and_redo_of_a_session_are_exact_to_the_last_time_and_link() {
     let env = TestEnv::new();
     env.write("src/a", "one\n");
     env.write("gone/deep/b", "b\n");
@@ -143,7 +143,39 @@ fn a_process_is_taken_back_alone() {
 }
 
 #[test]
-fn nothing_is_changed_without_a_yes() {
+fn ops_are_those_of_the_directory() {
+    let env = TestEnv::new();
+    env.write("a", "one\n");
+    env.record("echo two > a");
+    assert!(env.run(["ops"]).stderr.contains("nothing was undone here"));
+    env.ok(["undo", "--yes"]);
+    env.ok(["redo", "--yes"]);
+    let shown = env.ok(["ops"]);
+    let states = |shown: &str| -> Vec<(String, String)> {
+        let ends = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            (words[..2].join(" "), words[words.len() - 1].to_owned())
+        };
+        shown.lines().map(ends).collect()
+    };
+    let expected = [("o1 undo", "back"), ("o2 redo", "done")];
+    assert_eq!(
+        states(&shown),
+        expected.map(|(op, end)| (op.to_owned(), end.to_owned())),
+        "{shown}"
+    );
+    let elsewhere = env.outside("elsewhere");
+    fs::create_dir(&elsewhere).expect("ours");
+    let there = |all: bool| {
+        let mut command = env.agentrec(["ops"].into_iter().chain(all.then_some("--all")));
+        ran(command.current_dir(&elsewhere).output())
+    };
+    assert_eq!(there(false).stdout, "");
+    assert_eq!(there(true).stdout, shown);
+}
+
+#[test]
+fn undo_changes_nothing_without_a_yes() {
     let env = TestEnv::new();
     env.record("echo new > new");
     let ran = env.run(["undo"]);
@@ -477,7 +509,7 @@ fn a_copy_is_not_undone() {
 }
 
 #[test]
-fn what_the_store_collects_is_not_what_a_redo_needs() {
+fn redo_has_what_it_needs_after_the_store_was_collected() {
     let env = TestEnv::new();
     env.write("a", "1\n");
     let recorded = env.record("echo 2 > a");

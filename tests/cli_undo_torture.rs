@@ -364,6 +364,7 @@ fn nothing_is_lost_by_going_back() {
 }
 
 #[test]
+#[ignore = "takes minutes: cargo xtask test --long"]
 fn long_nothing_is_lost_by_going_back_1200_times() {
     for seed in 2..6 {
         play(seed, 300);

@@ -11,6 +11,7 @@ mod run;
 mod sdk;
 mod snapshot;
 mod trace;
+mod turns;
 mod undo;
 mod workloads;
 
@@ -80,6 +81,12 @@ pub enum Bench {
         #[arg(long, default_value_t = 5)]
         rounds: usize,
     },
+    /// What snapshots cost the agent's own time
+    Turns {
+        /// Rounds; the figures are kept with 5 or more
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
     /// Takes or restores one snapshot: what `snapshot` times in a process of its own
     #[command(hide = true)]
     SnapshotWork {
@@ -115,6 +122,7 @@ pub fn run(bench: &Bench) -> Result<bool> {
         Bench::Memory { minutes } => memory::run(*minutes),
         Bench::Snapshot { rounds, filter } => snapshot::run(*rounds, filter),
         Bench::Undo { rounds } => undo::run(*rounds),
+        Bench::Turns { rounds } => turns::run(*rounds),
         Bench::SnapshotWork { what, home, root, tree } => {
             snapshot::work(what, home, root, tree).map(|()| true)
         }
@@ -145,6 +153,7 @@ fn release(bench: &Bench) -> Result<ExitStatus> {
             cargo.args(["snapshot", "--rounds", &rounds.to_string(), filter])
         }
         Bench::Undo { rounds } => cargo.args(["undo", "--rounds", &rounds.to_string()]),
+        Bench::Turns { rounds } => cargo.args(["turns", "--rounds", &rounds.to_string()]),
         Bench::SnapshotWork { what, home, root, tree } => {
             cargo.args(["snapshot-work", what]).arg(home).arg(root).arg(tree)
         }

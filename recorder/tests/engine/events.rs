@@ -9,6 +9,7 @@ const PROCESSES: &str = include_str!("processes.rs");
 const SOCKETS: &str = include_str!("sockets.rs");
 const TERMINAL: &str = include_str!("terminal.rs");
 const ATTACHED: &str = include_str!("../session/attached.rs");
+const KEPT: &str = include_str!("../../../tests/cli_kept.rs");
 
 /// Event type, a test that provokes it, where that is, and what it says of it there.
 const EVENTS: &[(&str, &str, &str, &str)] = &[
@@ -31,6 +32,7 @@ const EVENTS: &[(&str, &str, &str, &str)] = &[
     ("file.xattr", "changes_attributes", FILES, " xattr "),
     ("file.mmap", "maps_shared_and_writable", FILES, " mmap "),
     ("file.clone", "clones_contents", FILES, " clone "),
+    ("file.kept", "real_programs_lose_nothing_outside_the_tree", KEPT, "\"file.kept\""),
     ("mount", "mounts_in_every_way", MOUNTS, " mount "),
     ("dir.change", "changes_directory", FILES, " chdir "),
     (
