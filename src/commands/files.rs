@@ -97,10 +97,9 @@ fn line(digest: &Digest, change: &Change) -> serde_json::Value {
     line["kind"] = "file".into();
     line["in_tree"] = digest.in_tree(&change.path).into();
     line["secret"] = is_secret(&change.path).into();
-    let old = digest.files.old_contents();
     line["old_content"] = match digest.in_tree(&change.path) {
         true => serde_json::Value::Null,
-        false => old.of(change).into(),
+        false => digest.files.old_content_of(change).into(),
     };
     line["tool"] = caller(digest, change).map_or(serde_json::Value::Null, |found| {
         let calls: Vec<_> = found.calls.iter().map(|call| call.seq).collect();
@@ -157,7 +156,7 @@ fn table(out: &mut Output, digest: &Digest, effects: &Effects, reads: bool) -> R
             }
         }
         if !digest.in_tree(&change.path)
-            && let Some(old) = digest.files.old_contents().of(change)
+            && let Some(old) = digest.files.old_content_of(change)
         {
             write!(out, ", {old}")?;
         }

@@ -280,6 +280,17 @@ mod tests {
     }
 
     #[test]
+    fn what_the_session_made_has_no_old_content() {
+        let mut script = Script::new("/w");
+        script.create(2, "/o/made").unlink(1, "/o/made").unlink(1, "/o/old");
+        let digest = script.digest();
+        let mut by = digest.files.net_by(|proc, _| Some(proc), |_| None);
+        let gone = by.remove(&agentrec_trace::ProcId(1)).unwrap_or_default();
+        let old: Vec<_> = gone.iter().map(|change| digest.files.old_content_of(change)).collect();
+        assert_eq!(old, [None, Some("old content not kept")]);
+    }
+
+    #[test]
     fn directories_fold_what_happened_alike() {
         let mut script = Script::new("/w");
         script.mkdir(1, "/w/n").create(1, "/w/n/a").mkdir(1, "/w/n/m").create(2, "/w/n/m/b");

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use agentrec_trace::{Data, Event, ProcId, Seq, open_flags};
 
+use super::changes::{Change, existed_before};
 use super::old::OldContents;
 use super::paths::{PathId, Paths};
 
@@ -83,6 +84,8 @@ pub struct Files {
     uses: BTreeMap<(ProcId, PathId), Use>,
     actions: Vec<Action>,
     old: OldContents,
+    /// Of each path, whether the first act made it.
+    made: HashMap<PathId, bool>,
 }
 
 impl Files {
@@ -94,6 +97,14 @@ impl Files {
     /// Old contents outside of the tree.
     pub fn old_contents(&self) -> &OldContents {
         &self.old
+    }
+
+    /// What became of what stood there before a change outside of the tree; none where nothing did.
+    pub fn old_content_of(&self, change: &Change) -> Option<&'static str> {
+        let made = |path: &[u8]| {
+            self.find(path).and_then(|id| self.made.get(&id).copied()).unwrap_or_default()
+        };
+        self.old.of(change, made)
     }
 
     /// The path of `id`.
@@ -195,6 +206,7 @@ impl Files {
 
     fn act(&mut self, event: &Event<'_>, path: PathId, kind: ActionKind) {
         let proc = event.proc.unwrap_or_default();
+        self.made.entry(path).or_insert(existed_before(kind) == Some(false));
         self.actions.push(Action { seq: event.seq, ts: event.ts, proc, path, kind });
     }
 }

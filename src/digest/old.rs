@@ -50,19 +50,23 @@ impl OldContents {
         self.paths.get(path).is_some_and(|old| old.existed && old.seq < seq)
     }
 
-    /// What became of the old content of a file outside of the tree, or of those in a directory; none where there was none.
-    pub fn of(&self, change: &Change) -> Option<&'static str> {
+    /// What became of the old content of a file outside of the tree, or of those in a directory; none where there was none, as before
+    /// what the session itself has `made`.
+    pub fn of(&self, change: &Change, made: impl Fn(&[u8]) -> bool) -> Option<&'static str> {
         const KEPT: &str = "old content kept";
         const LOST: &str = "old content not kept";
         if change.directory {
             let inside = self.paths.range(change.path.clone()..);
             let mut inside = inside
                 .take_while(|(path, _)| path.starts_with(&change.path))
-                .filter(|(path, _)| is_below(path, &change.path))
+                .filter(|(path, _)| is_below(path, &change.path) && !made(path))
                 .map(|(_, old)| old.kept)
                 .peekable();
             inside.peek()?;
             return Some(if inside.all(|kept| kept) { KEPT } else { LOST });
+        }
+        if made(&change.path) {
+            return None;
         }
         match self.is_kept(&change.path) {
             Some(true) => Some(KEPT),

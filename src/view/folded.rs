@@ -290,7 +290,7 @@ impl<'d> Folded<'d> {
         }
         if !self.digest.in_tree(&change.path) {
             write!(out, "  {}", paint.apply(Style::Warn, "OUTSIDE the tree"))?;
-            if let Some(old) = self.digest.files.old_contents().of(change) {
+            if let Some(old) = self.digest.files.old_content_of(change) {
                 write!(out, ", {old}")?;
             }
         }

@@ -353,7 +353,7 @@ impl Session {
             }
             found.extend(rounds.into_iter().map(|round| (number, round)));
         }
-        self.complete_before(&mut found);
+        self.complete_before(since, &mut found);
         self.transcripts.hold(found);
         for (number, error) in failed {
             let reading = self.transcripts.files.get(&number).and_then(|it| it.reading.as_ref());
@@ -364,20 +364,32 @@ impl Session {
         }
     }
 
-    /// A conversation that begins was mostly asked for by an answer in another file, which nothing has followed yet: that is told
-    /// first.
-    fn complete_before(&mut self, found: &mut Vec<(u32, Round)>) {
+    /// A conversation that begins was mostly asked for by an answer in another file, which nothing has followed yet, and which may have
+    /// been written after that file was read here: that is told first.
+    fn complete_before(&mut self, since: i64, found: &mut Vec<(u32, Round)>) {
+        /// Lines have times in whole milliseconds: what is of the same one came before.
+        const SAME: i64 = 1_000_000;
         let files = &mut self.transcripts.files;
         let is_first = |(number, round): &&(u32, Round)| {
             files.get(number).is_some_and(|file| !file.branches.contains_key(&round.branch))
         };
-        let Some(at) = found.iter().filter(is_first).filter_map(|(_, round)| began(round)).max()
-        else {
-            return;
-        };
+        let first: Vec<(u32, i64)> = found
+            .iter()
+            .filter(is_first)
+            .filter_map(|(number, round)| Some((*number, began(round)?)))
+            .collect();
+        let Some(&(_, at)) = first.iter().max_by_key(|(_, at)| at) else { return };
         for (&number, file) in files {
             let Some(reading) = &mut file.reading else { continue };
-            let rounds = reading.transcript.pause_before(at);
+            let mut rounds = Vec::new();
+            let mut until = at;
+            if !first.iter().any(|(begun, _)| *begun == number) {
+                // What can't be read is told when it is read again.
+                self.transcripts.is_stale |=
+                    reading.read(PIECE, since, &mut rounds).unwrap_or_default();
+                until += SAME;
+            }
+            rounds.extend(reading.transcript.pause_before(until));
             found.extend(rounds.into_iter().map(|round| (number, round)));
         }
     }
