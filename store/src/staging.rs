@@ -52,13 +52,13 @@ impl Drop for Staging {
 fn remove_abandoned(parent: &Path) -> Result<()> {
     for entry in fs::read_dir(parent).context("list", parent)? {
         let path = entry.context("list", parent)?.path();
-        if lock(&path)?.is_some() {
-            match fs::remove_dir_all(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(error).context("remove", &path);
-                }
-                _ => {}
+        // Held until it is gone: who has just made it waits to lock it.
+        let Some(_held) = lock(&path)? else { continue };
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).context("remove", &path);
             }
+            _ => {}
         }
     }
     Ok(())
@@ -108,6 +108,21 @@ mod tests {
         assert!(!dead.exists());
         assert!(live.dir.join("0").exists());
         assert_ne!(own.next_path(), live.next_path());
+    }
+
+    #[test]
+    fn writers_that_begin_at_once_remove_nobody_elses() {
+        let parent = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let own = Staging::create(parent.path()).unwrap();
+                        fs::write(own.next_path(), "half").unwrap();
+                    }
+                });
+            }
+        });
     }
 
     #[test]
