@@ -138,11 +138,18 @@ os.truncate(os.path.expanduser('~/truncated'), 1)
     assert!(shown.contains("~/removed  kept, 11 B"), "{shown}");
 }
 
+/// A directory that is not for temporary files, and that whoever runs the tests may write to: in the home that they really have.
+fn lasting() -> tempfile::TempDir {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid());
+    let home = user.expect("there are users").expect("we are one").dir;
+    tempfile::tempdir_in(home).expect("ours")
+}
+
 #[test]
 fn what_is_inside_or_was_made_by_the_session_is_not_kept() {
     let env = TestEnv::new();
     env.write("inside", "in the snapshot");
-    let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("ours");
+    let place = lasting();
     let made = place.path().canonicalize().expect("there").join("made");
     let kept = record(
         &env,
@@ -276,7 +283,7 @@ fn what_others_changed_since_is_kept_again() {
 #[test]
 fn what_the_session_made_is_kept_at_the_next_state_where_it_lasts() {
     let env = TestEnv::new();
-    let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("ours");
+    let place = lasting();
     let place = place.path().canonicalize().expect("there");
     let [made, moved] = ["made", "moved"].map(|name| place.join(name));
     let script = format!(
