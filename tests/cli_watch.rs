@@ -267,7 +267,8 @@ fn watched_alone(option: &str, value: &str, before: &Mark, later: Option<&Mark>,
     assert!(fd.is_some(), "{kept}");
     // What it is that was found is shown by every command.
     // Among all that a machine does, a list of files may be long.
-    let shown = env.ok([Path::new("show"), Path::new("--all"), &trace]);
+    let whole = all.then_some(Path::new("--all"));
+    let shown = env.ok([Path::new("show"), &trace].into_iter().chain(whole));
     assert!(shown.contains("during"), "{shown}");
     let audit = env.ok([Path::new("audit"), &trace]);
     assert!(!audit.contains("left running"), "whom a watch follows goes on: {audit}");
