@@ -136,6 +136,79 @@ fn root_where_the_first_snapshot_has_no_room_nothing_is_started() {
     }
 }
 
+/// A session in `disk` that takes a file of 600 kB away and changes another one; returns the command to be run there.
+fn changed_on(env: &TestEnv, disk: &Path) -> impl Fn(&[&str]) -> Ran {
+    std::fs::write(disk.join("big"), noise(600_000)).expect("it fits");
+    std::fs::write(disk.join("small"), "before\n").expect("it fits");
+    let run = {
+        let (env, disk) = (env.home(), disk.to_owned());
+        move |args: &[&str]| {
+            let mut command = std::process::Command::new(AGENTREC);
+            common::ran(command.args(args).env("AGENTREC_HOME", &env).current_dir(&disk).output())
+        }
+    };
+    let ran = run(&["run", "--", "sh", "-c", "rm big; echo after > small"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    run
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_what_goes_back_on_a_full_disk_says_what_is_missing_and_is_done_again_or_taken_back() {
+    for (there, back) in [
+        (&["undo", "--yes"][..], &["redo", "--yes"][..]),
+        // Without a choice it would remove what the user wrote, and have room.
+        (
+            &["restore", "s1", "--in-place", "--only", "big", "--only", "small"],
+            &["undo", "o1", "--yes"],
+        ),
+    ] {
+        let env = TestEnv::new();
+        let disk = Disk::new(&env, "1m");
+        let run = changed_on(&env, &disk.0);
+        let read = |name: &str| std::fs::read(disk.0.join(name)).ok();
+        // What the user wrote meanwhile takes the room.
+        std::fs::write(disk.0.join("mine"), noise(800_000)).expect("it fits");
+        let full = run(there);
+        assert_eq!(full.code, 1, "{full:?}");
+        assert!(full.stdout.contains("big: could not be changed"), "{full:?}");
+        assert!(full.stdout.contains("No space left on device"), "{full:?}");
+        assert_eq!(read("small").as_deref(), Some(&b"before\n"[..]), "{full:?}");
+        assert_eq!(read("big"), None, "no half of a file is left");
+        let names = std::fs::read_dir(&disk.0).expect("there").count();
+        assert_eq!(names, 2, "nothing else is left lying about");
+        let taken = run(back);
+        assert_eq!(taken.code, 0, "{taken:?}");
+        assert_eq!(read("small").as_deref(), Some(&b"after\n"[..]), "{taken:?}");
+        std::fs::remove_file(disk.0.join("mine")).expect("there");
+        let again = run(there);
+        assert_eq!(again.code, 0, "{again:?}");
+        assert_eq!(read("small").as_deref(), Some(&b"before\n"[..]), "{again:?}");
+        assert_eq!(read("big"), Some(noise(600_000)), "{again:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_where_the_store_has_no_room_for_what_would_be_replaced_nothing_is_changed() {
+    for there in [&["undo", "--yes", "--theirs"][..], &["restore", "s1", "--in-place"]] {
+        let env = TestEnv::new();
+        let disk = Disk::new(&env, "3m");
+        let run = |args: &[&str]| {
+            let mut command = env.agentrec(args);
+            common::ran(command.env("AGENTREC_HOME", &disk.0).output())
+        };
+        env.write("a", "before\n");
+        let ran = run(&["run", "--", "sh", "-c", "echo after > a"]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        std::fs::write(env.work().join("a"), noise(6_000_000)).expect("ours");
+        let refused = run(there);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.stderr.contains("no space left on device"), "{refused:?}");
+        assert_eq!(std::fs::read(env.work().join("a")).expect("there"), noise(6_000_000));
+    }
+}
+
 /// Bytes that nothing makes smaller.
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 1_u64;

@@ -3,16 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use agentrec_store::{
-    CaptureOptions, Change, ChangeKind, Entry, Home, Kind, Objects, ProgressFn, StatCache, Store,
-    capture_tree, diff_trees,
+    CaptureOptions, Change, ChangeKind, Entry, Home, Kind, Objects, StatCache, Store, capture_tree,
+    diff_trees,
 };
 use agentrec_trace::{ObjectId, Reader};
 
 use crate::error::{Error, Result};
 use crate::lookup::{Lookup, same};
 use crate::origin::{Origin, OriginRoot};
-use crate::restore::{Applier, Restored};
 use crate::sources::Sources;
+use crate::undo;
 
 /// What bringing a session's changes home would do, root by root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,16 @@ impl ApplyPlan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.roots.iter().all(|root| root.changes.is_empty() && root.conflicts.is_empty())
+    }
+
+    /// The changes as an operation carries them out; with `overwrite`, conflicts too are settled for the copy.
+    pub fn changes<'a>(&self, store: &'a Store, overwrite: bool) -> Result<undo::Plan<'a>> {
+        let of = |root: &ApplyRoot| {
+            let conflicts = root.conflicts.iter().filter(|_| overwrite);
+            root.changes.iter().chain(conflicts).cloned().collect()
+        };
+        let roots = self.roots.iter().map(|root| (root.home.as_path(), root.saved, of(root)));
+        undo::plan_of_changes(store, roots.collect())
     }
 }
 
@@ -155,28 +165,4 @@ fn from_now(change: Change, now: Option<Entry>) -> Option<Change> {
         _ => ChangeKind::Content,
     };
     Some(Change { kind, before: now, ..change })
-}
-
-/// Carries a plan out; with `overwrite`, conflicts too are settled for the copy. A file that changed since the plan was made is
-/// left alone and listed. Returns what was done in each root, in the plan's order.
-pub fn apply(
-    store: &Store,
-    plan: &ApplyPlan,
-    overwrite: bool,
-    progress: Option<&ProgressFn>,
-) -> Result<Vec<Restored>> {
-    let sources = Sources::store(store);
-    plan.roots
-        .iter()
-        .map(|root| {
-            let mut changes = root.changes.clone();
-            if overwrite {
-                changes.extend(root.conflicts.iter().cloned());
-                changes.sort_by(|a, b| a.path.cmp(&b.path));
-            }
-            let mut applier = Applier::new(&root.home, &sources, true, progress)?;
-            applier.apply(&changes)?;
-            Ok(applier.finish())
-        })
-        .collect()
 }

@@ -20,15 +20,13 @@ mod sources;
 mod text_diff;
 pub mod undo;
 
-pub use apply::{ApplyPlan, ApplyRoot, apply, plan_apply};
+pub use apply::{ApplyPlan, ApplyRoot, plan_apply};
 pub use bundle::{BundleOptions, Bundled, bundle};
 pub use error::{Error, Result};
 pub use git::{GitCommit, GitExported, GitLack, GitProjection, GitRefs};
 pub use new_trace::Target;
 pub use redacted::REDACTION_MARK;
-pub use restore::{
-    InPlace, Missing, MissingReason, NotSet, Only, Restored, restore_in_place, restore_new,
-};
+pub use restore::{Missing, MissingReason, NotSet, Only, Restored, restore_new};
 pub use resume::{Edits, Place, RestoredRoot, ResumePlan, restore_root, resume_plan};
 pub use scrub::{Pattern, Scrubbed, scrub};
 pub use snapshot::{Root, Snapshot, read_snapshot, read_snapshots, session_id};

@@ -1,19 +1,20 @@
 //! `agentrec apply`: brings home the changes that a resumed run made in its copy, after showing them.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 
-use agentrec_replay::{ApplyPlan, apply, plan_apply};
-use agentrec_store::Store;
-use anyhow::{Context as _, Result, anyhow, bail};
+use agentrec_replay::undo::carry_out;
+use agentrec_replay::{ApplyPlan, Sources, plan_apply};
+use agentrec_store::{Operation, OperationKind, Operations, Store};
+use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
 use crate::address::{Address, SessionRef};
 use crate::commands::restore::say_saved;
-use crate::error::with_hint;
 use crate::exit::Exit;
 use crate::output::{Output, Style, json, of_files, plural, printable_line};
 use crate::session::{self, Context};
+use crate::undo::{confirmed, reversal, say_done};
 use crate::view::changes;
 
 /// Arguments of `agentrec apply`.
@@ -57,33 +58,32 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     if args.dry_run {
         return Ok(Exit::OK);
     }
-    if !args.yes && !confirmed()? {
+    if !args.yes && !confirmed("Bring these changes home?")? {
         eprintln!("agentrec: nothing was changed");
         return Ok(Exit::FAILURE);
     }
     for root in &plan.roots {
         store.pin(&root.saved)?;
     }
-    let applied = apply(&store, &plan, args.overwrite, Some(&of_files("applying")))?;
-    let mut complete = conflicts == 0 || args.overwrite;
-    for (root, restored) in plan.roots.iter().zip(&applied) {
-        complete &= restored.missing.is_empty();
-        if !context.preferences.json {
-            writeln!(
-                out,
-                "{}: {} written, {} removed",
-                root.home.display(),
-                plural(restored.files, "file"),
-                restored.removed
-            )?;
-            for missing in &restored.missing {
-                let name = printable_line(missing.path.as_os_str().as_bytes());
-                writeln!(out, "  {name}: {}", missing.reason.as_str())?;
-            }
-        }
+    let log = Operations::open(&home)?;
+    reversal::none_interrupted(&reversal::operations(&home)?)?;
+    let changes = plan.changes(&store, args.overwrite)?;
+    let operation = Operation {
+        kind: OperationKind::Apply,
+        session: id,
+        directory: plan.roots.first().map(|root| root.home.clone()).unwrap_or_default(),
+        ..Operation::default()
+    };
+    let progress = of_files("applying");
+    let done =
+        carry_out(&store, &log, &Sources::store(&store), changes, operation, Some(&progress))?;
+    drop(progress);
+    let done_all = say_done(&mut out, &done, OperationKind::Apply)?;
+    for root in &plan.roots {
         say_saved(&root.home, root.saved);
     }
     out.finish()?;
+    let complete = done_all && (conflicts == 0 || args.overwrite);
     Ok(if complete { Exit::OK } else { Exit::FAILURE })
 }
 
@@ -143,18 +143,4 @@ fn show(out: &mut Output, store: &Store, plan: &ApplyPlan, overwrite: bool) -> R
         }
     }
     Ok(())
-}
-
-/// Asks on the terminal.
-fn confirmed() -> Result<bool> {
-    if !io::stdin().is_terminal() {
-        return Err(with_hint(
-            anyhow!("cannot ask whether to go on: standard input is not a terminal"),
-            "--yes goes on without asking; --dry-run only shows",
-        ));
-    }
-    eprint!("Bring these changes home? [y/N] ");
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -1,9 +1,8 @@
-//! `agentrec ops`: the log of what undo and redo did.
+//! `agentrec ops`: the log of what undo, redo, `restore --in-place` and `apply` did.
 
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 
-use agentrec_store::{OperationKind, Role};
 use anyhow::Result;
 use serde_json::json;
 
@@ -30,11 +29,8 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
         all.iter().filter(|logged| args.all || reversal::is_here(logged, &here)).collect();
     for logged in &shown {
         let operation = &logged.operation;
-        let kind = match operation.kind {
-            OperationKind::Undo => "undo",
-            OperationKind::Redo => "redo",
-        };
-        let paths = operation.steps.iter().filter(|step| step.role == Role::Changed).count() as u64;
+        let kind = operation.kind.as_str();
+        let paths = operation.steps.iter().filter(|step| step.is_change()).count() as u64;
         let stands = reversal::stands(&all, logged.id);
         let left = logged.outcome.as_ref().map_or(0, |outcome| outcome.left.len() as u64);
         if out.json {
@@ -61,14 +57,14 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
         let id = paint.address(format!("{:<4}", format!("o{}", logged.id)));
         writeln!(
             out,
-            "{id} {kind}  {:<24} {:>10}  {time}  {state}",
+            "{id} {kind:<7}  {:<24} {:>10}  {time}  {state}",
             reversal::about(operation),
             plural(paths, "path")
         )?;
     }
     out.finish()?;
     if shown.is_empty() && !context.preferences.json {
-        eprintln!("agentrec: nothing was undone here");
+        eprintln!("agentrec: nothing was undone or restored here");
     }
     Ok(Exit::OK)
 }

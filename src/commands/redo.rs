@@ -46,9 +46,10 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
             })?
         }
     };
-    if logged.operation.kind == OperationKind::Redo && logged.outcome.is_some() {
+    let kind = logged.operation.kind;
+    if kind != OperationKind::Undo && (kind != OperationKind::Redo || logged.outcome.is_some()) {
         return Err(with_hint(
-            anyhow!("cannot redo o{0}: it is a redo itself", logged.id),
+            anyhow!("cannot redo o{}: it is no undo ({})", logged.id, kind.as_str()),
             format!("agentrec undo o{} takes it back", logged.id),
         ));
     }

@@ -6,10 +6,9 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use agentrec_replay::{
-    Only, Restored, Snapshot, Sources, read_snapshot, restore_in_place, restore_new,
-};
-use agentrec_store::{CaptureOptions, Objects as _, Store};
+use agentrec_replay::undo::{Done, InPlace, Target, carry_out, plan_in_place};
+use agentrec_replay::{NotSet, Only, Restored, Snapshot, Sources, read_snapshot, restore_new};
+use agentrec_store::{CaptureOptions, Objects as _, Operation, OperationKind, Operations, Store};
 use agentrec_trace::ObjectId;
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::json;
@@ -17,8 +16,9 @@ use serde_json::json;
 use crate::address::Address;
 use crate::error::{WithHint, with_hint};
 use crate::exit::Exit;
-use crate::output::{Output, Style, command_line, json, of_files, plural, printable_line, size};
+use crate::output::{Output, Style, command_line, json, of_files, plural, relative, size};
 use crate::session::{self, Context, Opened};
+use crate::undo::reversal;
 
 /// Arguments of `agentrec restore`.
 #[derive(clap::Args)]
@@ -95,7 +95,7 @@ fn saved_tree(
     let restored =
         restore_new(&Sources::store(&store), tree, &target, only, Some(&of_files("restoring")))
             .with_context(|| format!("cannot restore tree {tree} to {}", target.display()))?;
-    report(out, &target, &target, &restored)
+    Report::of(&target, &target, &restored).write(out)
 }
 
 /// Says where the state before is, and what to type to have it back.
@@ -148,102 +148,168 @@ fn anew(
             complete = false;
             continue;
         }
-        complete &= report(out, &root.path, &target, &restored)?;
+        complete &= Report::of(&root.path, &target, &restored).write(out)?;
     }
     Ok(complete)
 }
 
+/// Turns the original directories back, as an operation of the log.
 fn in_place(
     out: &mut Output,
     opened: &Opened,
     snapshot: &Snapshot,
     only: Option<&Only>,
 ) -> Result<bool> {
-    let store = Store::open(&session::home()?)?;
+    let home = session::home()?;
+    let store = Store::open(&home)?;
     if let Some(gone) = snapshot.roots.iter().find(|root| !root.path.is_dir()) {
         return Err(with_hint(
             anyhow!("cannot restore in place: {} is not there", gone.path.display()),
             "leave --in-place out to restore into a new directory",
         ));
     }
-    let mut complete = true;
-    for root in &snapshot.roots {
-        let options = CaptureOptions { seen_as: root.path.clone(), ..CaptureOptions::default() };
-        let done = restore_in_place(
-            &opened.reader,
-            &store,
-            root.tree,
-            &root.path,
-            only,
-            &options,
-            Some(&of_files("restoring")),
-        )
-        .with_context(|| format!("cannot restore {}", root.path.display()))
-        .hint("nothing is lost: the state before was saved first")?;
-        complete &= report(out, &root.path, &root.path, &done.restored)?;
-        say_saved(&root.path, done.saved);
+    let log = Operations::open(&home)?;
+    reversal::none_interrupted(&reversal::operations(&home)?)?;
+    let sources = Sources::new(&opened.reader, Some(&store));
+    let targets: Vec<_> = snapshot
+        .roots
+        .iter()
+        .map(|root| Target {
+            root: root.path.clone(),
+            tree: root.tree,
+            options: CaptureOptions { seen_as: root.path.clone(), ..CaptureOptions::default() },
+        })
+        .collect();
+    let planned = plan_in_place(&store, &sources, &targets, only)
+        .context("cannot restore in place")
+        .hint("nothing was changed yet")?;
+    let InPlace { plan, saved, kept } = planned;
+    let mut missing: Vec<_> =
+        plan.unable.iter().map(|(path, why)| (path.clone(), why.as_str())).collect();
+    let directory = targets.first().map(|target| target.root.clone()).unwrap_or_default();
+    let operation = Operation {
+        kind: OperationKind::Restore,
+        session: snapshot.session.clone(),
+        place: snapshot.index.to_string(),
+        directory: directory.clone(),
+        ..Operation::default()
+    };
+    // Where all is as it was there is nothing that could be taken back.
+    let changes = !plan.steps.is_empty();
+    let done = if changes {
+        let progress = of_files("restoring");
+        carry_out(&store, &log, &sources, plan, operation, Some(&progress))
+            .context("cannot restore in place")
+            .hint("what was done so far is in the log: agentrec ops")?
+    } else {
+        Done::default()
+    };
+    missing
+        .extend(done.missing.iter().map(|missing| (missing.path.clone(), missing.reason.as_str())));
+    let report = Report {
+        root: &directory,
+        target: &directory,
+        operation: changes.then_some(done.id),
+        files: done.files,
+        bytes: done.bytes,
+        removed: done.removed,
+        missing,
+        not_set: &done.not_set,
+        kept: &kept,
+    };
+    let complete = report.write(out)?;
+    if changes {
+        for (target, tree) in targets.iter().zip(saved) {
+            say_saved(&target.root, tree);
+        }
     }
     Ok(complete)
 }
 
-/// Says what was done; whether all of it is there.
-fn report(out: &mut Output, root: &Path, target: &Path, restored: &Restored) -> Result<bool> {
-    let path = |path: &Path| json::bytes(path.as_os_str().as_bytes());
-    if out.json {
-        let missing: Vec<_> = restored
-            .missing
-            .iter()
-            .map(
-                |missing| json!({ "path": path(&missing.path), "reason": missing.reason.as_str() }),
-            )
+/// What was done to one directory, or to several in place.
+struct Report<'a> {
+    /// Paths that are told lie below it, or are relative to it.
+    root: &'a Path,
+    target: &'a Path,
+    operation: Option<u64>,
+    files: u64,
+    bytes: u64,
+    removed: u64,
+    missing: Vec<(PathBuf, &'static str)>,
+    not_set: &'a [NotSet],
+    kept: &'a [PathBuf],
+}
+
+impl<'a> Report<'a> {
+    fn of(root: &'a Path, target: &'a Path, restored: &'a Restored) -> Self {
+        let missing = restored.missing.iter();
+        Self {
+            root,
+            target,
+            operation: None,
+            files: restored.files,
+            bytes: restored.bytes,
+            removed: restored.removed,
+            missing: missing
+                .map(|missing| (missing.path.clone(), missing.reason.as_str()))
+                .collect(),
+            not_set: &restored.not_set,
+            kept: &[],
+        }
+    }
+
+    /// Says what was done; whether all of it is there.
+    fn write(&self, out: &mut Output) -> Result<bool> {
+        if out.json {
+            self.write_json(out)?;
+            return Ok(self.missing.is_empty());
+        }
+        let paint = out.paint;
+        let name =
+            |path: &Path| relative(path.as_os_str().as_bytes(), self.root.as_os_str().as_bytes());
+        let removed = match self.removed {
+            0 => String::new(),
+            removed => format!(", {removed} removed"),
+        };
+        let (files, size) = (plural(self.files, "file"), size(self.bytes));
+        writeln!(out, "restored {}: {files}, {size}{removed}", self.target.display())?;
+        for (path, reason) in &self.missing {
+            let mark = paint.apply(Style::Bad, "missing");
+            writeln!(out, "  {mark} {}: {reason}", name(path))?;
+        }
+        for NotSet { path, what, reason } in self.not_set {
+            let mark = paint.apply(Style::Warn, "not set");
+            writeln!(out, "  {mark} {}: {what}: {reason}", name(path))?;
+        }
+        for kept in self.kept {
+            let mark = paint.apply(Style::Warn, "kept");
+            writeln!(out, "  {mark} {}: a trace, left where it is", name(kept))?;
+        }
+        if let Some(id) = self.operation {
+            let address = format!("o{id}");
+            let painted = paint.address(&address);
+            writeln!(out, "done: {painted}; `agentrec undo {address}` takes this back")?;
+        }
+        Ok(self.missing.is_empty())
+    }
+
+    fn write_json(&self, out: &mut Output) -> Result<()> {
+        let path = |path: &Path| json::bytes(path.as_os_str().as_bytes());
+        let missing = self.missing.iter();
+        let missing: Vec<_> = missing
+            .map(|(missing, reason)| json!({ "path": path(missing), "reason": reason }))
             .collect();
-        let not_set: Vec<_> = restored
+        let not_set: Vec<_> = self
             .not_set
             .iter()
-            .map(|not_set| json!({ "path": path(&not_set.path), "what": not_set.what, "reason": not_set.reason }))
+            .map(|NotSet { path: of, what, reason }| json!({ "path": path(of), "what": what, "reason": reason }))
             .collect();
+        let kept: Vec<_> = self.kept.iter().map(|kept| path(kept)).collect();
         out.json_line(&json!({
-            "kind": "restored", "root": path(root), "dir": path(target), "files": restored.files,
-            "bytes": restored.bytes, "removed": restored.removed, "missing": missing, "not_set": not_set,
-            "kept": restored.kept.iter().map(|kept| path(kept)).collect::<Vec<_>>(),
+            "kind": "restored", "root": path(self.root), "dir": path(self.target),
+            "operation": self.operation.map(|id| format!("o{id}")), "files": self.files,
+            "bytes": self.bytes, "removed": self.removed, "missing": missing, "not_set": not_set, "kept": kept,
         }))?;
-        return Ok(restored.missing.is_empty());
+        Ok(())
     }
-    let paint = out.paint;
-    let removed = if restored.removed > 0 {
-        format!(", {} removed", restored.removed)
-    } else {
-        String::new()
-    };
-    writeln!(
-        out,
-        "restored {}: {}, {}{removed}",
-        target.display(),
-        plural(restored.files, "file"),
-        size(restored.bytes)
-    )?;
-    for missing in &restored.missing {
-        let name = printable_line(missing.path.as_os_str().as_bytes());
-        writeln!(
-            out,
-            "  {} {name}: {}",
-            paint.apply(Style::Bad, "missing"),
-            missing.reason.as_str()
-        )?;
-    }
-    for not_set in &restored.not_set {
-        let name = printable_line(not_set.path.as_os_str().as_bytes());
-        writeln!(
-            out,
-            "  {} {name}: {}: {}",
-            paint.apply(Style::Warn, "not set"),
-            not_set.what,
-            not_set.reason
-        )?;
-    }
-    for kept in &restored.kept {
-        let name = printable_line(kept.as_os_str().as_bytes());
-        writeln!(out, "  {} {name}: a trace, left where it is", paint.apply(Style::Warn, "kept"))?;
-    }
-    Ok(restored.missing.is_empty())
 }

@@ -23,11 +23,11 @@ use crate::undo::{
 /// Arguments of `agentrec undo`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A session, a turn or a process in one: 7q3k, t5, p7; or a redo: o4 (default: this directory's last session)
+    /// A session, a turn or a process in one: 7q3k, t5, p7; or an operation: o4 (default: this directory's last session)
     what: Option<String>,
     #[command(flatten)]
     asked: Asked,
-    /// Complete the undo or redo that was interrupted
+    /// Complete the operation that was interrupted
     #[arg(long, conflicts_with_all = ["what", "only", "conflicts", "dry_run"])]
     finish: bool,
 }
@@ -113,7 +113,7 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     if asked.dry_run {
         return Ok(settled.exit());
     }
-    if !asked.yes && !confirmed()? {
+    if !asked.yes && !confirmed("Go on?")? {
         eprintln!("agentrec: nothing was changed");
         return Ok(Exit::FAILURE);
     }
@@ -124,7 +124,7 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
         directory,
         ..Operation::default()
     };
-    let done = carry_out(&store, &log, &sources, plan, operation)?;
+    let done = carry_out(&store, &log, &sources, plan, operation, None)?;
     let complete = say_done(&mut out, &done, OperationKind::Undo)?;
     out.finish()?;
     Ok(if complete { settled.exit() } else { Exit::FAILURE })

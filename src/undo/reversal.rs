@@ -54,6 +54,14 @@ pub fn here() -> Result<PathBuf> {
     env::current_dir().context("cannot tell the working directory")
 }
 
+/// The command that takes an operation back.
+pub fn takes_back(kind: OperationKind) -> &'static str {
+    match kind {
+        OperationKind::Undo => "redo",
+        OperationKind::Redo | OperationKind::Restore | OperationKind::Apply => "undo",
+    }
+}
+
 /// The last operation that was interrupted.
 pub fn interrupted(all: &[Logged]) -> Option<&Logged> {
     all.iter().rfind(|logged| logged.outcome.is_none())
@@ -66,7 +74,8 @@ pub fn none_interrupted(all: &[Logged]) -> Result<()> {
         Some(logged) => Err(with_hint(
             anyhow!("cannot begin another one: o{} was interrupted", logged.id),
             format!(
-                "agentrec undo --finish completes it; agentrec redo o{} takes it back",
+                "agentrec undo --finish completes it; agentrec {} o{} takes it back",
+                takes_back(logged.operation.kind),
                 logged.id
             ),
         )),
@@ -124,7 +133,7 @@ pub fn take_back(
     if asked.dry_run {
         return Ok(settled.exit());
     }
-    if !asked.yes && !confirmed()? {
+    if !asked.yes && !confirmed("Go on?")? {
         eprintln!("agentrec: nothing was changed");
         return Ok(Exit::FAILURE);
     }
@@ -137,7 +146,7 @@ pub fn take_back(
         ..Operation::default()
     };
     let reversed = operation.clone();
-    let done = carry_out(&store, &log, &Sources::store(&store), plan, operation)?;
+    let done = carry_out(&store, &log, &Sources::store(&store), plan, operation, None)?;
     close_reversed(&log, &all, &reversed)?;
     let complete = say_done(&mut out, &done, kind)?;
     out.finish()?;

@@ -283,15 +283,15 @@ fn state(entry: &Option<Entry>) -> Value {
     }
 }
 
-/// Asks on the terminal.
-pub fn confirmed() -> Result<bool> {
+/// Asks `question` on the terminal.
+pub fn confirmed(question: &str) -> Result<bool> {
     if !io::stdin().is_terminal() {
         return Err(with_hint(
             anyhow!("cannot ask whether to go on: standard input is not a terminal"),
             "--yes goes on without asking; --dry-run only shows",
         ));
     }
-    eprint!("Go on? [y/N] ");
+    eprint!("{question} [y/N] ");
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
@@ -341,7 +341,7 @@ pub fn say_done(out: &mut Output, done: &Done, kind: OperationKind) -> Result<bo
     }
     let back = match kind {
         OperationKind::Undo => "agentrec redo".to_owned(),
-        OperationKind::Redo => format!("agentrec undo o{}", done.id),
+        _ => format!("agentrec undo o{}", done.id),
     };
     writeln!(
         out,

@@ -1,4 +1,4 @@
-//! The log of what undo and redo did: each operation with the state of every path before and after, written down before
+//! The log of what undo, redo, restores in place and apply did: each operation with the state of every path before and after, written down before
 //! anything is changed.
 //!
 //! An operation is a file of its own, `7.op`, which is complete or not there at all. Once it was carried out `7.done` stands
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::Home;
 use crate::error::{Context, Error, Result};
 use crate::home::create_private_dir;
-use crate::tree::Entry;
+use crate::tree::{Entry, Kind, Meta};
 
 /// What an operation is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,22 @@ pub enum OperationKind {
     Undo,
     /// It took back an undo.
     Redo,
+    /// It turned directories back into what a snapshot says.
+    Restore,
+    /// It brought the changes of a resumed session's copy home.
+    Apply,
+}
+
+impl OperationKind {
+    /// As printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Undo => "undo",
+            Self::Redo => "redo",
+            Self::Restore => "restore",
+            Self::Apply => "apply",
+        }
+    }
 }
 
 /// What a path is to an operation.
@@ -70,17 +86,29 @@ impl Step {
             self.root.join(&self.path)
         }
     }
+
+    /// Whether something other than the time of a directory is changed.
+    pub fn is_change(&self) -> bool {
+        self.role == Role::Changed && !self.is_time_of_directory()
+    }
+
+    /// Whether it only moves the time of a directory.
+    pub fn is_time_of_directory(&self) -> bool {
+        let (Some(before), Some(after)) = (&self.before, &self.after) else { return false };
+        let same = before.meta == Meta { mtime: before.meta.mtime, ..after.meta.clone() };
+        before.kind == Kind::Dir && after.kind == Kind::Dir && same
+    }
 }
 
-/// An undo or a redo, as it was planned.
+/// An operation as it was planned.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Operation {
     /// What it is.
     pub kind: OperationKind,
-    /// The session whose doing is taken back, or was.
+    /// The session that it is about.
     pub session: String,
-    /// What of it: `t5`, `p7`; empty for all.
+    /// What of it: `t5`, `p7`, `s2`; empty for all.
     pub place: String,
     /// The session's working directory.
     #[serde(with = "bytes_of_path")]

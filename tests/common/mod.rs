@@ -5,6 +5,7 @@
 
 pub mod built;
 pub mod exchanges;
+pub mod listing;
 pub mod scripted;
 
 use std::ffi::OsStr;

@@ -81,10 +81,6 @@ impl<'a> Applier<'a> {
         }
     }
 
-    pub(crate) fn root(&self) -> &Dir {
-        &self.root
-    }
-
     pub(crate) fn finish(self) -> Restored {
         self.nodes.report
     }
@@ -184,13 +180,7 @@ impl<'a> Applier<'a> {
     }
 
     /// Writes the entry beside its place and moves it there.
-    pub(crate) fn replace(
-        &mut self,
-        dir: &Dir,
-        name: &OsStr,
-        entry: &Entry,
-        path: &Path,
-    ) -> Result<()> {
+    fn replace(&mut self, dir: &Dir, name: &OsStr, entry: &Entry, path: &Path) -> Result<()> {
         let temp = self.temp_name();
         let root = &self.root;
         if !self.nodes.write(root, dir, &temp, entry, path)? {
@@ -211,7 +201,7 @@ impl<'a> Applier<'a> {
         self.nodes.first_of_group(entry, path);
     }
 
-    pub(crate) fn directory_meta(&mut self, path: &Path, entry: &Entry) -> Result<()> {
+    fn directory_meta(&mut self, path: &Path, entry: &Entry) -> Result<()> {
         match self.root.descend(path) {
             Ok(dir) => {
                 self.nodes.remove_other_xattrs(dir.file(), &entry.meta, path);
@@ -240,7 +230,7 @@ fn goes_first(change: &Change) -> bool {
 }
 
 /// Whether the entry on the disk is still the one that was captured.
-pub(super) fn still(dir: &Dir, name: &OsStr, stat: &FileStat, before: &Entry) -> bool {
+fn still(dir: &Dir, name: &OsStr, stat: &FileStat, before: &Entry) -> bool {
     let mtime = stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec);
     let type_bits = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
     match before.kind {

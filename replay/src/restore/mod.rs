@@ -1,4 +1,4 @@
-//! Puts the files of a snapshot back: into a new directory, or in place after the present state was saved.
+//! Puts files back: those of a snapshot into a new directory, or changes into one that is in use.
 //!
 //! A tree may come from anybody's trace. Names are single components (`Tree::decode` sees to it), every directory is opened
 //! relative to the one above it and never through a link, and what grants rights (set-uid bits, capabilities) is only
@@ -7,7 +7,6 @@
 mod apply_changes;
 mod dir;
 mod fresh;
-mod in_place;
 mod node;
 mod only;
 
@@ -18,7 +17,6 @@ use agentrec_store::LeftOut;
 pub(crate) use apply_changes::Applier;
 pub(crate) use dir::Dir;
 pub use fresh::restore_new;
-pub use in_place::{InPlace, restore_in_place};
 pub use only::Only;
 
 /// What a restore did and what it could not do. All paths are relative to the root.
@@ -34,8 +32,6 @@ pub struct Restored {
     pub missing: Vec<Missing>,
     /// Attributes that could not be set.
     pub not_set: Vec<NotSet>,
-    /// Traces of other sessions that a restore in place left where they are.
-    pub kept: Vec<PathBuf>,
 }
 
 /// An entry that could not be restored.

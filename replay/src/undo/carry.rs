@@ -1,6 +1,6 @@
 //! Carries a plan out: first the present state and the plan go to the disk, then the files are changed one by one.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use agentrec_store::{
     Change, ChangeKind, Entry, EntryReader, Kind, Logged, Objects, Operation, Operations, Outcome,
-    PathBytes, Role, Step, Store,
+    PathBytes, ProgressFn, Role, Step, Store,
 };
 
 use super::Plan;
@@ -25,6 +25,8 @@ pub struct Done {
     pub id: u64,
     /// Files that were written.
     pub files: u64,
+    /// The sum of their lengths, bytes.
+    pub bytes: u64,
     /// Entries that were removed.
     pub removed: u64,
     /// What is not as it should be. Paths are absolute.
@@ -47,6 +49,7 @@ pub fn carry_out(
     sources: &Sources<'_>,
     mut plan: Plan<'_>,
     operation: Operation,
+    progress: Option<&ProgressFn>,
 ) -> Result<Done> {
     let operation = Operation {
         time: now(),
@@ -65,7 +68,7 @@ pub fn carry_out(
     }
     plan.reader.commit()?;
     let id = log.begin(&operation)?;
-    let restored = apply(store, &operation)?;
+    let restored = apply(store, &operation, progress)?;
     end(log, id, &operation, restored)
 }
 
@@ -91,7 +94,7 @@ pub fn finish(store: &Store, log: &Operations, logged: &Logged) -> Result<Done> 
             step.before = now;
         }
     }
-    let restored = apply(store, &operation)?;
+    let restored = apply(store, &operation, None)?;
     end(log, logged.id, &logged.operation, restored)
 }
 
@@ -128,7 +131,7 @@ fn wanted(steps: Vec<Step>) -> Vec<Step> {
 }
 
 /// Makes the changes, root by root. Paths of what it tells are absolute.
-fn apply(store: &Store, operation: &Operation) -> Result<Restored> {
+fn apply(store: &Store, operation: &Operation, progress: Option<&ProgressFn>) -> Result<Restored> {
     let mut roots: BTreeMap<&Path, Vec<&Step>> = BTreeMap::new();
     for step in &operation.steps {
         roots.entry(&step.root).or_default().push(step);
@@ -144,17 +147,19 @@ fn apply(store: &Store, operation: &Operation) -> Result<Restored> {
             continue;
         }
         steps.sort_by(|a, b| a.path.cmp(&b.path));
-        let mut applier = Applier::new(root, &sources, operation.trusted, None)?;
+        let mut applier = Applier::new(root, &sources, operation.trusted, progress)?;
         for step in steps.iter().filter(|step| step.role == Role::Anchor) {
             if let Some(after) = &step.after {
                 applier.is_first_of_group(after, &step.path);
             }
         }
-        let changes: Vec<Change> = steps.iter().filter_map(|step| change(step)).collect();
+        let groups = Groups::of(&steps);
+        let changes: Vec<Change> = steps.iter().filter_map(|step| change(step, &groups)).collect();
         applier.apply(&changes)?;
         let restored = applier.finish();
         let full = |path: &Path| root.join(path);
         total.files += restored.files;
+        total.bytes += restored.bytes;
         total.removed += restored.removed;
         total
             .missing
@@ -166,8 +171,37 @@ fn apply(store: &Store, operation: &Operation) -> Result<Restored> {
     Ok(total)
 }
 
+/// Which names were one file and which are to be, of those that steps name.
+struct Groups<'s> {
+    before: HashMap<u64, BTreeSet<&'s Path>>,
+    after: HashMap<u64, BTreeSet<&'s Path>>,
+}
+
+impl<'s> Groups<'s> {
+    fn of(steps: &[&'s Step]) -> Self {
+        let mut groups = Self { before: HashMap::new(), after: HashMap::new() };
+        for step in steps {
+            let sides = [(&step.before, &mut groups.before), (&step.after, &mut groups.after)];
+            for (entry, names) in sides {
+                if let Some(number) = entry.as_ref().and_then(|entry| entry.link) {
+                    names.entry(number).or_default().insert(&step.path);
+                }
+            }
+        }
+        groups
+    }
+
+    /// Whether the names of both sides' files are the same.
+    fn keeps(&self, before: &Entry, after: &Entry) -> bool {
+        let names = |of: &HashMap<u64, BTreeSet<&'s Path>>, entry: &Entry| {
+            entry.link.and_then(|number| of.get(&number).cloned())
+        };
+        names(&self.before, before) == names(&self.after, after)
+    }
+}
+
 /// The change that a step asks for; none where there is nothing to do.
-fn change(step: &Step) -> Option<Change> {
+fn change(step: &Step, groups: &Groups<'_>) -> Option<Change> {
     let (before, after) = (step.before.as_ref(), step.after.as_ref());
     let kind = match (step.role, before, after) {
         (Role::Anchor, ..) | (_, None, None) => return None,
@@ -182,7 +216,7 @@ fn change(step: &Step) -> Option<Change> {
         (_, Some(before), Some(after))
             if before.id == after.id
                 && before.target == after.target
-                && before.link.is_some() == after.link.is_some() =>
+                && groups.keeps(before, after) =>
         {
             ChangeKind::Attributes
         }
@@ -211,8 +245,8 @@ fn end(log: &Operations, id: u64, operation: &Operation, restored: Restored) -> 
             Some((PathBytes(full), mtime))
         });
     log.end(id, &Outcome { time: now(), left, parents: parents.collect() })?;
-    let Restored { files, removed, missing, not_set, .. } = restored;
-    Ok(Done { id, files, removed, missing, not_set })
+    let Restored { files, bytes, removed, missing, not_set } = restored;
+    Ok(Done { id, files, bytes, removed, missing, not_set })
 }
 
 /// The times of parents as an operation left them.

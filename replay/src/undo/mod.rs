@@ -1,4 +1,4 @@
-//! Undo and redo: takes back what a session did to files, and only that.
+//! Undo and redo: takes back what a session did to files, and only that. Restores in place and `apply` are operations of the same log.
 //!
 //! The trace says which paths a span of it changed ([`Touch`]); snapshots and `file.kept` say what was there before and after.
 //! What is on the disk now is compared with what the span left. Where that is the same, the state before is put in its
@@ -6,6 +6,7 @@
 //! written down, with the present contents, before the first file is changed (`agentrec_store::Operations`).
 
 mod carry;
+mod in_place;
 mod merge;
 mod plan;
 mod present;
@@ -20,6 +21,8 @@ use agentrec_trace::Seq;
 use agentrec_trace::event::{FileKept, SnapshotCreated};
 
 pub use carry::{Done, carry_out, finish};
+pub(crate) use in_place::plan_of_changes;
+pub use in_place::{InPlace, Target, plan_in_place};
 pub use plan::{Scope, plan};
 pub use reverse::reverse;
 

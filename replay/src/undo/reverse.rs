@@ -14,7 +14,8 @@ use crate::sources::Sources;
 /// Finds out what taking back `logged` would do. Nothing is changed yet; what an interrupted operation left lying about is removed.
 pub fn reverse<'a>(store: &'a Store, logged: &Logged, scope: Scope<'_>) -> Result<Plan<'a>> {
     let mut plan = Plan::new(store);
-    plan.trusted = logged.operation.trusted;
+    // What comes back was read from this machine's own disk.
+    plan.trusted = true;
     if logged.outcome.is_none() {
         carry::clean(&logged.operation);
     }
@@ -46,6 +47,13 @@ pub fn reverse<'a>(store: &'a Store, logged: &Logged, scope: Scope<'_>) -> Resul
                 plan.steps.push(to);
             }
             Role::Anchor => plan.steps.push(back(now)),
+            // Whoever moved it since did more in it.
+            Role::Changed if step.is_time_of_directory() => {
+                let mtime = |entry: &Option<Entry>| entry.as_ref().map(|entry| entry.meta.mtime);
+                if mtime(&now) == mtime(&step.after) {
+                    plan.steps.push(back(now));
+                }
+            }
             Role::Changed => {
                 let halfway = |now: &Entry| {
                     logged.outcome.is_none()

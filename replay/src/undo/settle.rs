@@ -53,12 +53,12 @@ impl<'a> Plan<'a> {
 
     /// Whether nothing would be changed.
     pub fn is_empty(&self) -> bool {
-        !self.steps.iter().any(|step| step.role == Role::Changed)
+        !self.steps.iter().any(Step::is_change)
     }
 
     /// Steps that change something.
     pub fn changes(&self) -> impl Iterator<Item = &Step> {
-        self.steps.iter().filter(|step| step.role == Role::Changed)
+        self.steps.iter().filter(|step| step.is_change())
     }
 
     /// Settles the conflicts. To merge them, what is there now is stored.

@@ -7,8 +7,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use agentrec_store::Objects;
-use agentrec_store::{Capture, CaptureOptions, Home, StatCache, Store, capture_tree, new_objects};
+use agentrec_replay::undo::{Done, Scope, Target, carry_out, plan_in_place, reverse};
+use agentrec_replay::{ApplyPlan, MissingReason, Only, Sources};
+use agentrec_store::{
+    Capture, CaptureOptions, Home, Objects, Operation, Operations, StatCache, Store, capture_tree,
+    new_objects,
+};
 use agentrec_trace::event::{Payload, RootTree, SessionStart, SnapshotCreated};
 use agentrec_trace::{
     Event, ObjectHint, ObjectId, Reader, SnapshotIndex, Source, Value, Writer, WriterOptions,
@@ -70,6 +74,60 @@ impl Fixture {
         writer.seal().unwrap();
         Reader::open(path).unwrap()
     }
+}
+
+/// What a restore in place did.
+pub struct WentBack {
+    pub saved: ObjectId,
+    pub done: Done,
+}
+
+impl WentBack {
+    /// What is not as it should be, relative to `root`.
+    pub fn missing<'a>(&'a self, root: &Path) -> Vec<(&'a str, MissingReason)> {
+        let name = |path: &'a Path| path.strip_prefix(root).unwrap().to_str().unwrap();
+        self.done.missing.iter().map(|m| (name(&m.path), m.reason)).collect()
+    }
+}
+
+/// Restores `tree` in place.
+pub fn go_back(
+    home: &Home,
+    reader: &Reader,
+    tree: ObjectId,
+    root: &Path,
+    only: Option<&Only>,
+    options: &CaptureOptions,
+) -> WentBack {
+    let store = Store::open(home).unwrap();
+    let log = Operations::open(home).unwrap();
+    let sources = Sources::new(reader, Some(&store));
+    let target = Target { root: root.to_owned(), tree, options: options.clone() };
+    let planned = plan_in_place(&store, &sources, &[target], only).unwrap();
+    let operation = Operation::default();
+    let done = carry_out(&store, &log, &sources, planned.plan, operation, None).unwrap();
+    WentBack { saved: planned.saved[0], done }
+}
+
+/// Brings the changes of a copy home.
+pub fn bring_home(home: &Home, plan: &ApplyPlan, overwrite: bool) -> Done {
+    let store = Store::open(home).unwrap();
+    let log = Operations::open(home).unwrap();
+    let changes = plan.changes(&store, overwrite).unwrap();
+    let sources = Sources::store(&store);
+    carry_out(&store, &log, &sources, changes, Operation::default(), None).unwrap()
+}
+
+/// Takes the operation `id` back.
+pub fn take_back(home: &Home, id: u64) -> Done {
+    let store = Store::open(home).unwrap();
+    let (logged, _) = Operations::list(home).unwrap();
+    let logged = logged.into_iter().find(|logged| logged.id == id).unwrap();
+    let plan = reverse(&store, &logged, Scope::default()).unwrap();
+    assert_eq!(plan.conflicts, []);
+    let operation = Operation { reverses: Some(id), ..Operation::default() };
+    let log = Operations::open(home).unwrap();
+    carry_out(&store, &log, &Sources::store(&store), plan, operation, None).unwrap()
 }
 
 /// What a trace says of its session.

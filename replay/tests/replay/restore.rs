@@ -8,15 +8,13 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use agentrec_replay::{
-    Error, MissingReason, Only, Restored, Sources, restore_in_place, restore_new,
-};
+use agentrec_replay::{Error, MissingReason, Only, Restored, Sources, restore_new};
 use agentrec_store::{
     CaptureOptions, Entry, Home, Kind, LeftOut, Meta, Objects, Store, Tree, new_objects,
 };
 use agentrec_trace::ObjectId;
 
-use crate::common::{Fixture, TestSession, look};
+use crate::common::{Fixture, TestSession, go_back, look};
 
 fn file(name: &str, id: ObjectId) -> Entry {
     Entry { id: Some(id), meta: Meta { mode: 0o644, ..Meta::default() }, ..entry(name, Kind::File) }
@@ -82,7 +80,7 @@ fn in_place_nothing_is_written_through_a_link_that_took_a_directorys_place() {
 
     let reader = fixture.trace("t.zst", &TestSession::default(), &[tree]);
     let options = CaptureOptions::default();
-    restore_in_place(&reader, &fixture.store, tree, &fixture.root, None, &options, None).unwrap();
+    go_back(&fixture.home, &reader, tree, &fixture.root, None, &options);
     assert_eq!(fs::read(outside.join("file")).unwrap(), b"not ours");
     assert_eq!(fs::read(fixture.root.join("d/file")).unwrap(), b"snapshot");
 }
@@ -239,14 +237,13 @@ fn in_place_keeps_what_was_not_saved() {
     fixture.write("later/cache/big", "big");
     let reader = fixture.trace("t.zst", &TestSession::default(), &[tree]);
     let options = CaptureOptions { excludes: vec!["cache*".into()], ..CaptureOptions::default() };
-    let done = restore_in_place(&reader, &fixture.store, tree, &fixture.root, None, &options, None)
-        .unwrap();
+    let back = go_back(&fixture.home, &reader, tree, &fixture.root, None, &options);
     assert_eq!(fs::read(fixture.root.join("a")).unwrap(), b"old");
     assert!(!fixture.root.join("later/c").exists());
     assert_eq!(fs::read(fixture.root.join("later/cache/big")).unwrap(), b"big");
     assert!(fixture.root.join("cache.new").exists() && fixture.root.join("cache.d/inner").exists());
-    assert_eq!(missing(&done.restored), [("later", MissingReason::NotEmpty)]);
-    let saved = Tree::load(&fixture.store, done.saved).unwrap();
+    assert_eq!(back.missing(&fixture.root), [("later", MissingReason::NotEmpty)]);
+    let saved = Tree::load(&fixture.store, back.saved).unwrap();
     let a = saved.entry(b"a").unwrap().id.unwrap();
     assert_eq!(fixture.store.get(&a).unwrap().unwrap(), b"new");
 }
@@ -262,8 +259,7 @@ fn in_place_with_only_touches_nothing_else() {
     let reader = fixture.trace("t.zst", &TestSession::default(), &[tree]);
     let only = Only::new(&["a"]).unwrap();
     let options = CaptureOptions::default();
-    restore_in_place(&reader, &fixture.store, tree, &fixture.root, Some(&only), &options, None)
-        .unwrap();
+    go_back(&fixture.home, &reader, tree, &fixture.root, Some(&only), &options);
     assert_eq!(fs::read(fixture.root.join("a")).unwrap(), b"old");
     assert_eq!(fs::read(fixture.root.join("b")).unwrap(), b"new");
 }
@@ -309,14 +305,12 @@ fn refused_where_asked_to() {
     let Ok(what) = std::env::var(REFUSED) else { return };
     let (dir, tree) = what.split_once(' ').unwrap();
     let dir = Path::new(dir);
-    let store = Store::open(&Home::new(dir.join("home"))).unwrap();
+    let (home, root) = (Home::new(dir.join("home")), dir.join("root"));
     let reader = agentrec_trace::Reader::open(dir.join("t.zst")).unwrap();
-    let options = CaptureOptions::default();
     let tree = tree.parse().unwrap();
-    let done =
-        restore_in_place(&reader, &store, tree, &dir.join("root"), None, &options, None).unwrap();
-    assert!(store.contains(&done.saved).unwrap());
-    assert_eq!(missing(&done.restored), [("closed/a", MissingReason::Refused)]);
+    let back = go_back(&home, &reader, tree, &root, None, &CaptureOptions::default());
+    assert!(Store::open(&home).unwrap().contains(&back.saved).unwrap());
+    assert_eq!(back.missing(&root), [("closed/a", MissingReason::Refused)]);
 }
 
 #[test]

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use agentrec_replay::{
-    ContentDiff, Edits, Error, MissingReason, Place, ResumePlan, Sources, apply, content_diff,
-    plan_apply, read_snapshot, resume_plan,
+    ContentDiff, Edits, Error, MissingReason, Place, ResumePlan, Sources, content_diff, plan_apply,
+    read_snapshot, resume_plan,
 };
 use agentrec_store::{ChangeKind, diff_trees};
 use agentrec_trace::{Reader, SnapshotIndex};
 
-use crate::common::{Fixture, TestSession, write};
+use crate::common::{Fixture, TestSession, bring_home, look, take_back, write};
 
 fn resume(fixture: &Fixture, reader: &Reader, session: &str, edits: &Edits) -> ResumePlan {
     try_resume(fixture, reader, session, edits).unwrap()
@@ -143,15 +143,20 @@ fn apply_brings_home_what_only_the_copy_changed() {
     let read = |name: &str| fs::read_to_string(fixture.root.join(name)).unwrap();
     assert_eq!(read("edit"), "old", "a plan changes nothing");
 
-    let done = apply(&fixture.store, &plan, false, None).unwrap();
-    assert_eq!(done[0].missing, []);
+    let before = look(&fixture.root);
+    let done = bring_home(&fixture.home, &plan, false);
+    assert_eq!(done.missing, []);
+    let back = take_back(&fixture.home, done.id);
+    assert_eq!((look(&fixture.root), &back.missing), (before, &vec![]));
+    let done = take_back(&fixture.home, back.id);
+    assert_eq!(done.missing, []);
     assert_eq!((read("edit").as_str(), read("both").as_str()), ("from the copy", "from home"));
     assert_eq!((read("home-only").as_str(), read("new/y").as_str()), ("from home", "new"));
     assert!(!fixture.root.join("gone").exists() && !fixture.root.join("dir").exists());
 
     let again = plan_apply(&fixture.store, &fixture.home, "childaaa", &[]).unwrap();
     assert_eq!(again.roots[0].changes, []);
-    apply(&fixture.store, &again, true, None).unwrap();
+    bring_home(&fixture.home, &again, true);
     assert_eq!(read("both"), "from the copy");
     assert!(plan_apply(&fixture.store, &fixture.home, "childaaa", &[]).unwrap().is_empty());
 
@@ -169,8 +174,8 @@ fn a_file_that_changes_after_the_plan_is_left_alone() {
     fs::write(in_copy(&resumed, "a"), "from the copy").unwrap();
     let plan = plan_apply(&fixture.store, &fixture.home, "childaaa", &[]).unwrap();
     fixture.write("a", "typed a moment ago");
-    let done = apply(&fixture.store, &plan, false, None).unwrap();
-    assert_eq!(done[0].missing[0].reason, MissingReason::Changed);
+    let done = bring_home(&fixture.home, &plan, false);
+    assert_eq!(done.missing[0].reason, MissingReason::Changed);
     assert_eq!(fs::read(fixture.root.join("a")).unwrap(), b"typed a moment ago");
 }
 

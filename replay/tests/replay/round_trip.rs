@@ -7,8 +7,8 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::common::{Fixture, TestSession, look};
-use agentrec_replay::{Sources, restore_in_place, restore_new};
+use crate::common::{Fixture, TestSession, go_back, look, take_back};
+use agentrec_replay::{Sources, restore_new};
 use agentrec_store::CaptureOptions;
 use proptest::prelude::*;
 
@@ -181,13 +181,19 @@ proptest! {
         let reader = fixture.trace("t.zst", &TestSession::default(), &[capture.tree]);
         let go_to = |tree| {
             let options = CaptureOptions::default();
-            restore_in_place(&reader, &fixture.store, tree, &fixture.root, None, &options, None).unwrap()
+            go_back(&fixture.home, &reader, tree, &fixture.root, None, &options)
         };
         let back = go_to(capture.tree);
-        prop_assert_eq!(&back.restored.missing, &[]);
+        prop_assert_eq!(&back.done.missing, &[]);
         prop_assert_eq!(&look(&fixture.root), &before);
-        let forth = go_to(back.saved);
-        prop_assert_eq!(&forth.restored.missing, &[]);
+        let forth = take_back(&fixture.home, back.done.id);
+        prop_assert_eq!(&forth.missing, &[]);
+        prop_assert_eq!(&look(&fixture.root), &after);
+        let again = take_back(&fixture.home, forth.id);
+        prop_assert_eq!(&again.missing, &[]);
+        prop_assert_eq!(&look(&fixture.root), &before);
+        let saved = go_to(back.saved);
+        prop_assert_eq!(&saved.done.missing, &[]);
         prop_assert_eq!(&look(&fixture.root), &after);
     }
 }
