@@ -126,6 +126,12 @@ pub enum Error {
     /// A glob can't be read.
     #[error("invalid pattern: {0}")]
     Pattern(#[from] globset::Error),
+    /// What an operation would replace is not in the store any more.
+    #[error("what is in {} now is not saved any more", path.display())]
+    NotSaved {
+        /// Where it is.
+        path: PathBuf,
+    },
     /// A session is no resumed one, or what it left was removed.
     #[error("session {session} has no copy here whose changes could be brought home")]
     NoCopy {
@@ -169,6 +175,7 @@ impl Error {
                 path.display()
             )),
             Self::RedactedArgument { .. } => Some("give the whole command after `--`".into()),
+            Self::NotSaved { .. } => Some("the store was cleared meanwhile; run it again".into()),
             Self::NoCopy { .. } => Some(
                 "only sessions that `agentrec resume` started have one, until they are removed"
                     .into(),

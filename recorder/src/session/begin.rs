@@ -15,6 +15,7 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
 
 use super::conversation::Conversation;
+use super::holding::Held;
 use super::host::{self, Git};
 use super::http::{Http, Talk};
 use super::kept::Kepts;
@@ -23,7 +24,7 @@ use super::outside::Outside;
 use super::processes::Processes;
 use super::requests::EarlyLines;
 use super::rotation::{Parts, path_of_part};
-use super::snapshot::{Captured, Held, Snapshots, Wanted};
+use super::snapshot::{Captured, Snapshots, Wanted};
 use super::terminal::Terminal;
 use super::tools::Tools;
 use super::transcripts::Transcripts;

@@ -69,6 +69,7 @@ impl Session {
         }
         let event = self.redacted(event);
         self.write(event);
+        self.held.is_named();
     }
 
     fn keep_content(&mut self, data: &mut FileKept<'static>, content: &[u8]) {
@@ -76,6 +77,7 @@ impl Session {
         let mut names = [Some(&data.path), data.real.as_ref()].into_iter().flatten();
         data.secret = names.any(|path| is_secret(path.as_path(), head));
         let stored = if data.secret {
+            self.held.begin(&self.store);
             self.store.put(content).map_err(|error| chain(&error))
         } else {
             let after = self.kepts.last.get(&data.path).copied();

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use agentrec_launch::PathMap;
 use agentrec_store::{
-    Capture, CaptureOptions, Dirty, FileId, Hold, Later, NewObject, ObjectRole, Objects,
-    ProgressFn, StatCache, Store, Tracked, new_objects,
+    Capture, CaptureOptions, Dirty, FileId, Later, NewObject, ObjectRole, Objects, ProgressFn,
+    StatCache, Store, Tracked, new_objects,
 };
 use agentrec_trace::event::{Payload, RootTree, SnapshotCreated};
 use agentrec_trace::limits::MAX_OBJECT;
@@ -85,33 +85,6 @@ struct Root {
 
 /// Seconds and nanoseconds since 1970, by the clock that the kernel stamps files with.
 type ChangeTime = (i64, i64);
-
-/// The store, held from before objects are asked for until the event that names them is in the file: `store gc` removes
-/// nothing meanwhile.
-#[derive(Default)]
-pub(super) struct Held {
-    hold: Option<Hold>,
-    /// The event is written, if not yet to the file.
-    named: bool,
-}
-
-impl Held {
-    fn begin(&mut self, store: &Store) {
-        self.named = false;
-        match store.hold() {
-            Ok(hold) => self.hold = Some(hold),
-            // Then it can't be written to either, which is told.
-            Err(error) => tracing::warn!(%error, "the store is not held"),
-        }
-    }
-
-    /// To be called when all events are in the file.
-    pub(super) fn release_if_named(&mut self) {
-        if self.named {
-            self.hold = None;
-        }
-    }
-}
 
 /// A root that was read, or why not.
 pub(super) type Captured = agentrec_store::Result<Capture>;
@@ -443,7 +416,7 @@ impl Session {
         if written.is_some() {
             self.snapshots.count = index.0;
         }
-        self.held.named = true;
+        self.held.is_named();
         // Who asked for it and goes on after the answer relies on it.
         if cause.is_none() {
             if let Err(error) = self.later.flush() {

@@ -13,7 +13,7 @@ use agentrec_store::{
 
 use super::Plan;
 use super::present::Present;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lookup::same;
 use crate::restore::{Applier, Missing, NotSet, Restored};
 use crate::sources::Sources;
@@ -58,6 +58,8 @@ pub fn carry_out(
         steps: wanted(plan.steps),
         ..operation
     };
+    // Until the log names them.
+    let _hold = store.hold()?;
     // The operation needs nothing but the store from here on.
     for id in operation.objects() {
         if !store.contains(&id)?
@@ -67,9 +69,24 @@ pub fn carry_out(
         }
     }
     plan.reader.commit()?;
+    saved(store, &operation)?;
     let id = log.begin(&operation)?;
     let restored = apply(store, &operation, progress)?;
     end(log, id, &operation, restored)
+}
+
+/// Fails where what would be replaced is not in the store: it was saved before the plan was shown, and may have been cleared away
+/// since.
+fn saved(store: &Store, operation: &Operation) -> Result<()> {
+    for step in &operation.steps {
+        let id = step.before.as_ref().and_then(|entry| entry.id);
+        if let Some(id) = id.filter(|_| step.role == Role::Changed)
+            && !store.contains(&id)?
+        {
+            return Err(Error::NotSaved { path: step.full_path() });
+        }
+    }
+    Ok(())
 }
 
 /// Goes on with an operation that was interrupted.

@@ -49,6 +49,7 @@ pub fn plan_in_place<'a>(
     let mut plan = Plan::new(store);
     plan.trusted = true;
     let (mut saved, mut kept) = (Vec::new(), Vec::new());
+    let _hold = store.hold()?;
     for target in targets {
         let root = target.root.as_path();
         // Before the capture: afterwards the store has every tree that equals the present state.

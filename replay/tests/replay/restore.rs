@@ -8,9 +8,11 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use agentrec_replay::undo::{Target, carry_out, plan_in_place};
 use agentrec_replay::{Error, MissingReason, Only, Restored, Sources, restore_new};
 use agentrec_store::{
-    CaptureOptions, Entry, Home, Kind, LeftOut, Meta, Objects, Store, Tree, new_objects,
+    CaptureOptions, CollectOptions, Entry, Home, Kind, LeftOut, Meta, Names, Objects, Operation,
+    Operations, Store, Tree, new_objects,
 };
 use agentrec_trace::ObjectId;
 
@@ -246,6 +248,33 @@ fn in_place_keeps_what_was_not_saved() {
     let saved = Tree::load(&fixture.store, back.saved).unwrap();
     let a = saved.entry(b"a").unwrap().id.unwrap();
     assert_eq!(fixture.store.get(&a).unwrap().unwrap(), b"new");
+}
+
+#[test]
+fn in_place_nothing_is_replaced_that_the_store_has_lost_since_it_was_saved() {
+    let fixture = Fixture::new();
+    fixture.write("a", "old");
+    let tree = fixture.capture().tree;
+    fixture.write("a", "new");
+    let reader = fixture.trace("t.zst", &TestSession::default(), &[tree]);
+    let sources = Sources::new(&reader, Some(&fixture.store));
+    let options = CaptureOptions::default();
+    let target = Target { root: fixture.root.clone(), tree, options };
+    let plan = plan_in_place(&fixture.store, &sources, &[target], None).unwrap().plan;
+
+    fs::remove_dir_all(fixture.home.data().join("saved")).unwrap();
+    let traces = vec![fixture.path("t.zst")];
+    let mut names = || Ok(Names { traces: traces.clone(), files: Vec::new() });
+    let all = CollectOptions { remove: true, ..CollectOptions::default() };
+    let elsewhere = Store::open(&fixture.home).unwrap();
+    assert!(elsewhere.collect(&mut names, &all).unwrap().objects > 0);
+
+    let log = Operations::open(&fixture.home).unwrap();
+    let done =
+        carry_out(&fixture.store, &log, &sources, plan, Operation::default(), None).unwrap_err();
+    assert!(matches!(&done, Error::NotSaved { path } if path.ends_with("root/a")), "{done}");
+    assert_eq!(fs::read(fixture.root.join("a")).unwrap(), b"new");
+    assert_eq!(Operations::list(&fixture.home).unwrap().0, []);
 }
 
 #[test]
