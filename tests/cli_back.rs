@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 
 use common::{TestEnv, is_private, objects, of_kind, recorded};
 
@@ -382,4 +383,45 @@ fn apply_needs_a_resumed_session() {
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("has no copy here") && ran.stderr.contains("hint: "), "{ran:?}");
     assert_eq!(of_kind(&env.json(["list"]), "session").len(), 1);
+}
+
+/// Two gigabytes, of which each megabyte is another one.
+const LARGE: u64 = 2 << 30;
+
+fn write_large(path: &std::path::Path) {
+    let mut file = std::io::BufWriter::new(fs::File::create(path).expect("ours"));
+    let mut block = vec![0; 1 << 20];
+    for number in 0..LARGE >> 20 {
+        for (at, word) in (0_u64..).zip(block.chunks_exact_mut(8)) {
+            word.copy_from_slice(&(number << 32 | at / 64).to_le_bytes());
+        }
+        file.write_all(&block).expect("there is room");
+    }
+    file.flush().expect("there is room");
+}
+
+#[test]
+#[ignore = "takes minutes: cargo xtask test --long"]
+fn long_restore_of_two_gigabytes_is_exact_and_a_change_in_them_costs_what_changed() {
+    let env = TestEnv::new();
+    let large = env.work().join("large");
+    write_large(&large);
+    let patch = "dd if=/dev/urandom of=large bs=64k count=1 seek=20000 conv=notrunc status=none";
+    let recorded =
+        env.record(&format!("{patch}; {} store stats --json > ../stats", common::AGENTREC));
+    let stored = |stats: &serde_json::Value| stats["stored_bytes"].as_u64().expect("a number");
+    let before = objects(&env.read("../stats").expect("written")).remove(0);
+    let after = env.json(["store", "stats"]).remove(0);
+    let grown = stored(&after) - stored(&before);
+    assert!(grown < 8 << 20, "{grown} bytes for 64 KiB: {before} {after}");
+    for (snapshot, expected) in [("s1", false), ("s2", true)] {
+        env.ok(["restore", &format!("{}@{snapshot}", recorded.id), "--dir", snapshot]);
+        let same =
+            env.command("cmp").arg("-s").arg(&large).arg(format!("{snapshot}/large")).status();
+        assert_eq!(same.expect("cmp runs").success(), expected, "{snapshot}");
+        fs::remove_dir_all(env.work().join("s2")).ok();
+    }
+    env.ok(["undo", "--yes"]);
+    let same = env.command("cmp").args(["large", "s1/large"]).status();
+    assert!(same.expect("cmp runs").success(), "undone to the byte");
 }
