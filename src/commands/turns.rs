@@ -203,8 +203,7 @@ fn row(
         let error = fit(&printable_line(error.as_bytes()), 40);
         said += &format!("  {}", paint.apply(Style::Bad, error));
     }
-    writeln!(
-        out,
+    let row = format!(
         "{} {:>8} {:>7}  {model:<20} {:>8} {:>8} {:>7} {:>8}  {:>6} {:>6} {:>6}  {:>12}  {}",
         paint.address(format_args!("{:<8}", turn.label)),
         offset(digest.since_start(turn.ts)),
@@ -218,7 +217,8 @@ fn row(
         duration(times.agent()),
         files_text(files),
         said.trim_start(),
-    )?;
+    );
+    writeln!(out, "{}", row.trim_end())?;
     Ok(())
 }
 

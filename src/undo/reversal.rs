@@ -128,8 +128,8 @@ pub fn take_back(
         eprintln!("agentrec: nothing to take back");
         return Ok(settled.exit());
     }
-    eprintln!("agentrec: {}", shown.summary());
     out.flush()?;
+    eprintln!("agentrec: {}", shown.summary());
     if asked.dry_run {
         return Ok(settled.exit());
     }
