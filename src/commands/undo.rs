@@ -1,6 +1,5 @@
 //! `agentrec undo`: takes back what a session, a turn or a process did to files, and only that.
 
-use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -16,9 +15,7 @@ use crate::error::with_hint;
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::session::{self, Context};
-use crate::undo::{
-    Asked, Collected, Settled, Shown, confirmed, meant, outward, reversal, say_done,
-};
+use crate::undo::{Asked, Collected, Shown, meant, outward, propose, reversal, say_done};
 
 /// Arguments of `agentrec undo`.
 #[derive(clap::Args)]
@@ -101,21 +98,10 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     let shown =
         Shown { plan: &plan, digest: Some(&digest), directory: &directory, outward: &beyond_reach };
     let mut out = Output::new(context.preferences);
-    shown.write(&mut out)?;
-    let settled = Settled::of(&plan, asked);
-    if plan.is_empty() {
+    let (settled, stop) = propose(&mut out, &shown, asked, "nothing to undo")?;
+    if let Some(exit) = stop {
         out.finish()?;
-        eprintln!("agentrec: nothing to undo");
-        return Ok(settled.exit());
-    }
-    out.flush()?;
-    eprintln!("agentrec: {}", shown.summary());
-    if asked.dry_run {
-        return Ok(settled.exit());
-    }
-    if !asked.yes && !confirmed("Go on?")? {
-        eprintln!("agentrec: nothing was changed");
-        return Ok(Exit::FAILURE);
+        return Ok(exit);
     }
     let operation = Operation {
         kind: OperationKind::Undo,

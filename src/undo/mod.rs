@@ -5,9 +5,13 @@ mod outward;
 pub mod reversal;
 mod show;
 
+use std::io::Write as _;
+
 use agentrec_replay::undo::{Plan, Settle};
+use anyhow::Result;
 
 use crate::exit::Exit;
+use crate::output::Output;
 
 pub use acts::{Acts, Collected, meant};
 pub use outward::outward;
@@ -45,6 +49,33 @@ impl Asked {
             _ => Settle::Mine,
         }
     }
+}
+
+/// Shows a plan, and asks. Returns how it leaves things, and the status to end with where it is not to be carried out.
+pub fn propose(
+    out: &mut Output,
+    shown: &Shown<'_, '_>,
+    asked: &Asked,
+    nothing: &str,
+) -> Result<(Settled, Option<Exit>)> {
+    shown.write(out)?;
+    let settled = Settled::of(shown.plan, asked);
+    out.flush()?;
+    if shown.plan.is_empty() {
+        eprintln!("agentrec: {nothing}");
+        let exit = settled.exit();
+        return Ok((settled, Some(exit)));
+    }
+    eprintln!("agentrec: {}", shown.summary());
+    let stop = if asked.dry_run {
+        Some(settled.exit())
+    } else if asked.yes || confirmed("Go on?")? {
+        None
+    } else {
+        eprintln!("agentrec: nothing was changed");
+        Some(Exit::FAILURE)
+    };
+    Ok((settled, stop))
 }
 
 /// Whether a plan leaves nothing open.

@@ -1,7 +1,6 @@
 //! Operations of the log: which one is meant, and taking one back.
 
 use std::env;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use agentrec_replay::undo::{Scope, carry_out, finish, reverse};
@@ -9,8 +8,8 @@ use agentrec_replay::{Only, Sources};
 use agentrec_store::{Home, Logged, Operation, OperationKind, Operations, Store};
 use anyhow::{Context as _, Result, anyhow};
 
-use super::show::{Shown, confirmed, say_done};
-use super::{Asked, Settled};
+use super::show::{Shown, say_done};
+use super::{Asked, propose};
 use crate::error::with_hint;
 use crate::exit::Exit;
 use crate::output::{Output, printable_line};
@@ -118,24 +117,13 @@ pub fn take_back(
     let directory = logged.operation.directory.clone();
     let shown = Shown { plan: &plan, digest: None, directory: &directory, outward: &[] };
     let mut out = Output::new(context.preferences);
-    shown.write(&mut out)?;
-    let settled = Settled::of(&plan, asked);
-    if plan.is_empty() {
-        if logged.outcome.is_none() && !asked.dry_run {
-            log.end(logged.id, &agentrec_store::Outcome::default())?;
-        }
+    if plan.is_empty() && logged.outcome.is_none() && !asked.dry_run {
+        log.end(logged.id, &agentrec_store::Outcome::default())?;
+    }
+    let (settled, stop) = propose(&mut out, &shown, asked, "nothing to take back")?;
+    if let Some(exit) = stop {
         out.finish()?;
-        eprintln!("agentrec: nothing to take back");
-        return Ok(settled.exit());
-    }
-    out.flush()?;
-    eprintln!("agentrec: {}", shown.summary());
-    if asked.dry_run {
-        return Ok(settled.exit());
-    }
-    if !asked.yes && !confirmed("Go on?")? {
-        eprintln!("agentrec: nothing was changed");
-        return Ok(Exit::FAILURE);
+        return Ok(exit);
     }
     let operation = Operation {
         kind,
