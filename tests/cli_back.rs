@@ -393,7 +393,7 @@ fn write_large(path: &std::path::Path) {
     let mut block = vec![0; 1 << 20];
     for number in 0..LARGE >> 20 {
         for (at, word) in (0_u64..).zip(block.chunks_exact_mut(8)) {
-            word.copy_from_slice(&(number << 32 | at / 64).to_le_bytes());
+            word.copy_from_slice(&((number << 32) | (at / 64)).to_le_bytes());
         }
         file.write_all(&block).expect("there is room");
     }
