@@ -133,3 +133,24 @@ fn a_killed_restore_in_place_is_finished_or_taken_back() {
     }
     assert!(interrupted > 0);
 }
+
+#[test]
+fn prune_forgets_old_operations_and_what_was_saved_for_them() {
+    let env = TestEnv::new();
+    env.write("a", "before\n");
+    env.record("echo after > a");
+    env.ok(["restore", "s1", "--in-place"]);
+    env.ok(["undo", "o1", "--yes"]);
+    let saved = || std::fs::read_dir(env.home().join("saved")).expect("there").count();
+    assert_eq!((env.ok(["prune", "--keep-last", "1d"]).as_str(), saved()), ("", 1));
+    let would = env.ok(["prune", "--keep-last", "0s"]);
+    assert!(
+        would.contains("would remove o1  restore of ")
+            && would.contains("would remove saved tree "),
+        "{would}"
+    );
+    assert_eq!((env.json(["ops"]).len(), saved()), (2, 1));
+    env.ok(["prune", "--keep-last", "0s", "--yes"]);
+    assert_eq!((env.json(["ops"]).len(), saved()), (0, 0));
+    env.ok(["store", "check"]);
+}

@@ -1,9 +1,9 @@
-//! `agentrec prune`: removes old sessions, after showing which.
+//! `agentrec prune`: removes old sessions and what could take old operations back, after showing which.
 
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use agentrec_store::{PruneLimits, PruneReason};
+use agentrec_store::{Operations, PruneLimits, PruneReason, Store};
 use anyhow::Result;
 use serde_json::json;
 
@@ -11,11 +11,13 @@ use crate::exit::Exit;
 use crate::output::{Output, command_line, fit, plural, size};
 use crate::quantity::{bytes, span};
 use crate::session::{self, Context};
+use crate::undo::reversal;
 
 /// Arguments of `agentrec prune`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Remove what began longer ago than this, such as 7d or 12h
+    /// Remove what began longer ago than this, such as 7d or 12h: sessions, operations, and trees that were saved before
+    /// something was overwritten
     #[arg(long, value_name = "AGE", value_parser = span, required_unless_present = "max_size")]
     keep_last: Option<Duration>,
     /// Remove the oldest until the rest takes at most this, such as 5G or 500M
@@ -53,11 +55,61 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
             writeln!(out, "{verb} {id}  {:>8}  {why:<13}  {command}", size(going.bytes))?;
         }
     }
+    let old = match args.keep_last {
+        Some(age) => prune_operations(&mut out, now, age, args.yes)?,
+        None => 0,
+    };
     out.finish()?;
     let bytes = pruned.iter().map(|going| going.bytes).sum();
     eprintln!("agentrec: {}, {}", plural(pruned.len() as u64, "session"), size(bytes));
-    if !args.yes && !pruned.is_empty() {
+    if !args.yes && (!pruned.is_empty() || old > 0) {
         eprintln!("hint: --yes removes them");
     }
     Ok(Exit::OK)
+}
+
+/// Removes operations that began longer ago than `age`, and the trees that were saved then; what was interrupted stays. Returns how
+/// many there are.
+fn prune_operations(out: &mut Output, now: i64, age: Duration, remove: bool) -> Result<u64> {
+    let home = session::home()?;
+    let oldest = now.saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX));
+    let log = Operations::open(&home)?;
+    let mut count = 0;
+    let verb = if remove { "removed" } else { "would remove" };
+    for logged in reversal::operations(&home)? {
+        if logged.outcome.is_none() || logged.operation.time >= oldest {
+            continue;
+        }
+        if remove {
+            log.remove(logged.id)?;
+        }
+        count += 1;
+        let (kind, about) = (logged.operation.kind.as_str(), reversal::about(&logged.operation));
+        if out.json {
+            let operation = format!("o{}", logged.id);
+            out.json_line(&json!({ "kind": "pruned", "operation": operation, "reason": "too old", "removed": remove }))?;
+        } else {
+            writeln!(out, "{verb} o{}  {kind} of {about}", logged.id)?;
+        }
+    }
+    let store = Store::open(&home)?;
+    let since = SystemTime::now().checked_sub(age);
+    for (tree, saved) in store.pinned()? {
+        if since.is_none_or(|since| saved >= since) {
+            continue;
+        }
+        if remove {
+            store.unpin(&tree)?;
+        }
+        count += 1;
+        if out.json {
+            let tree = tree.to_string();
+            out.json_line(
+                &json!({ "kind": "pruned", "tree": tree, "reason": "too old", "removed": remove }),
+            )?;
+        } else {
+            writeln!(out, "{verb} saved tree {tree}")?;
+        }
+    }
+    Ok(count)
 }

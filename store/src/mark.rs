@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use agentrec_trace::{Data, ObjectId, Reader, SnapshotIndex};
 
@@ -37,9 +38,31 @@ impl Store {
         File::open(&dir).and_then(|dir| dir.sync_all()).context("sync", &dir)
     }
 
+    /// Every tree that is kept for good, with the time since when.
+    pub fn pinned(&self) -> Result<Vec<(ObjectId, SystemTime)>> {
+        let mut pinned = Vec::new();
+        for path in files_in(&self.pins())? {
+            let Some(id) = pinned_tree(&path) else { continue };
+            let metadata = path.metadata().context("read", &path)?;
+            pinned.push((id, metadata.modified().context("read", &path)?));
+        }
+        pinned.sort_by_key(|(_, since)| *since);
+        Ok(pinned)
+    }
+
+    /// Keeps a tree no longer for its own sake.
+    pub fn unpin(&self, tree: &ObjectId) -> Result<()> {
+        let path = self.pins().join(tree.to_string());
+        fs::remove_file(&path).context("remove", &path)
+    }
+
     fn pins(&self) -> PathBuf {
         self.data_dir().join("saved")
     }
+}
+
+fn pinned_tree(path: &Path) -> Option<ObjectId> {
+    path.file_name()?.to_str()?.parse().ok()
 }
 
 /// What was found to be named.
@@ -106,8 +129,7 @@ impl<'s> Marks<'s> {
     /// Marks what is kept for good.
     pub(crate) fn pinned(&mut self) -> Result<()> {
         for path in files_in(&self.store.pins())? {
-            let name = path.file_name().and_then(|name| name.to_str());
-            if let Some(id) = name.and_then(|name| name.parse().ok()) {
+            if let Some(id) = pinned_tree(&path) {
                 self.object(id)?;
             }
         }

@@ -231,6 +231,8 @@ impl Operations {
     /// Writes down what is going to be done; returns its number once that is on the disk.
     pub fn begin(&self, operation: &Operation) -> Result<u64> {
         let id = ids(&self.dir)?.last().copied().unwrap_or(0) + 1;
+        // Of one that had the number and was removed only in part.
+        remove(&self.dir.join(format!("{id}.done")))?;
         self.write(&format!("{id}.op"), &encode(operation), true)?;
         Ok(id)
     }
@@ -238,6 +240,12 @@ impl Operations {
     /// Writes down what came of it. Where the machine stops before that is on the disk, it counts as interrupted.
     pub fn end(&self, id: u64, outcome: &Outcome) -> Result<()> {
         self.write(&format!("{id}.done"), &encode(outcome), false)
+    }
+
+    /// Forgets an operation: it can't be taken back any more, and what it alone needs goes with the next collection.
+    pub fn remove(&self, id: u64) -> Result<()> {
+        remove(&self.dir.join(format!("{id}.op")))?;
+        remove(&self.dir.join(format!("{id}.done")))
     }
 
     fn write(&self, name: &str, bytes: &[u8], durable: bool) -> Result<()> {
@@ -258,6 +266,14 @@ impl Operations {
             File::open(&self.dir).and_then(|dir| dir.sync_all()).context("sync", &self.dir)?;
         }
         Ok(())
+    }
+}
+
+/// Removes a file that may be gone.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.context("remove", path),
     }
 }
 
@@ -329,6 +345,21 @@ mod tests {
         assert_eq!(logged[0].operation, operation);
         assert_eq!(damaged.len(), 1);
         assert_eq!(log.begin(&operation).unwrap(), 10, "a damaged one is not written over");
+    }
+
+    #[test]
+    fn what_was_removed_is_not_there_and_its_end_is_nobody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path());
+        let log = Operations::open(&home).unwrap();
+        let id = log.begin(&Operation::default()).unwrap();
+        log.end(id, &Outcome::default()).unwrap();
+        log.remove(id).unwrap();
+        assert_eq!(Operations::list(&home).unwrap().0, []);
+        // It was killed before it removed the second file.
+        log.end(id, &Outcome::default()).unwrap();
+        assert_eq!(log.begin(&Operation::default()).unwrap(), id);
+        assert_eq!(Operations::list(&home).unwrap().0[0].outcome, None);
     }
 
     #[test]
