@@ -16,6 +16,7 @@ mod quantity;
 mod recording;
 mod sdk;
 mod session;
+mod state;
 mod undo;
 mod view;
 

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use agentrec_launch::Plan;
+use agentrec_recorder::profiles::Profiles;
 use agentrec_recorder::source::ExitStatus;
 use agentrec_recorder::{ChangedRun, Lack, OnError, Options, Outcome, Recording};
 use agentrec_store::Home;
@@ -13,6 +14,7 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use serde_json::json;
 
+use crate::error::with_hint;
 use crate::exit::Exit;
 use crate::output::{
     Paint, Preferences, Progress, Style, count, duration, json, plural, printable_line, width,
@@ -35,6 +37,9 @@ pub struct RecordingArgs {
     /// Snapshots hold this directory too
     #[arg(long, value_name = "DIR")]
     root: Vec<PathBuf>,
+    /// Do not hold the state of agents that are started (such as ~/.claude and ~/.codex) in snapshots
+    #[arg(long)]
+    no_profiles: bool,
     /// Snapshots leave out what matches, as in a .gitignore
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
@@ -154,6 +159,11 @@ impl RecordingArgs {
             Engine::Ptrace => Some(agentrec_recorder::Engine::Ptrace),
             Engine::Ebpf => Some(agentrec_recorder::Engine::Ebpf),
         };
+        let (profiles, wrong) = Profiles::load(&home.profiles());
+        if let Some(wrong) = wrong {
+            let hint = wrong.hint();
+            crate::error::report(&with_hint(wrong, hint));
+        }
         let mut roots = Vec::new();
         for root in &self.root {
             let absolute = root
@@ -177,6 +187,8 @@ impl RecordingArgs {
             },
             name: self.name,
             roots,
+            profiles,
+            state: !self.no_profiles,
             excludes: self.exclude,
             keep_max_file: self.keep_max_file,
             keep_max: self.keep_max,

@@ -19,6 +19,7 @@ pub mod observation;
 mod options;
 pub mod privileges;
 mod proc;
+pub mod profiles;
 mod proxy;
 pub mod ptrace;
 mod recorder;

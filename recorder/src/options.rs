@@ -7,6 +7,7 @@ use agentrec_launch::Plan;
 use agentrec_store::Home;
 use serde::{Deserialize, Serialize};
 
+use crate::profiles::Profiles;
 use crate::source::ExitStatus;
 
 /// What to record, and how.
@@ -24,6 +25,12 @@ pub struct Options {
     pub name: Option<String>,
     /// Directories beside the working directory that snapshots hold, as the agent sees them.
     pub roots: Vec<PathBuf>,
+    /// Agents that are recognised when they are started: the directories of their state become roots too.
+    pub profiles: Profiles,
+    /// Whether they do. Credentials are known by the profiles all the same.
+    pub state: bool,
+    /// Those of a snapshot that is resumed: the agent, and the directory as it sees it.
+    pub state_roots: Vec<(String, PathBuf)>,
     /// What snapshots leave out, in the syntax of .gitignore.
     pub excludes: Vec<String>,
     /// How processes are watched; `None` for the best that works here.
@@ -94,6 +101,9 @@ impl Options {
             overwrite: false,
             name: None,
             roots: Vec::new(),
+            profiles: Profiles::default(),
+            state: true,
+            state_roots: Vec::new(),
             excludes: Vec::new(),
             engine: None,
             tls: Tls::default(),

@@ -20,6 +20,8 @@ use plan::Plan;
 pub struct BundleOptions {
     /// Contents of secret files too.
     pub with_secrets: bool,
+    /// What lies in the state directories of agents goes in, also where the session did not change it.
+    pub with_state: bool,
     /// Directories that git ignores go in while they are no more than this together, bytes.
     pub max_ignored: u64,
     /// What is nowhere is listed, and no error.
@@ -45,12 +47,14 @@ pub struct Bundled {
     pub ignored_left: Vec<(PathBuf, u64)>,
     /// Files that are larger than what a trace can hold.
     pub too_large: Vec<(PathBuf, u64)>,
+    /// State directories of agents, with the contents that are not in it and their bytes.
+    pub state_left: Vec<(PathBuf, u64, u64)>,
     /// What was neither in the trace nor in the store, with the first snapshot that names it.
     pub missing: Vec<(SnapshotIndex, PathBuf)>,
 }
 
 impl Bundled {
-    /// Whether everything but secrets is in it.
+    /// Whether everything but secrets and what agents keep for themselves is in it.
     pub fn is_self_contained(&self) -> bool {
         self.ignored_left.is_empty() && self.too_large.is_empty() && self.missing.is_empty()
     }
@@ -126,8 +130,12 @@ fn write(
         Ok(())
     })?;
     let seal = new.finish(reader)?;
-    let Plan { snapshots, secrets_inside, secrets_left, ignored_left, too_large, missing, .. } =
-        plan;
+    let Plan { snapshots, secrets_inside, secrets_left, ignored_left, .. } = plan;
+    let Plan { too_large, state_left, missing, .. } = plan;
+    let state_left = state_left.into_iter().map(|(root, contents)| {
+        let bytes = contents.values().sum();
+        (root, contents.len() as u64, bytes)
+    });
     Ok(Bundled {
         seal,
         snapshots,
@@ -137,6 +145,7 @@ fn write(
         secrets_left: secrets_left.into_iter().collect(),
         ignored_left: ignored_left.into_iter().collect(),
         too_large: too_large.into_iter().collect(),
+        state_left: state_left.collect(),
         missing,
     })
 }

@@ -59,6 +59,8 @@ pub struct ResumePlan {
     pub missing_env: Vec<String>,
     /// The copies.
     pub roots: Vec<RestoredRoot>,
+    /// Directories with an agent's state that are not here, so that nothing can be put in their place.
+    pub absent: Vec<PathBuf>,
 }
 
 /// A copy that a resumed run works in.
@@ -70,6 +72,8 @@ pub struct RestoredRoot {
     pub copy: PathBuf,
     /// What could and could not be restored.
     pub restored: Restored,
+    /// The agent whose state it is.
+    pub agent: Option<String>,
 }
 
 /// Restores the trees of `snapshot` and plans a run that continues it.
@@ -87,7 +91,10 @@ pub fn resume_plan(
         Some(argv) => argv.clone(),
         None => redacted::arguments(&snapshot.argv, &snapshot.env, &environment.env)?,
     };
-    for path in snapshot.roots.iter().map(|root| &root.path).chain([&snapshot.cwd]) {
+    // Where an agent's own directory is not here it starts without what it kept there.
+    let wanted = |root: &&Root| root.agent.is_none() || root.path.is_dir();
+    let (wanted, absent): (Vec<_>, Vec<_>) = snapshot.roots.iter().partition(wanted);
+    for path in wanted.iter().map(|root| &root.path).chain([&snapshot.cwd]) {
         if !path.is_dir() {
             return Err(Error::NoOriginal { path: path.clone() });
         }
@@ -98,14 +105,18 @@ pub fn resume_plan(
     let parent = Origin::load(place.home, &snapshot.session)?;
     let mut roots = Vec::new();
     let mut origin = Origin { session: place.session.to_owned(), roots: Vec::new() };
-    for (index, root) in snapshot.roots.iter().enumerate() {
+    for (index, root) in wanted.into_iter().enumerate() {
         let copy = match place.dir {
             Some(dir) if index == 0 => std::path::absolute(dir).context("find", dir)?,
             _ => work.join(format!("root-{index}")),
         };
         let restored = restore_root(&sources, root, &copy, progress)?;
-        origin.roots.push(origin_root(root, &copy, &restored, parent.as_ref(), reader)?);
-        roots.push(RestoredRoot { path: root.path.clone(), copy, restored });
+        // What the agent keeps for itself is not brought home.
+        if root.agent.is_none() {
+            origin.roots.push(origin_root(root, &copy, &restored, parent.as_ref(), reader)?);
+        }
+        let (path, agent) = (root.path.clone(), root.agent.clone());
+        roots.push(RestoredRoot { path, copy, restored, agent });
     }
     origin.save(place.home)?;
     let mounts = roots
@@ -120,6 +131,7 @@ pub fn resume_plan(
         edits: edit_names(edits),
         missing_env: environment.missing,
         roots,
+        absent: absent.into_iter().map(|root| root.path.clone()).collect(),
     })
 }
 

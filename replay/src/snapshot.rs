@@ -20,7 +20,7 @@ pub struct Snapshot {
     pub ts: u64,
     /// What the one who asked for it said.
     pub description: String,
-    /// `start`, `end`, `sdk`, `command`, `request`.
+    /// `start`, `end`, `sdk`, `command`, `request`, `agent`.
     pub trigger: String,
     /// The file trees.
     pub roots: Vec<Root>,
@@ -61,6 +61,8 @@ pub struct Root {
     pub bytes: u64,
     /// Entries whose content was left out.
     pub left_out: u64,
+    /// The agent whose state it is, where no user made it a root.
+    pub agent: Option<String>,
 }
 
 /// Reads snapshot `index`.
@@ -137,6 +139,7 @@ fn resolve(
         files: root.files,
         bytes: root.bytes,
         left_out: root.left_out,
+        agent: root.agent.as_deref().map(str::to_owned),
     });
     Ok(Snapshot {
         session: start.session.to_string(),

@@ -30,6 +30,9 @@ pub struct Args {
     /// Put the contents of secret files in too (.env, private keys, credentials)
     #[arg(long)]
     with_secrets: bool,
+    /// Put in what agents keep in their state directories too, also of other sessions
+    #[arg(long)]
+    with_state: bool,
     /// How much of what git ignores goes in; 0 for none of it
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = quantity::bytes)]
     max_ignored: u64,
@@ -46,6 +49,7 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     let opened = session::open(args.trace.as_ref().unwrap_or(&Address::LAST))?.whole()?;
     let options = BundleOptions {
         with_secrets: args.with_secrets,
+        with_state: args.with_state,
         max_ignored: args.max_ignored,
         allow_missing: args.allow_missing,
     };
@@ -98,10 +102,18 @@ fn write_text(out: &mut Output, path: &Path, name: &str, bundled: &Bundled) -> R
         .iter()
         .map(|(snapshot, path)| format!("{} of {snapshot}", printable(path)))
         .collect();
+    let state: Vec<_> = bundled
+        .state_left
+        .iter()
+        .map(|(root, files, bytes)| {
+            format!("{}, {}, {}", printable(root), plural(*files, "file"), size(*bytes))
+        })
+        .collect();
     let inside = names(&bundled.secrets_inside);
     list(out, Style::Bad, "secret, and inside all the same", &inside)?;
     list(out, Style::Warn, "secret, left out", &names(&bundled.secrets_left))?;
     list(out, Style::Warn, "ignored by git, left out", &sized(&bundled.ignored_left))?;
+    list(out, Style::Warn, "an agent's state that the session did not change, left out", &state)?;
     list(out, Style::Bad, "too large for a trace, left out", &sized(&bundled.too_large))?;
     list(out, Style::Bad, "not whole in the trace, nor in the store", &missing)?;
     if bundled.is_self_contained() {
@@ -144,6 +156,11 @@ fn as_json(path: &Path, bundled: &Bundled) -> Value {
         .iter()
         .map(|(snapshot, path)| json!({"snapshot": snapshot, "path": bytes(path)}))
         .collect();
+    let state: Vec<_> = bundled
+        .state_left
+        .iter()
+        .map(|(root, files, size)| json!({"path": bytes(root), "files": files, "bytes": size}))
+        .collect();
     json!({
         "kind": "bundle", "trace": bytes(path), "seal": bundled.seal.hex(),
         "events": bundled.seal.events, "objects": bundled.seal.objects,
@@ -151,6 +168,6 @@ fn as_json(path: &Path, bundled: &Bundled) -> Value {
         "self_contained": bundled.is_self_contained(),
         "secrets_inside": names(&bundled.secrets_inside), "secrets_left": names(&bundled.secrets_left),
         "ignored_left": sized(&bundled.ignored_left), "too_large": sized(&bundled.too_large),
-        "missing": missing,
+        "state_left": state, "missing": missing,
     })
 }

@@ -16,6 +16,7 @@ use crate::error::{WithHint, with_hint};
 use crate::exit::Exit;
 use crate::output::{Output, printable_line};
 use crate::session::{self, Context, Opened};
+use crate::state::{StateArgs, say_left_alone};
 use crate::view::{Hands, changes, hands_in_words};
 
 /// Arguments of `agentrec diff`.
@@ -31,6 +32,8 @@ pub struct Args {
     /// Only which files differ, and by how many lines
     #[arg(long)]
     stat: bool,
+    #[command(flatten)]
+    state: StateArgs,
 }
 
 /// One of the two states.
@@ -58,7 +61,14 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     let hands = Rc::ptr_eq(&before.digest, &after.digest).then(|| Hands::new(&before.digest));
     let ends = (before.snapshot().seq, after.snapshot().seq);
     let between = (ends.0.min(ends.1), ends.0.max(ends.1));
-    for (path, trees) in roots(before.snapshot(), after.snapshot()) {
+    for Pair { path, trees, agent } in pairs(&before, &after) {
+        if !args.state.means(agent) {
+            if trees.0 != trees.1 {
+                let path = Bytes::from(path.as_slice());
+                say_left_alone(path.as_path(), agent.unwrap_or_default(), "differs too");
+            }
+            continue;
+        }
         let mut found = match trees {
             (Some(before), Some(after)) => diff_trees(&objects, before, after)
                 .with_context(|| format!("cannot compare {}", printable_line(&path)))
@@ -189,13 +199,26 @@ fn state(address: &Address, default: &Default, other: Option<&State>) -> Result<
     }
 }
 
-/// The trees of one root, before and after.
-type Trees = (Option<ObjectId>, Option<ObjectId>);
+/// One root, before and after.
+struct Pair<'s> {
+    path: Vec<u8>,
+    trees: (Option<ObjectId>, Option<ObjectId>),
+    /// The agent whose state it holds.
+    agent: Option<&'s str>,
+}
 
-/// The roots of both, each with its trees.
-fn roots(before: &Snapshot, after: &Snapshot) -> Vec<(Vec<u8>, Trees)> {
-    let tree = |snapshot: &Snapshot, path: &[u8]| {
-        snapshot.roots.iter().find(|root| root.path.as_slice() == path).map(|root| root.tree)
+/// The roots of both.
+fn pairs<'s>(before: &'s State, after: &'s State) -> Vec<Pair<'s>> {
+    let root = |snapshot: &'s Snapshot, path: &[u8]| {
+        snapshot.roots.iter().find(|root| root.path.as_slice() == path)
+    };
+    let is_one = Rc::ptr_eq(&before.digest, &after.digest) && before.at < after.at;
+    // An agent may have been started in between: then its state is compared from there on.
+    let between = if is_one { &before.digest.snapshots[before.at..after.at] } else { &[] };
+    let (before, after) = (before.snapshot(), after.snapshot());
+    let later = |path: &[u8]| {
+        let mut roots = between.iter().filter_map(|snapshot| root(snapshot, path));
+        roots.find(|root| root.agent.is_some())
     };
     let mut paths: Vec<_> =
         before.roots.iter().chain(&after.roots).map(|root| root.path.to_vec()).collect();
@@ -204,8 +227,10 @@ fn roots(before: &Snapshot, after: &Snapshot) -> Vec<(Vec<u8>, Trees)> {
     paths
         .into_iter()
         .map(|path| {
-            let trees = (tree(before, &path), tree(after, &path));
-            (path, trees)
+            let (before, after) =
+                (root(before, &path).or_else(|| later(&path)), root(after, &path));
+            let agent = before.or(after).and_then(|root| root.agent.as_deref());
+            Pair { path, trees: (before.map(|root| root.tree), after.map(|root| root.tree)), agent }
         })
         .collect()
 }

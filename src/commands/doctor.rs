@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use agentrec_launch::{Plan, PrivateMount};
+use agentrec_recorder::profiles::Profiles;
 use agentrec_store::Home;
 use anyhow::{Context as _, Result};
 use nix::sys::statvfs::statvfs;
@@ -14,9 +16,9 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use serde_json::json;
 
 use crate::exit::Exit;
-use crate::live;
-use crate::output::{Output, Style, size};
+use crate::output::{Output, Style, home_relative, size};
 use crate::session::{self, Context};
+use crate::{identity, live};
 
 /// Arguments of `agentrec doctor`.
 #[derive(clap::Args)]
@@ -69,6 +71,7 @@ pub fn run(_: &Args, context: Context) -> Result<Exit> {
         tls_proxy(),
         data_directory(&home),
         disk(&home),
+        profiles(&home),
         runtime_directory(),
         python(),
     ];
@@ -352,6 +355,31 @@ fn disk(home: &Home) -> Check {
             }
         }
     }
+}
+
+/// Whose state becomes a root, and whether the user's own table can be used.
+fn profiles(home: &Home) -> Check {
+    let (profiles, wrong) = Profiles::load(&home.profiles());
+    if let Some(wrong) = wrong {
+        return Check::new("profiles", Verdict::Limited, wrong.to_string()).advise(wrong.hint());
+    }
+    let env = identity::environment();
+    let variable =
+        |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let here = profiles.agents().filter_map(|agent| {
+        let dirs = profiles.state_dirs(agent, variable);
+        let dirs = dirs.iter().filter(|dir| dir.path.is_dir());
+        let dirs: Vec<_> = dirs.map(|dir| home_relative(dir.path.as_os_str().as_bytes())).collect();
+        (!dirs.is_empty()).then(|| format!("{agent} {}", dirs.join(" ")))
+    });
+    let here: Vec<_> = here.collect();
+    let found = if here.is_empty() {
+        let agents: Vec<_> = profiles.agents().collect();
+        format!("no state of {} is here", agents.join(", "))
+    } else {
+        format!("snapshots hold the state of an agent that runs: {}", here.join(", "))
+    };
+    Check::new("profiles", Verdict::Good, found)
 }
 
 fn runtime_directory() -> Check {

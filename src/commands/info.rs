@@ -161,9 +161,12 @@ fn snapshots(
                 (false, 0) => "partly inside the trace",
                 (false, _) => "partly in this machine's store",
             };
+            let of = root.agent.as_deref().map_or(String::new(), |agent| {
+                format!("  the state of {}", printable_line(agent.as_bytes()))
+            });
             writeln!(
                 out,
-                "      {}  {}, {}  {place}",
+                "      {}  {}, {}  {place}{of}",
                 home_relative(&root.path),
                 plural(root.files, "file"),
                 size(root.bytes)

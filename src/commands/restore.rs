@@ -18,6 +18,7 @@ use crate::error::{WithHint, with_hint};
 use crate::exit::Exit;
 use crate::output::{Output, Style, command_line, json, of_files, plural, relative, size};
 use crate::session::{self, Context, Opened};
+use crate::state::StateArgs;
 use crate::undo::reversal;
 
 /// Arguments of `agentrec restore`.
@@ -40,6 +41,8 @@ pub struct Args {
     /// Only what matches; relative to the tree
     #[arg(long, value_name = "GLOB")]
     only: Vec<String>,
+    #[command(flatten)]
+    state: StateArgs,
 }
 
 /// Carries it out.
@@ -53,7 +56,8 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     }
     let opened = session::open(args.trace.as_ref().unwrap_or(&Address::LAST))?;
     let index = opened.snapshot(args.snapshot)?;
-    let snapshot = read_snapshot(&opened.reader, index)?;
+    let mut snapshot = read_snapshot(&opened.reader, index)?;
+    args.state.leave_out(&mut snapshot);
     let complete = if args.in_place {
         in_place(&mut out, &opened, &snapshot, only.as_ref())?
     } else {

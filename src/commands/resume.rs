@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::address::Address;
 use crate::exit::Exit;
 use crate::identity;
-use crate::output::{home_relative, of_files, printable_line};
+use crate::output::{home_relative, of_files, plural, printable_line};
 use crate::recording::{self, RecordingArgs, SdkArgs};
 use crate::session::{self, Context};
 
@@ -74,7 +74,12 @@ pub fn run(args: Args, context: Context) -> Result<Exit> {
     args.sdk.apply(&home, &mut plan)?;
     let mut options = args.recording.options(plan, home)?;
     // All of them: where the working directory lies below a root, it is no root of its own.
-    options.roots.extend(roots.into_iter().map(|root| root.path));
+    for root in roots {
+        match root.agent {
+            Some(agent) => options.state_roots.push((agent, root.path)),
+            None => options.roots.push(root.path),
+        }
+    }
     options.session = Some(id);
     options.lineage = Some(Lineage { session: parent_id, at, edits });
     options.resume_state = Some(state);
@@ -110,10 +115,24 @@ fn tell(planned: &ResumePlan) {
         eprintln!(
             "agentrec: works in a copy that the agent sees as {path}; your {path} is untouched"
         );
-        for missing in &root.restored.missing {
+        let missing = &root.restored.missing;
+        if let Some(agent) = root.agent.as_deref().filter(|_| !missing.is_empty()) {
+            let files = plural(missing.len() as u64, "file");
+            let agent = printable_line(agent.as_bytes());
+            eprintln!("agentrec: {files} of {path}, the state of {agent}, are not here");
+            continue;
+        }
+        for missing in missing {
             let name = printable_line(missing.path.as_os_str().as_bytes());
             eprintln!("agentrec: missing {name}: {}", missing.reason.as_str());
         }
+    }
+    for path in &planned.absent {
+        let path = home_relative(path.as_os_str().as_bytes());
+        eprintln!(
+            "agentrec: {path} is not here: the agent starts without the state that it had there"
+        );
+        eprintln!("hint: make that directory, and resume again, to give it back");
     }
     for name in &planned.missing_env {
         eprintln!("agentrec: {name} was redacted and is not set now; --env {name}=… sets it");

@@ -15,7 +15,8 @@ use crate::error::with_hint;
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::session::{self, Context};
-use crate::undo::{Asked, Collected, Shown, meant, outward, propose, reversal, say_done};
+use crate::state::{StateArgs, say_left_alone};
+use crate::undo::{Acts, Asked, Collected, Shown, meant, outward, propose, reversal, say_done};
 
 /// Arguments of `agentrec undo`.
 #[derive(clap::Args)]
@@ -24,6 +25,8 @@ pub struct Args {
     what: Option<String>,
     #[command(flatten)]
     asked: Asked,
+    #[command(flatten)]
+    state: StateArgs,
     /// Complete the operation that was interrupted
     #[arg(long, conflicts_with_all = ["what", "only", "conflicts", "dry_run"])]
     finish: bool,
@@ -74,7 +77,8 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
             "agentrec: the session is still being recorded; what it does from now on is not meant"
         );
     }
-    let acts = meant(&digest, &collected, opened.place.as_ref())?;
+    let mut acts = meant(&digest, &collected, opened.place.as_ref())?;
+    leave_state(&mut acts, &digest, args.state);
     let beyond_reach = outward(&opened.reader, &acts, &session)?;
 
     let log = Operations::open(&home)?;
@@ -114,4 +118,17 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     let complete = say_done(&mut out, &done, OperationKind::Undo)?;
     out.finish()?;
     Ok(if complete { settled.exit() } else { Exit::FAILURE })
+}
+
+/// Takes out what was changed in the state directories of agents, where that is not meant: their conversations would be cut.
+fn leave_state(acts: &mut Acts, digest: &Digest, state: StateArgs) {
+    for (path, agent) in digest.state_roots() {
+        let before = acts.touches.len();
+        if !state.means(Some(&agent)) {
+            acts.touches.retain(|touch| !touch.path.starts_with(&path));
+        }
+        if acts.touches.len() < before {
+            say_left_alone(&path, &agent, "is left as it is");
+        }
+    }
 }

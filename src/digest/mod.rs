@@ -22,7 +22,8 @@ mod turns;
 #[cfg(test)]
 pub mod testing;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 
 use agentrec_trace::event::{Lost, SessionStart, SessionStop};
 use agentrec_trace::{Data, Event, ProcId, Seq, Source};
@@ -150,23 +151,28 @@ impl Digest {
         self.start.as_ref().map_or(b"/".as_slice(), |start| start.cwd.as_slice())
     }
 
-    /// The roots of the snapshots, or, where there is none, the working directory.
+    /// The roots of the snapshots without those that hold an agent's state, or, where there is none, the working directory.
     pub fn roots(&self) -> Vec<Vec<u8>> {
-        match self.snapshots.first() {
-            Some(first) if !first.roots.is_empty() => {
-                first.roots.iter().map(|root| root.path.to_vec()).collect()
-            }
-            _ => vec![self.cwd().to_vec()],
-        }
+        let first = self.snapshots.first().map(|first| first.roots.iter());
+        let given = first.into_iter().flatten().filter(|root| root.agent.is_none());
+        let roots: Vec<_> = given.map(|root| root.path.to_vec()).collect();
+        if roots.is_empty() { vec![self.cwd().to_vec()] } else { roots }
+    }
+
+    /// The directories in snapshots that hold an agent's state, with the agent.
+    pub fn state_roots(&self) -> BTreeMap<PathBuf, String> {
+        let roots = self.snapshots.iter().flat_map(|snapshot| &snapshot.roots);
+        let of_agents = roots.filter_map(|root| Some((root, root.agent.as_deref()?)));
+        of_agents.map(|(root, agent)| (root.path.as_path().to_owned(), agent.to_owned())).collect()
     }
 
     /// Whether `path` lies in a root of the snapshots, or, where there is none, below the working directory.
     pub fn in_tree(&self, path: &[u8]) -> bool {
-        match self.snapshots.first() {
-            Some(first) if !first.roots.is_empty() => {
-                first.roots.iter().any(|root| paths::is_below(path, &root.path))
-            }
-            _ => paths::is_below(path, self.cwd()),
+        let first = self.snapshots.first().map(|first| first.roots.iter());
+        let mut given = first.into_iter().flatten().filter(|root| root.agent.is_none()).peekable();
+        match given.peek() {
+            Some(_) => given.any(|root| paths::is_below(path, &root.path)),
+            None => paths::is_below(path, self.cwd()),
         }
     }
 

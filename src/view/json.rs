@@ -157,6 +157,7 @@ pub fn snapshot(digest: &Digest, snapshot: &Snapshot) -> Value {
                 "bytes": root.bytes,
                 "left_out": root.left_out,
                 "self_contained": root.self_contained,
+                "agent": root.agent,
             })
         })
         .collect();

@@ -83,6 +83,11 @@ impl Home {
         self.data().join("prices.toml")
     }
 
+    /// The user's own profiles of agents, where there are some.
+    pub fn profiles(&self) -> PathBuf {
+        self.data().join("profiles.toml")
+    }
+
     /// Stat caches.
     pub fn cache(&self) -> PathBuf {
         self.data.join("cache")

@@ -27,7 +27,7 @@ mod tree;
 pub use cache::StatCache;
 pub use capture::{
     Capture, CaptureOptions, Dirty, EntryReader, FileId, Later, Omission, ProgressFn, Touch,
-    Tracked, capture_tree, restorable_xattrs,
+    Tracked, capture_tree, check_pattern, restorable_xattrs,
 };
 pub use catalogue::{
     Catalogue, Counts, MIN_PREFIX, PruneLimits, PruneReason, Pruned, Rescan, Session, State,
@@ -44,6 +44,7 @@ pub use objects::{Batch, Objects, Staged, Store};
 pub use operations::{
     Logged, Operation, OperationKind, Operations, Outcome, PathBytes, Role, Step,
 };
+pub use secret_files::SecretPlaces;
 pub use session_id::{is_session_id, new_session_id};
 pub use stats::StoreStats;
 pub use tree::{Entry, Kind, LeftOut, MAX_DEPTH, Meta, Tree, TreeBudget};

@@ -5,7 +5,12 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use crate::capture::pattern_error;
+use crate::error::Result;
 
 /// Bytes from the start of a file that [`is_secret`] wants to see.
 pub const HEAD_LEN: usize = 4096;
@@ -40,7 +45,9 @@ const PLACES: &[&str] = &[
     ".config/configstore/firebase-tools.json", ".fly/config.yml", ".oci/config", ".databrickscfg",
     ".snowflake/connections.toml", ".kaggle/kaggle.json", ".config/ngrok/ngrok.yml",
     ".ngrok2/ngrok.yml", ".netlify/config.json", ".codex/auth.json", ".claude/.credentials.json",
-    ".claude.json", ".gemini/oauth_creds.json", ".config/github-copilot/hosts.json",
+    ".claude.json", ".gemini/oauth_creds.json", ".gemini/mcp-oauth-tokens.json",
+    ".gemini/a2a-oauth-tokens.json", ".gemini/gemini-credentials.json", ".pi/agent/auth.json",
+    ".pi/agent/oauth.json", ".local/share/opencode/mcp-auth.json", ".config/github-copilot/hosts.json",
     ".config/github-copilot/apps.json", ".local/share/opencode/auth.json",
     ".local/share/goose/secrets.yaml", ".config/goose/secrets.yaml", ".aider/oauth-keys.env",
     ".cursor/auth.json", ".config/openai/auth.json", ".config/amp/secrets.json",
@@ -70,6 +77,35 @@ const EXTENSIONS: &[&str] =
 /// Endings of `.env` files that are made to be shared.
 const SHARED_ENV: &[&str] =
     &["example", "sample", "template", "tmpl", "dist", "defaults", "schema"];
+
+/// Files that hold secrets because somebody says so: patterns as in a `.gitignore`, each list for one directory.
+#[derive(Clone, Debug, Default)]
+pub struct SecretPlaces(Vec<(PathBuf, Gitignore)>);
+
+impl SecretPlaces {
+    /// Adds those that match below `dir`, which is absolute.
+    ///
+    /// # Errors
+    /// Where a pattern is none.
+    pub fn add(&mut self, dir: &Path, patterns: &[String]) -> Result<()> {
+        let mut builder = GitignoreBuilder::new(dir);
+        for pattern in patterns {
+            builder.add_line(None, pattern).map_err(|error| pattern_error(pattern, &error))?;
+        }
+        let rules = builder.build().map_err(|error| pattern_error("secret", &error))?;
+        if !rules.is_empty() && !self.0.iter().any(|(known, _)| known == dir) {
+            self.0.push((dir.to_owned(), rules));
+        }
+        Ok(())
+    }
+
+    /// Whether the file at `path`, which is absolute, is one of them.
+    pub fn has(&self, path: &Path) -> bool {
+        self.0.iter().any(|(dir, rules)| {
+            path.starts_with(dir) && rules.matched_path_or_any_parents(path, false).is_ignore()
+        })
+    }
+}
 
 /// Whether the file at `path` holds secrets, judging by its name and by the first [`HEAD_LEN`] bytes.
 ///

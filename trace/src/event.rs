@@ -272,6 +272,9 @@ pub struct RootTree<'a> {
     /// Whether every content that is not a secret is inside the trace.
     #[serde(skip_serializing_if = "is_default")]
     pub self_contained: bool,
+    /// The agent whose state the directory holds, where a profile made it a root and not the user.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Cow<'a, str>>,
 }
 
 /// Defaults are omitted from records.
@@ -444,12 +447,14 @@ impl Field for Watch<'_> {
 impl Field for RootTree<'_> {
     type Owned = RootTree<'static>;
     fn into_owned(self) -> RootTree<'static> {
-        let Self { path, tree, files, bytes, left_out, self_contained } = self;
-        RootTree { path: path.into_owned(), tree, files, bytes, left_out, self_contained }
+        let Self { path, tree, files, bytes, left_out, self_contained, agent } = self;
+        let (path, agent) = (path.into_owned(), Field::into_owned(agent));
+        RootTree { path, tree, files, bytes, left_out, self_contained, agent }
     }
     fn visit(&mut self, visitor: &mut impl Visitor) {
         visitor.root(self);
         self.path.visit(visitor);
+        self.agent.visit(visitor);
     }
 }
 

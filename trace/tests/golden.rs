@@ -137,6 +137,7 @@ fn golden() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("every-event", sealed(of_listing("every-event", 2_000))),
         ("unknown-types", sealed(of_listing("unknown-types", 256 << 10))),
+        ("agent-state", sealed(of_listing("agent-state", 256 << 10))),
         ("incomplete", incomplete()),
         ("objects", objects()),
         ("empty", sealed(writer(2_000))),
@@ -150,8 +151,8 @@ fn golden_traces_are_written_as_they_were() {
         let binds = bound().iter().any(|(bound, _)| bound == name);
         if std::env::var_os("UPDATE_GOLDEN").is_some() && !binds {
             fs::write(&path, &bytes).unwrap();
-            // Two listings are what their traces are made of.
-            if !["every-event", "unknown-types"].contains(&name) {
+            // Three listings are what their traces are made of.
+            if !["every-event", "unknown-types", "agent-state"].contains(&name) {
                 let mut listing = Vec::new();
                 dump::dump(&Reader::from_bytes(bytes.as_slice()).unwrap(), &mut listing).unwrap();
                 fs::write(dir().join(format!("{name}.jsonl")), listing).unwrap();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use agentrec_store::{Catalogue, Later, ProgressFn, State as SessionState, Store};
 use agentrec_trace::event::{Lineage, SessionStart, StandardFd, Watch};
-use agentrec_trace::{Bytes, Event, Source, TraceFile};
+use agentrec_trace::{Bytes, Event, ProcId, Source, TraceFile};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
 
@@ -70,7 +70,7 @@ impl Session {
             output,
             processes: Processes::default(),
             terminal: Terminal::default(),
-            outside: Outside::new(snapshots.visible_roots()),
+            outside: Outside::new(snapshots.roots.given()),
             conversation: conversation.unwrap_or_default(),
             http: Http::default(),
             talk,
@@ -180,6 +180,13 @@ impl Session {
     /// Whether there are any. A watch has no tree.
     pub(super) fn takes_snapshots(&self) -> bool {
         self.setup.watch.is_none() && self.setup.options.snapshots
+    }
+
+    /// An agent has been started whose state is in no root yet.
+    pub(super) fn want_agent_snapshot(&mut self, agent: String, proc: Option<ProcId>) {
+        let first = self.first_snapshot();
+        let (description, trigger) = (agent, "agent");
+        self.snapshots.want(Wanted { description, trigger, proc, ..first });
     }
 
     pub(super) fn want_first_snapshot(&mut self) {

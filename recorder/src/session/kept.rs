@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use agentrec_store::secret_files::{HEAD_LEN, is_secret};
+use agentrec_store::secret_files::HEAD_LEN;
 use agentrec_trace::event::FileKept;
 use agentrec_trace::{Bytes, Data, ObjectHint, ObjectId};
 
 use super::Session;
+use super::roots::is_secret;
 use crate::error::chain;
 use crate::keep::{Epoch, Keeping, Kept};
 
@@ -41,7 +42,7 @@ impl Session {
         let socket_dir = self.setup.socket.parent().map(PathBuf::from);
         let physical = |path: PathBuf| path.canonicalize().unwrap_or(path);
         Some(Keeping {
-            roots: self.snapshots.visible_roots(),
+            roots: self.snapshots.roots.visible(),
             own: own.into_iter().flatten().chain(socket_dir).map(physical).collect(),
             temporary: variable("TMPDIR").filter(|dir| dir.is_absolute()).into_iter().collect(),
             max_file: options.keep_max_file,
@@ -75,7 +76,8 @@ impl Session {
     fn keep_content(&mut self, data: &mut FileKept<'static>, content: &[u8]) {
         let head = &content[..content.len().min(HEAD_LEN)];
         let mut names = [Some(&data.path), data.real.as_ref()].into_iter().flatten();
-        data.secret = names.any(|path| is_secret(path.as_path(), head));
+        let secrets = &self.snapshots.roots.secrets;
+        data.secret = names.any(|path| is_secret(secrets, path.as_path(), head));
         let stored = if data.secret {
             self.held.begin(&self.store);
             self.store.put(content).map_err(|error| chain(&error))

@@ -17,6 +17,7 @@ mod outside;
 mod processes;
 mod redaction;
 mod requests;
+mod roots;
 mod rotation;
 mod snapshot;
 mod terminal;

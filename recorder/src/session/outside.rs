@@ -1,6 +1,7 @@
 //! Which files the tree changed outside of its roots: only their number is told, when the session ends.
 
 use std::collections::{HashMap, HashSet};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use agentrec_trace::{Bytes, Data, Event, open_flags};
@@ -29,6 +30,12 @@ impl Outside {
     /// Files that were written to, renamed, made or deleted.
     pub(super) fn count(&self) -> u64 {
         self.changed.len() as u64
+    }
+
+    /// Whether the tree changed this file, or may be about to.
+    pub(super) fn changed_at(&self, path: &Path) -> bool {
+        let path = Bytes::from(path.as_os_str().as_bytes());
+        self.changed.contains(&path) || self.open.values().any(|open| *open == path)
     }
 
     /// Takes note of an event whose `file.close.open` is still the model's number.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use agentrec_launch::PathMap;
 use agentrec_store::{
     Capture, CaptureOptions, Dirty, FileId, Later, NewObject, ObjectRole, Objects, ProgressFn,
-    StatCache, Store, Tracked, new_objects,
+    Store, new_objects,
 };
 use agentrec_trace::event::{Payload, RootTree, SnapshotCreated};
 use agentrec_trace::limits::MAX_OBJECT;
@@ -20,6 +20,7 @@ use serde_json::json;
 use super::changes::{Changes, Held as HeldFile};
 use super::doubts::{Doubts, Place};
 use super::processes::Processes;
+use super::roots::{Root, Roots};
 use super::{Input, Reply, Session, boottime, descriptors};
 use crate::error::chain;
 use crate::mailbox::Inbox;
@@ -37,7 +38,7 @@ const QUICK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) description: String,
-    /// `start`, `end`, `sdk`, `command` or `request`.
+    /// `start`, `end`, `sdk`, `command`, `request` or `agent`.
     pub(super) trigger: &'static str,
     pub(super) state: State,
     pub(super) proc: Option<ProcId>,
@@ -50,10 +51,9 @@ pub(super) struct Wanted {
 
 /// The roots, and which of their files may change under our hands.
 pub(super) struct Snapshots {
-    roots: Vec<Root>,
+    pub(super) roots: Roots,
     paths: PathMap,
     excludes: Vec<String>,
-    inline_max: u64,
     max_file: u64,
     max_tree: u64,
     own: PathBuf,
@@ -68,21 +68,6 @@ pub(super) struct Snapshots {
     took: std::time::Duration,
 }
 
-/// A directory that snapshots hold.
-struct Root {
-    visible: PathBuf,
-    tracked: Tracked,
-    cache: StatCache,
-    /// The tree of the first snapshot.
-    start: Option<ObjectId>,
-    /// The tree of the last one.
-    last: Option<ObjectId>,
-    /// Every content that is not a secret is in the trace.
-    self_contained: bool,
-    /// Directories that tools make again, relative to the root.
-    ignored: HashSet<PathBuf>,
-}
-
 /// Seconds and nanoseconds since 1970, by the clock that the kernel stamps files with.
 type ChangeTime = (i64, i64);
 
@@ -93,34 +78,9 @@ impl Snapshots {
     pub(super) fn new(setup: &Setup, trace: &Path, progress: Option<ProgressFn>) -> Self {
         let options = &setup.options;
         let paths = options.plan.path_map();
-        let mut visible: Vec<PathBuf> = Vec::new();
-        // What a watch follows works everywhere.
-        let cwd = setup.watch.is_none().then_some(&options.plan.cwd);
-        let wanted = cwd.into_iter().chain(&options.roots).filter(|_| options.snapshots);
-        for root in wanted {
-            // What lies in another root is in it.
-            if !visible.iter().any(|other| root.starts_with(other)) {
-                visible.retain(|other| !other.starts_with(root));
-                visible.push(root.clone());
-            }
-        }
-        let root = |visible: PathBuf| {
-            let real = paths.real(&visible).into_owned();
-            let cache = StatCache::load(&options.home, &real);
-            Root {
-                visible,
-                tracked: Tracked::new(&real),
-                cache,
-                start: None,
-                last: None,
-                self_contained: true,
-                ignored: HashSet::new(),
-            }
-        };
         Self {
-            roots: visible.into_iter().map(root).collect(),
+            roots: Roots::new(setup),
             excludes: options.excludes.clone(),
-            inline_max: options.inline_max,
             max_file: options.max_file,
             max_tree: options.max_tree,
             own: trace.to_owned(),
@@ -135,15 +95,12 @@ impl Snapshots {
         }
     }
 
-    pub(super) fn visible_roots(&self) -> Vec<PathBuf> {
-        self.roots.iter().map(|root| root.visible.clone()).collect()
-    }
-
-    /// The first and the last tree of every root that has both, and what in them tools make again.
+    /// The first and the last tree of every root that the user named, where it has both, and what in them tools make again.
     pub(super) fn start_and_end(
         &self,
     ) -> impl Iterator<Item = (ObjectId, ObjectId, &HashSet<PathBuf>)> {
-        self.roots.iter().filter_map(|root| Some((root.start?, root.last?, &root.ignored)))
+        let given = self.roots.list.iter().filter(|root| root.agent.is_none());
+        given.filter_map(|root| Some((root.start?, root.last?, &root.ignored)))
     }
 
     pub(super) fn count(&self) -> u32 {
@@ -166,7 +123,7 @@ impl Snapshots {
     /// Asks the kernel for what is open and mapped.
     fn ask_for_open(&mut self, processes: &Processes) {
         let wanted = |path: &Path| {
-            self.roots.iter().any(|root| {
+            self.roots.list.iter().any(|root| {
                 path.starts_with(root.tracked.root()) || path.starts_with(&root.visible)
             })
         };
@@ -191,7 +148,7 @@ impl Snapshots {
             tracing::debug!(%why, "the snapshot looks at the whole tree");
             return None;
         }
-        let places = self.roots.iter_mut().map(|root| {
+        let places = self.roots.list.iter_mut().map(|root| {
             let real = root.tracked.root().to_owned();
             (real, root)
         });
@@ -241,7 +198,9 @@ impl Snapshots {
             self.change_time(path).is_some_and(|time| before.get(*path) != Some(&time))
         });
         late.extend(written.map(|path| bytes(path)));
-        late.retain(|path| self.roots.iter().any(|root| path.as_path().starts_with(&root.visible)));
+        late.retain(|path| {
+            self.roots.list.iter().any(|root| path.as_path().starts_with(&root.visible))
+        });
         let mut late: Vec<_> = late.into_iter().collect();
         late.sort();
         self.changes.again(&late);
@@ -259,7 +218,7 @@ impl Snapshots {
     ) -> Vec<Captured> {
         let own: HashSet<_> = file_id(&self.own).into_iter().collect();
         let options = CaptureOptions {
-            excludes: self.excludes.clone(),
+            secrets: self.roots.secrets.clone(),
             own,
             distrust: self.file_ids(self.changes.mapped()),
             busy: self.file_ids(self.changes.held()),
@@ -270,8 +229,10 @@ impl Snapshots {
             ..CaptureOptions::default()
         };
         let mut captured = Vec::new();
-        for (index, root) in self.roots.iter_mut().enumerate() {
-            let options = CaptureOptions { seen_as: root.visible.clone(), ..options.clone() };
+        for (index, root) in self.roots.list.iter_mut().enumerate() {
+            let excludes = root.excludes.iter().chain(&self.excludes).cloned().collect();
+            let seen_as = root.visible.clone();
+            let options = CaptureOptions { seen_as, excludes, ..options.clone() };
             let Root { tracked, cache, .. } = root;
             let found = match dirty.as_ref().map(|dirty| &dirty[index]) {
                 Some(dirty) => tracked.capture_changes(store, dirty, &options, cache),
@@ -308,6 +269,7 @@ impl Session {
         let reply = wanted.reply.take();
         let began = std::time::Instant::now();
         self.fence(inputs);
+        self.snapshots.roots.take_state();
         // Reading may take its time, and find no room: what is there already is safe before. One that comes with every request, and is
         // quick, may go into one frame with it.
         if wanted.cause.is_none() || self.snapshots.took > QUICK {
@@ -364,7 +326,7 @@ impl Session {
         let (mut roots, mut torn, mut missing) = (Vec::new(), Vec::new(), None);
         let partial = captured.iter().flatten().any(|capture| !capture.walked);
         for (index, captured) in captured.into_iter().enumerate() {
-            let visible = self.snapshots.roots[index].visible.clone();
+            let visible = self.snapshots.roots.list[index].visible.clone();
             let stored = captured.and_then(|capture| {
                 let self_contained = self.put_tree(index, &capture)?;
                 torn.extend(capture.torn.iter().map(|path| bytes(&visible.join(path))));
@@ -375,6 +337,7 @@ impl Session {
                     bytes: capture.bytes,
                     left_out: capture.left_out.len() as u64,
                     self_contained,
+                    agent: self.snapshots.roots.list[index].agent.clone().map(Into::into),
                 })
             });
             match stored {
@@ -455,20 +418,24 @@ impl Session {
     /// Puts a tree's objects into the trace: all trees, what changed since the start (as it was and as it is), and
     /// where the first tree is small, all of it. Returns whether nothing but secrets is missing.
     fn put_tree(&mut self, index: usize, capture: &Capture) -> agentrec_store::Result<bool> {
-        let root = &self.snapshots.roots[index];
+        let root = &self.snapshots.roots.list[index];
         let (start, last) = (root.start, root.last);
-        let tracked = &mut self.snapshots.roots[index].tracked;
+        let tracked = &mut self.snapshots.roots.list[index].tracked;
         let (mut list, gone) = match last {
             None => (new_objects(&*self.later, None, capture.tree)?, Vec::new()),
             Some(last) => tracked.changed_objects(&*self.later, last, capture.tree)?,
         };
-        let mut self_contained = self.snapshots.roots[index].self_contained;
+        let mut self_contained = self.snapshots.roots.list[index].self_contained;
         if start.is_none() {
             let wanted = |object: &&NewObject| !object.secret && !object.ignored;
             let bytes: u64 = list.iter().filter(wanted).map(|object| object.size).sum();
-            self_contained = bytes <= self.snapshots.inline_max && capture.ignored.is_empty();
-            if bytes > self.snapshots.inline_max {
-                list.retain(|object| object.role == ObjectRole::Tree);
+            let inline_max = self.snapshots.roots.list[index].inline_max;
+            self_contained = bytes <= inline_max && capture.ignored.is_empty();
+            if bytes > inline_max {
+                // An agent's state may be looked at first when it has run for a moment.
+                let visible = &self.snapshots.roots.list[index].visible;
+                let changed = |path: &Path| self.outside.changed_at(&visible.join(path));
+                list.retain(|object| object.role == ObjectRole::Tree || changed(&object.path));
             }
         }
         for object in &list {
@@ -480,7 +447,7 @@ impl Session {
                 self.put_object(&object)?;
             }
         }
-        let root = &mut self.snapshots.roots[index];
+        let root = &mut self.snapshots.roots.list[index];
         root.ignored.extend(capture.ignored.iter().cloned());
         root.start.get_or_insert(capture.tree);
         root.last = Some(capture.tree);

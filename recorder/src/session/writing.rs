@@ -100,6 +100,9 @@ impl Session {
         let Captured { mut event, opens, .. } = captured;
         self.processes.observe(&event);
         self.outside.observe(&event, opens);
+        if let Some(agent) = self.snapshots.roots.observe(&event) {
+            self.want_agent_snapshot(agent, event.proc);
+        }
         let program = self.observe_transcripts(&event, opens);
         if let Data::ProcessExec(exec) = &event.data {
             self.started.command |= exec.errno.is_none();

@@ -106,6 +106,12 @@ fn warn(resumed: &ResumePlan) {
     for name in &resumed.missing_env {
         eprintln!("agentrec-replay: {name} was redacted and is not set now; give it with --env");
     }
+    for path in &resumed.absent {
+        let path = path.display();
+        eprintln!(
+            "agentrec-replay: {path} is not here: the agent starts without the state that it had there"
+        );
+    }
     for root in &resumed.roots {
         for missing in &root.restored.missing {
             let path = root.path.join(&missing.path);

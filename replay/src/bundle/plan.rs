@@ -31,6 +31,8 @@ pub(super) struct Plan {
     pub(super) secrets_left: BTreeSet<PathBuf>,
     pub(super) ignored_left: BTreeMap<PathBuf, u64>,
     pub(super) too_large: BTreeMap<PathBuf, u64>,
+    /// Of the state directories of agents: contents that stay out, with their lengths.
+    pub(super) state_left: BTreeMap<PathBuf, HashMap<ObjectId, u64>>,
     pub(super) missing: Vec<(SnapshotIndex, PathBuf)>,
 }
 
@@ -52,12 +54,13 @@ impl Plan {
                 let roots: Vec<_> = created
                     .roots
                     .iter()
-                    .map(|root| (root.path.as_path().to_owned(), root.tree))
+                    .map(|root| (root.path.as_path().to_owned(), root.tree, root.agent.is_some()))
                     .collect();
                 snapshots.push((event.seq, created.index, roots));
             }
         })?;
         let mut walk = Walk {
+            reader,
             sources,
             options,
             plan: Self { snapshots: snapshots.len() as u64, ..Self::default() },
@@ -67,11 +70,13 @@ impl Plan {
             ignored: HashMap::new(),
             ignored_bytes: 0,
             snapshot: SnapshotIndex(0),
+            state: None,
         };
         for (seq, index, roots) in snapshots {
             walk.snapshot = index;
             let mut found = Found::default();
-            for (position, (path, tree)) in roots.into_iter().enumerate() {
+            for (position, (path, tree, is_state)) in roots.into_iter().enumerate() {
+                walk.state = Some(path.clone()).filter(|_| is_state && !options.with_state);
                 let whole = walk.tree(tree, &path, 0, &mut found)?;
                 walk.plan.whole.insert((seq, position), whole);
             }
@@ -95,25 +100,29 @@ struct Found {
 }
 
 struct Walk<'a> {
+    reader: &'a Reader,
     sources: &'a Sources<'a>,
     options: BundleOptions,
     plan: Plan,
     budget: TreeBudget,
     /// Objects that an earlier place brings.
     planned: HashSet<ObjectId>,
-    /// Trees that were walked, and whether all below them is inside.
-    trees: HashMap<ObjectId, bool>,
+    /// Trees that were walked, whether for their own sake or in an agent's state, and whether all below them is inside.
+    trees: HashMap<(ObjectId, bool), bool>,
     /// Directories that git ignores, and whether they are inside.
     ignored: HashMap<ObjectId, bool>,
     /// Bytes of what git ignores that go in.
     ignored_bytes: u64,
     snapshot: SnapshotIndex,
+    /// The root, where it holds an agent's state: only what the session changed goes in, for the rest is other sessions'.
+    state: Option<PathBuf>,
 }
 
 impl Walk<'_> {
     /// Returns whether everything in the tree but secrets is going to be inside.
     fn tree(&mut self, id: ObjectId, path: &Path, depth: usize, found: &mut Found) -> Result<bool> {
-        if let Some(whole) = self.trees.get(&id) {
+        let key = (id, self.state.is_some());
+        if let Some(whole) = self.trees.get(&key) {
             return Ok(*whole);
         }
         let tree = match self.budget.load(self.sources, id, depth) {
@@ -141,7 +150,7 @@ impl Walk<'_> {
                 self.entry(entry, &path, depth, found)?
             };
         }
-        self.trees.insert(id, whole);
+        self.trees.insert(key, whole);
         Ok(whole)
     }
 
@@ -165,6 +174,13 @@ impl Walk<'_> {
     }
 
     fn file(&mut self, id: ObjectId, size: u64, path: &Path, found: &mut Found) -> Result<bool> {
+        if let Some(root) = self.state.clone()
+            && !self.planned.contains(&id)
+            && !self.reader.has_object(&id)?
+        {
+            self.plan.state_left.entry(root).or_default().insert(id, size);
+            return Ok(false);
+        }
         self.plan.contents.insert(id);
         if !self.is_here(&id)? {
             self.plan.missing.push((self.snapshot, path.to_owned()));
@@ -230,7 +246,7 @@ impl Walk<'_> {
         } else {
             // What lies in there may lie elsewhere too: it is looked at again then.
             for (id, _) in &inside.objects {
-                self.trees.remove(id);
+                self.trees.remove(&(*id, self.state.is_some()));
             }
             self.plan.ignored_left.insert(path.to_owned(), inside.bytes);
             whole = false;

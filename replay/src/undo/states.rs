@@ -125,8 +125,13 @@ impl<'a> States<'a> {
             return Ok(self.kept_before(touch));
         };
         let rest = rest.to_owned();
-        for (seq, snapshot) in self.record.snapshots.iter().rev() {
-            if *seq >= touch.first || is_unsure(snapshot, &touch.path) {
+        let earlier = self.record.snapshots.iter().rev().filter(|(seq, _)| *seq < touch.first);
+        if earlier.clone().all(|(_, snapshot)| tree(snapshot, &root).is_none()) {
+            // It became a root later.
+            return Ok(self.kept_before(touch));
+        }
+        for (seq, snapshot) in earlier {
+            if is_unsure(snapshot, &touch.path) {
                 continue;
             }
             let Some(tree) = tree(snapshot, &root) else { continue };

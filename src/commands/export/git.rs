@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ChildStdin;
 
 use agentrec_replay::{Error, GitCommit, GitExported, GitProjection, GitRefs, Sources};
-use agentrec_trace::event::Payload;
+use agentrec_trace::event::{Payload, RootTree};
 use agentrec_trace::{Reader, Seq, Value};
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
@@ -95,7 +95,7 @@ fn tell(
     let store = session::store();
     let sources = Sources::new(&opened.reader, store.as_ref());
     let mut roots: Vec<PathBuf> = Vec::new();
-    for root in digest.snapshots.iter().flat_map(|snapshot| &snapshot.roots) {
+    for root in digest.snapshots.iter().flat_map(given_roots) {
         let path = root.path.as_path();
         if !roots.iter().any(|known| known == path) {
             roots.push(path.to_owned());
@@ -109,6 +109,11 @@ fn tell(
         progress.set(n as u64);
     }
     projection.finish()
+}
+
+/// What an agent keeps for itself is no part of the work: each root would be a directory, and other sessions' files among it.
+fn given_roots(snapshot: &Snapshot) -> impl Iterator<Item = &RootTree<'static>> {
+    snapshot.roots.iter().filter(|root| root.agent.is_none())
 }
 
 fn commit(digest: &Digest, snapshot: &Snapshot, said: &mut Said<'_>) -> GitCommit {
@@ -134,13 +139,13 @@ fn commit(digest: &Digest, snapshot: &Snapshot, said: &mut Said<'_>) -> GitCommi
         ("Agentrec-Session", start.map_or(String::new(), |start| start.session.to_string())),
         ("Agentrec-Snapshot", snapshot.index.to_string()),
     ];
-    for root in &snapshot.roots {
+    for root in given_roots(snapshot) {
         trailers.push(("Agentrec-Tree", format!("{} {}", root.tree, printable_line(&root.path))));
     }
     if let Some(turn) = turn {
         trailers.push(("Agentrec-Turn", turn.label.to_string()));
     }
-    let roots = snapshot.roots.iter().map(|root| (root.path.as_path().to_owned(), root.tree));
+    let roots = given_roots(snapshot).map(|root| (root.path.as_path().to_owned(), root.tree));
     GitCommit {
         index: snapshot.index,
         roots: roots.collect(),

@@ -24,11 +24,14 @@ use serde_bytes::ByteBuf;
 
 pub use self::dirty::{Dirty, Touch};
 pub use self::later::Later;
+pub use self::rules::check_pattern;
+pub(crate) use self::rules::pattern_error;
 pub use self::single::EntryReader;
 pub use self::tracked::Tracked;
 use crate::cache::StatCache;
 use crate::error::Result;
 use crate::objects::Store;
+use crate::secret_files::SecretPlaces;
 use crate::tree::LeftOut;
 
 /// A file as the kernel knows it: device and inode.
@@ -62,6 +65,8 @@ pub struct CaptureOptions {
     pub seen_as: PathBuf,
     /// Patterns of what to leave out, as in a `.gitignore` at the root; they count more than `.agentrecignore` files.
     pub excludes: Vec<String>,
+    /// Files that hold secrets beside those that their names tell, by their paths as the agent sees them.
+    pub secrets: SecretPlaces,
     /// Files of the recorder, such as the trace: left out. The store's own directory always is.
     pub own: HashSet<FileId>,
     /// Files whose times don't tell whether they changed: those that are mapped shared and writable.

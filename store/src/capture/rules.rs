@@ -65,9 +65,9 @@ impl Rules {
     pub(super) fn new(root: &Path, excludes: &[String]) -> Result<Self> {
         let mut builder = GitignoreBuilder::new(root);
         for pattern in excludes {
-            builder.add_line(None, pattern).map_err(|error| invalid(pattern, &error))?;
+            builder.add_line(None, pattern).map_err(|error| pattern_error(pattern, &error))?;
         }
-        let excludes = builder.build().map_err(|error| invalid("--exclude", &error))?;
+        let excludes = builder.build().map_err(|error| pattern_error("--exclude", &error))?;
         let mut rules = Self {
             root: root.to_owned(),
             excludes,
@@ -206,6 +206,16 @@ fn read_rules(file: Option<File>, dir: &Path) -> Option<Arc<Gitignore>> {
     builder.build().ok().filter(|rules| !rules.is_empty()).map(Arc::new)
 }
 
-fn invalid(pattern: &str, error: &ignore::Error) -> Error {
+/// Whether this is a pattern as in a `.gitignore`.
+///
+/// # Errors
+/// Where it is none, with the reason.
+pub fn check_pattern(pattern: &str) -> Result<()> {
+    let mut builder = GitignoreBuilder::new("/");
+    builder.add_line(None, pattern).map_err(|error| pattern_error(pattern, &error))?;
+    builder.build().map(drop).map_err(|error| pattern_error(pattern, &error))
+}
+
+pub(crate) fn pattern_error(pattern: &str, error: &ignore::Error) -> Error {
     Error::Pattern { pattern: pattern.to_owned(), reason: error.to_string() }
 }

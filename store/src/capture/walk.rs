@@ -215,7 +215,7 @@ impl<'a> Walk<'a> {
                 Err(error) => Err(error).context("read the link", &full),
             },
             Kind::File => {
-                let secret = secret_files::is_secret_path(&self.seen_as.join(&path));
+                let secret = self.is_secret(&self.seen_as.join(&path));
                 let manner = Manner {
                     trust: !self.options.distrust.contains(&file_id(&stat)),
                     local: secret || place.ignored,
@@ -269,6 +269,11 @@ impl<'a> Walk<'a> {
         (capped || over(self.options.max_file, size)).then_some(LeftOut::TooLarge)
     }
 
+    /// Whether its path alone says that a file holds secrets.
+    fn is_secret(&self, seen: &Path) -> bool {
+        secret_files::is_secret_path(seen) || self.options.secrets.has(seen)
+    }
+
     fn leave_out(&mut self, entry: &mut Entry, path: PathBuf, reason: LeftOut) {
         if reason == LeftOut::Recorder {
             // It changes with everything that is written, and no snapshot is another for that.
@@ -289,7 +294,9 @@ impl<'a> Walk<'a> {
         if let Some(ino) = link_group(&content.stat) {
             self.state.links.add(ino, path, content.stat.st_nlink);
         }
-        let entry = kept_file(name, &self.seen_as.join(path), content);
+        let seen = self.seen_as.join(path);
+        let mut entry = kept_file(name, &seen, content);
+        entry.secret |= self.options.secrets.has(&seen);
         if entry.secret {
             self.state.secrets.insert(path.to_owned());
         }
