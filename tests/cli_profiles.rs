@@ -296,12 +296,20 @@ fn profiles_give_a_resumed_agent_the_state_that_it_had() {
     let env = TestEnv::new();
     env.write("a", "before\n");
     put(&env, ".claude/projects/old.jsonl", "first\n");
-    let log = "cat ~/.claude/projects/old.jsonl >> a; echo more >> ~/.claude/projects/old.jsonl";
+    put(&env, ".claude/.credentials.json", "token 1\n");
+    let log = "cat ~/.claude/projects/old.jsonl >> a; echo more >> ~/.claude/projects/old.jsonl; cat ~/.claude/.credentials.json >&2";
     let program = agent(&env, "claude", log);
     let first = env.record_with(&[], &[&program]);
     put(&env, ".claude/projects/old.jsonl", "of later sessions\n");
+    put(&env, ".claude/.credentials.json", "token 2\n");
     let resumed = env.run(["resume", &format!("{}@s2", first.id), "--json"]);
     assert_eq!(resumed.code, 0, "{resumed:?}");
+    // Credentials that were replaced since would be refused.
+    assert!(
+        resumed.stderr.contains("token 2\n") && !resumed.stderr.contains("token 1"),
+        "{resumed:?}"
+    );
+    assert!(!resumed.stderr.contains("missing"), "{resumed:?}");
     let resumed = common::recorded(&resumed);
     let found = snapshots(&env, &resumed.id);
     assert_eq!(state(&env, &found[0]), [pair(".claude", "claude-code")]);

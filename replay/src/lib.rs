@@ -6,6 +6,7 @@
 
 mod apply;
 mod bundle;
+mod credentials;
 mod error;
 mod git;
 mod lookup;

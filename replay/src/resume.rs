@@ -11,6 +11,7 @@ use agentrec_trace::Reader;
 use agentrec_trace::json::from_value;
 use serde_json::{Value as Json, json};
 
+use crate::credentials;
 use crate::error::{Context, Error, Result};
 use crate::origin::{Origin, OriginRoot, RelativePath};
 use crate::redacted;
@@ -110,7 +111,10 @@ pub fn resume_plan(
             Some(dir) if index == 0 => std::path::absolute(dir).context("find", dir)?,
             _ => work.join(format!("root-{index}")),
         };
-        let restored = restore_root(&sources, root, &copy, progress)?;
+        let mut restored = restore_root(&sources, root, &copy, progress)?;
+        if root.agent.is_some() {
+            credentials::renew(&sources, root, &copy, &mut restored)?;
+        }
         // What the agent keeps for itself is not brought home.
         if root.agent.is_none() {
             origin.roots.push(origin_root(root, &copy, &restored, parent.as_ref(), reader)?);

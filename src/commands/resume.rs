@@ -5,8 +5,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use agentrec_recorder::Lineage;
-use agentrec_replay::{Edits, Place, ResumePlan, read_snapshot, resume_plan};
-use agentrec_store::{Store, new_session_id};
+use agentrec_replay::{Edits, MissingReason, Place, ResumePlan, read_snapshot, resume_plan};
+use agentrec_store::{LeftOut, Store, new_session_id};
 use anyhow::{Context as _, Result, bail};
 
 use crate::address::Address;
@@ -115,14 +115,18 @@ fn tell(planned: &ResumePlan) {
         eprintln!(
             "agentrec: works in a copy that the agent sees as {path}; your {path} is untouched"
         );
-        let missing = &root.restored.missing;
-        if let Some(agent) = root.agent.as_deref().filter(|_| !missing.is_empty()) {
-            let files = plural(missing.len() as u64, "file");
-            let agent = printable_line(agent.as_bytes());
-            eprintln!("agentrec: {files} of {path}, the state of {agent}, are not here");
+        if let Some(agent) = &root.agent {
+            // Its profile leaves out what it makes again, and the rest can be a thousand files.
+            let excluded = MissingReason::LeftOut(LeftOut::Excluded);
+            let missing = root.restored.missing.iter().filter(|it| it.reason != excluded).count();
+            if missing > 0 {
+                let files = plural(missing as u64, "file");
+                let agent = printable_line(agent.as_bytes());
+                eprintln!("agentrec: missing of {path}, the state of {agent}: {files}");
+            }
             continue;
         }
-        for missing in missing {
+        for missing in &root.restored.missing {
             let name = printable_line(missing.path.as_os_str().as_bytes());
             eprintln!("agentrec: missing {name}: {}", missing.reason.as_str());
         }
