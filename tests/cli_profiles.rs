@@ -183,7 +183,7 @@ fn profiles_take_a_directory_that_the_agent_makes_at_its_first_run() {
     let program = agent(
         &env,
         "codex",
-        "mkdir ~/.codex; echo mine > ~/.codex/history.jsonl; echo t > ~/.codex/auth.json",
+        "mkdir ~/.codex; echo mine > ~/.codex/rollout.jsonl; echo t > ~/.codex/auth.json",
     );
     let recorded = env.record_with(&[], &[&program]);
     let found = snapshots(&env, &recorded.id);
@@ -192,14 +192,14 @@ fn profiles_take_a_directory_that_the_agent_makes_at_its_first_run() {
     assert!(is_in_trace(&recorded, "mine\n") && !is_in_trace(&recorded, "t\n"));
     // Nothing was there before, so nothing is left of it.
     assert_eq!(env.run(["undo", "--yes", "--with-state"]).code, 0);
-    assert_eq!(get(&env, ".codex/history.jsonl"), None);
+    assert_eq!(get(&env, ".codex/rollout.jsonl"), None);
 }
 
 #[test]
 fn profiles_can_be_turned_off_and_credentials_stay_known() {
     let env = TestEnv::new();
-    put(&env, ".codex/history.jsonl", "old\n");
-    let program = agent(&env, "codex", "echo new > ~/.codex/history.jsonl");
+    put(&env, ".codex/rollout.jsonl", "old\n");
+    let program = agent(&env, "codex", "echo new > ~/.codex/rollout.jsonl");
     env.write("state/auth.json", "the token\n");
     env.write("state/config", "no secret\n");
     let mut command = env.agentrec(["run", "--json", "--no-profiles", "--", &program]);
@@ -352,8 +352,8 @@ fn profiles_of_the_user_count_and_wrong_ones_stop_no_recording() {
     );
 
     fs::write(&own, format!("{table}secrets = ['x']\n")).expect("ours");
-    put(&env, ".codex/history.jsonl", "old\n");
-    let codex = agent(&env, "codex", "echo new > ~/.codex/history.jsonl");
+    put(&env, ".codex/rollout.jsonl", "old\n");
+    let codex = agent(&env, "codex", "echo new > ~/.codex/rollout.jsonl");
     let ran = env.run(["run", "--json", "--", &codex]);
     let said = format!(
         "agentrec: cannot use the profiles in {}, line 5: unknown field `secrets`",

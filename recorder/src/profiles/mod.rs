@@ -423,7 +423,12 @@ mod tests {
         for (agent, names) in [
             (
                 "claude-code",
-                &[".credentials.json", ".claude.json", "backups/.claude.json.backup.1"][..],
+                &[
+                    ".credentials.json",
+                    ".claude.json",
+                    "history.jsonl",
+                    "backups/.claude.json.backup.1",
+                ][..],
             ),
             ("codex", &["auth.json", ".credentials.json", "gateway_oauth.json"]),
             (
@@ -442,7 +447,7 @@ mod tests {
                 assert!(secrets.has(&Path::new("/elsewhere").join(name)), "{agent}: {name}");
                 assert!(!secrets.has(&Path::new("/other").join(name)), "{agent}: {name}");
             }
-            for name in ["sessions/auth.json", "settings.json", "config.toml", "history.jsonl"] {
+            for name in ["sessions/auth.json", "settings.json", "config.toml", "sessions/x.jsonl"] {
                 assert!(!secrets.has(&Path::new("/elsewhere").join(name)), "{agent}: {name}");
             }
         }
