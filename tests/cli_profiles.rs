@@ -366,3 +366,50 @@ fn profiles_of_the_user_count_and_wrong_ones_stop_no_recording() {
     let doctor = env.run(["doctor"]).stdout;
     assert!(doctor.contains("limited  profiles") && doctor.contains("line 5"), "{doctor}");
 }
+
+#[test]
+#[ignore = "needs root"]
+fn root_profiles_hold_the_state_of_an_ordinary_users_agent() {
+    let env = TestEnv::new();
+    let program = claude(&env);
+    // Not everything of theirs can be read.
+    put(&env, ".claude/locked", "not ours\n");
+    let user = nix::unistd::User::from_name("nobody").expect("there are users").expect("nobody");
+    let top = env.work().parent().expect("it has one").to_owned();
+    let recorder = env.outside("agentrec");
+    fs::copy(common::AGENTREC, &recorder).expect("room for a copy");
+    let (uid, gid) = (user.uid.to_string(), user.gid.to_string());
+    let mut chown = env.command("chown");
+    chown.args(["-R", &format!("{uid}:{gid}")]).arg(&top);
+    assert_eq!(common::ran(chown.output()).code, 0);
+    let locked = env.outside(".claude/locked");
+    nix::unistd::chown(&locked, Some(0.into()), Some(0.into())).expect("we are root");
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o600)).expect("ours");
+    let as_user = |args: &[&str]| {
+        let mut command = env.command("setpriv");
+        command.args(["--reuid", &uid, "--regid", &gid, "--clear-groups", "--inh-caps=-all", "--"]);
+        command.arg(&recorder).args(args);
+        common::ran(command.output())
+    };
+    let recorded = common::recorded(&as_user(&["run", "--json", "--", &program, "hello"]));
+    assert!(is_in_trace(&recorded, "said hello\n") && !is_in_trace(&recorded, "token 2\n"));
+    let info = as_user(&["info"]).stdout;
+    assert!(
+        info.contains("~/.claude  3 files") && info.contains("the state of claude-code"),
+        "{info}"
+    );
+    assert!(info.contains("left out, not readable: ~/.claude/locked"), "{info}");
+    fs::remove_file(env.outside(".claude/projects/new.jsonl")).expect("it was made");
+    let look = ["resume", "last@s2", "--json", "--", "cat", ".claude/projects/new.jsonl"];
+    let home = env.outside("");
+    let look = look.map(|word| match word {
+        ".claude/projects/new.jsonl" => home.join(word).to_str().expect("text").to_owned(),
+        word => word.to_owned(),
+    });
+    let resumed = as_user(&look.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!((resumed.stdout.as_str(), resumed.code), ("said hello\n", 0), "{resumed:?}");
+    assert!(
+        resumed.stderr.contains("missing of ~/.claude, the state of claude-code: 1 file"),
+        "{resumed:?}"
+    );
+}
