@@ -292,6 +292,32 @@ fn profiles_restore_undo_diff_and_export_leave_state_alone_unless_asked() {
 }
 
 #[test]
+fn profiles_follow_a_link_to_the_state() {
+    let env = TestEnv::new();
+    put(&env, "dotfiles/codex/old", "of another session\n");
+    std::os::unix::fs::symlink("dotfiles/codex", env.outside(".codex")).expect("ours");
+    let program =
+        agent(&env, "codex", "echo new > ~/.codex/new; echo more >> ~/.codex/old; echo > a");
+    let recorded = env.record_with(&[], &[&program]);
+    let found = snapshots(&env, &recorded.id);
+    assert_eq!(state(&env, &found[1]), [pair("dotfiles/codex", "codex")]);
+    assert!(is_in_trace(&recorded, "of another session\nmore\n"));
+    let ran = env.run(["undo", "--yes"]);
+    assert_eq!((env.read("a"), ran.code), (None, 0), "{ran:?}");
+    assert_eq!(get(&env, ".codex/new").as_deref(), Some("new\n"));
+    let ran = env.run([
+        "resume",
+        &format!("{}@s1", recorded.id),
+        "-q",
+        "--",
+        "sh",
+        "-c",
+        "cat ~/.codex/*",
+    ]);
+    assert_eq!(ran.stdout, "of another session\n", "{ran:?}");
+}
+
+#[test]
 fn profiles_give_a_resumed_agent_the_state_that_it_had() {
     let env = TestEnv::new();
     env.write("a", "before\n");

@@ -125,10 +125,16 @@ fn leave_state(acts: &mut Acts, digest: &Digest, state: StateArgs) {
     for (path, agent) in digest.state_roots() {
         let before = acts.touches.len();
         if !state.means(Some(&agent)) {
-            acts.touches.retain(|touch| !touch.path.starts_with(&path));
+            acts.touches.retain(|touch| !leads_below(&touch.path, &path));
         }
         if acts.touches.len() < before {
             say_left_alone(&path, &agent, "is left as it is");
         }
     }
+}
+
+/// Whether a path lies in a directory, by its name or by where links lead now: many have their dotfiles elsewhere.
+fn leads_below(path: &Path, directory: &Path) -> bool {
+    let real = || path.parent().and_then(|above| above.canonicalize().ok());
+    path.starts_with(directory) || real().is_some_and(|above| above.starts_with(directory))
 }
