@@ -3,8 +3,10 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
 
 use agentrec_trace::{ObjectId, Reader};
 use common::{Recorded, TestEnv, of_kind};
@@ -193,6 +195,39 @@ fn profiles_take_a_directory_that_the_agent_makes_at_its_first_run() {
     // Nothing was there before, so nothing is left of it.
     assert_eq!(env.run(["undo", "--yes", "--with-state"]).code, 0);
     assert_eq!(get(&env, ".codex/rollout.jsonl"), None);
+}
+
+#[test]
+fn profiles_know_an_agent_that_runs_already() {
+    let env = TestEnv::new();
+    put(&env, ".codex/old", "of another session\n");
+    let program = agent(&env, "codex", "echo up; read line; echo new > ~/.codex/new");
+    let mut command = env.command(&program);
+    let mut running =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut line = String::new();
+    let mut stdout = BufReader::new(running.stdout.take().expect("piped"));
+    stdout.read_line(&mut line).expect("readable");
+    let pid = running.id().to_string();
+    let mut command = env.agentrec(["attach", &pid]);
+    let mut attached = command.stderr(Stdio::piped()).spawn().expect("agentrec starts");
+    let mut stderr = BufReader::new(attached.stderr.take().expect("piped"));
+    let mut said = String::new();
+    while !said.contains("agentrec: attached") {
+        assert!(stderr.read_line(&mut said).expect("readable") > 0, "{said}");
+    }
+    // At the end of its input it goes on.
+    drop(running.stdin.take());
+    stderr.read_to_string(&mut said).expect("readable");
+    assert_eq!(attached.wait().expect("it ends").code(), Some(0), "{said}");
+    running.wait().expect("it ends");
+    let found = snapshots(&env, "last");
+    assert!(found.len() == 2, "{found:?}");
+    for snapshot in &found {
+        assert_eq!(state(&env, snapshot), [pair(".codex", "codex")]);
+    }
+    let ran = env.run(["diff", "--with-state", "--stat"]);
+    assert_eq!(ran.stdout, "+ new  +1 -0\n", "{ran:?}");
 }
 
 #[test]
