@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -265,11 +266,14 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Marks what is named by files that were not seen yet, or have another length now.
-fn mark_new(names: &Names, seen: &mut HashMap<PathBuf, u64>, marks: &mut Marks<'_>) -> Result<()> {
+/// A file by its inode, length and change time: one that was written to or replaced is another.
+type Seen = Option<(u64, u64, i64, i64)>;
+
+/// Marks what is named by files that were not seen yet, or are others now.
+fn mark_new(names: &Names, seen: &mut HashMap<PathBuf, Seen>, marks: &mut Marks<'_>) -> Result<()> {
     let mut is_new = |path: &PathBuf| {
-        let len = path.metadata().map_or(0, |metadata| metadata.len());
-        seen.insert(path.clone(), len) != Some(len)
+        let now = path.metadata().ok().map(|it| (it.ino(), it.len(), it.ctime(), it.ctime_nsec()));
+        seen.insert(path.clone(), now) != Some(now)
     };
     for trace in &names.traces {
         // Before it is read: what comes meanwhile makes it another one.

@@ -277,6 +277,8 @@ fn recorders_and_collectors_meet() {
                 store.collect(&mut names, &remove_all()).unwrap();
             }
         });
+        // Also where an assertion fails, or the thread would never end.
+        let _done = Done(&done);
         for round in 0..60_u64 {
             // The same contents come again after nothing named them any more.
             for n in 0..20 {
@@ -290,6 +292,14 @@ fn recorders_and_collectors_meet() {
             let report = fixture.store.check_with(&listed()).unwrap();
             assert!(report.is_sound(), "round {round}: {report:?}");
         }
-        done.store(true, Ordering::Relaxed);
     });
+}
+
+/// Says that it is over when it goes.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
