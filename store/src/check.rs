@@ -46,10 +46,10 @@ impl Store {
     /// Reads every object and compares its content with its name.
     pub fn check(&self) -> Result<CheckReport> {
         let _hold = self.hold()?;
-        let damaged_packs = self.with_packs(|packs| packs.damaged.clone());
+        let damaged_packs = self.with_packs(|packs| packs.damaged.clone())?;
         let mut report = CheckReport { damaged_packs, ..CheckReport::default() };
         let mut seen = HashSet::new();
-        for path in self.with_packs(|packs| packs.paths()) {
+        for path in self.with_packs(|packs| packs.paths())? {
             let file = match File::open(&path) {
                 // It was merged into another one since, which is listed too.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

@@ -149,17 +149,17 @@ impl Store {
             });
         }
         taken.will_remove()?;
-        self.with_packs(|packs| packs.add(kept))?;
+        self.with_packs(|packs| packs.add(kept))??;
         for file in &going {
             remove(&file.path)?;
         }
-        self.with_packs(Packs::forget);
+        self.with_packs(Packs::forget)?;
         Ok(report)
     }
 
     /// Merges small packs where there are many. Who looks for an object in one of them finds the new one.
     pub(crate) fn merge_small(&self) -> Result<()> {
-        let small = self.with_packs(|packs| packs.smaller_than(SMALL));
+        let small = self.with_packs(|packs| packs.smaller_than(SMALL))?;
         if small.len() < MANY {
             return Ok(());
         }
@@ -169,14 +169,14 @@ impl Store {
             files.extend(self.candidate(path, &mut |id| seen.insert(id))?);
         }
         let merged = self.rewrite(&files)?;
-        self.with_packs(|packs| packs.add(merged))?;
+        self.with_packs(|packs| packs.add(merged))??;
         for file in &files {
             remove(&file.path)?;
         }
         self.with_packs(|packs| {
             packs.forget();
             packs.refresh().map(drop)
-        })
+        })?
     }
 
     /// All files of objects. Of an object that is there twice one counts as dead.
@@ -184,7 +184,7 @@ impl Store {
         let mut seen = HashSet::new();
         let mut keep = |id: ObjectId| live.contains(&id) && seen.insert(id);
         let mut files = Vec::new();
-        for path in self.with_packs(|packs| packs.paths()) {
+        for path in self.with_packs(|packs| packs.paths())? {
             files.extend(self.candidate(path, &mut keep)?);
         }
         for (id, path) in self.loose().list(&mut Vec::new())? {

@@ -21,7 +21,7 @@ use crate::lock::Hold;
 use crate::loose::Loose;
 use crate::packs::format::{Body, MAX_PLAIN};
 use crate::packs::writer::{Object, Sink};
-use crate::packs::{Found, Packs};
+use crate::packs::{Found, Packs, Stock};
 use crate::staging::Staging;
 
 /// Contents up to this length are one object, in bytes; longer ones are cut.
@@ -68,6 +68,8 @@ pub struct Store {
 struct Known {
     packs: Packs,
     removals: u64,
+    /// The directory of the packs has to be looked at before what is known counts.
+    is_due: bool,
 }
 
 /// zstd's state, and room for what comes out of it.
@@ -91,7 +93,11 @@ impl Store {
             dir: home.objects(),
             data: home.data().to_owned(),
             staging: OnceLock::new(),
-            packs: Mutex::new(Known { packs: Packs::new(home.packs()), removals: 0 }),
+            packs: Mutex::new(Known {
+                packs: Packs::new(home.packs()),
+                removals: 0,
+                is_due: false,
+            }),
             loose: Loose::new(home.objects())?,
             spare: Mutex::default(),
         })
@@ -119,8 +125,13 @@ impl Store {
             known.packs.forget();
             known.removals = hold.removals();
         }
-        known.packs.refresh()?;
+        known.is_due = true;
         Ok(hold)
+    }
+
+    /// Which packs there are now. Nothing of them is read.
+    pub(crate) fn stock(&self, hold: &Hold) -> Result<Stock> {
+        Stock::of(&self.dir.join("packs"), hold.removals())
     }
 
     /// The directory of the objects.
@@ -130,7 +141,7 @@ impl Store {
 
     /// The file that an object lies in, and the place of its record there; none where it is not there.
     pub fn locate(&self, id: &ObjectId) -> Result<Option<(PathBuf, u64)>> {
-        if let Some(found) = self.known().packs.locate(id) {
+        if let Some(found) = self.current()?.packs.locate(id) {
             return Ok(Some(found));
         }
         let loose = self.loose.contains(id)?.then(|| self.loose.path(id)).flatten();
@@ -146,8 +157,9 @@ impl Store {
         &self.loose
     }
 
-    pub(crate) fn with_packs<T>(&self, f: impl FnOnce(&mut Packs) -> T) -> T {
-        f(&mut self.known().packs)
+    /// All packs that there were when the store was held last, or more.
+    pub(crate) fn with_packs<T>(&self, f: impl FnOnce(&mut Packs) -> T) -> Result<T> {
+        Ok(f(&mut self.current()?.packs))
     }
 
     pub(crate) fn staging(&self) -> Result<&Arc<Staging>> {
@@ -174,6 +186,17 @@ impl Store {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.packs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known, with all that was there when the store was held last. To read the indexes takes time, and who finds
+    /// everything as it was needs none of them.
+    fn current(&self) -> Result<MutexGuard<'_, Known>> {
+        let mut known = self.known();
+        if known.is_due {
+            known.packs.refresh()?;
+            known.is_due = false;
+        }
+        Ok(known)
     }
 
     /// The object in a pack. What others added since is looked for too.
@@ -364,6 +387,11 @@ impl Batch<'_> {
         self.state.borrow_mut().contains(self.store, id)
     }
 
+    /// Which packs there are; from now on nothing is removed from them.
+    pub(crate) fn stock(&self) -> Result<Stock> {
+        self.store.stock(self.state.borrow_mut().hold(self.store)?)
+    }
+
     /// Makes everything readable and returns how many objects were new, once they are on the disk.
     pub fn commit(self) -> Result<usize> {
         let State { sink, ids, hold } = self.state.into_inner();
@@ -376,6 +404,17 @@ impl Batch<'_> {
         }
         drop(hold);
         Ok(ids.len())
+    }
+
+    /// [`Batch::commit`], and which packs there are then: nothing was removed from them since the batch began.
+    pub(crate) fn commit_and_list(self) -> Result<(usize, Stock)> {
+        let store = self.store;
+        // Two may hold it: this one until the packs are listed.
+        let hold = store.hold()?;
+        let before = self.state.borrow_mut().hold(store)?.removals();
+        debug_assert_eq!(before, hold.removals(), "nobody removes what is held");
+        let added = self.commit()?;
+        Ok((added, store.stock(&hold)?))
     }
 
     fn add(&self, object: Object) -> Result<()> {
@@ -393,10 +432,17 @@ impl Batch<'_> {
 }
 
 impl State {
-    fn contains(&mut self, store: &Store, id: &ObjectId) -> Result<bool> {
-        if self.hold.is_none() {
-            self.hold = Some(store.hold()?);
+    fn hold(&mut self, store: &Store) -> Result<&Hold> {
+        match self.hold.take() {
+            Some(hold) => Ok(self.hold.insert(hold)),
+            None => Ok(self.hold.insert(store.hold()?)),
         }
-        Ok(self.ids.contains(id) || store.known().packs.contains(id) || store.loose.contains(id)?)
+    }
+
+    fn contains(&mut self, store: &Store, id: &ObjectId) -> Result<bool> {
+        self.hold(store)?;
+        Ok(self.ids.contains(id)
+            || store.current()?.packs.contains(id)
+            || store.loose.contains(id)?)
     }
 }

@@ -32,7 +32,7 @@ impl Store {
         let _hold = self.hold()?;
         let mut stats = StoreStats::default();
         let mut seen = HashSet::new();
-        for path in self.with_packs(|packs| packs.paths()) {
+        for path in self.with_packs(|packs| packs.paths())? {
             let file = match File::open(&path) {
                 // It was merged into another one, which is listed too.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

@@ -48,6 +48,8 @@ pub(super) struct Content {
     pub(super) id: ObjectId,
     pub(super) len: u64,
     pub(super) private_key: bool,
+    /// It is an SQLite database.
+    pub(super) sqlite: bool,
     pub(super) torn: bool,
     pub(super) xattrs: Vec<(ByteBuf, ByteBuf)>,
     /// It had to be read.
@@ -111,7 +113,7 @@ impl FileReader<'_, '_> {
             && let Some(content) = self.cached(&stat)?
         {
             if !content.sqlite {
-                return Ok(Outcome::Kept(Box::new(content.content), Vec::new()));
+                return Ok(Outcome::Kept(Box::new(content), Vec::new()));
             }
             return self.group(dir, name, path, manner);
         }
@@ -127,7 +129,7 @@ impl FileReader<'_, '_> {
     }
 
     /// What an earlier capture read, if the store still has it.
-    fn cached(&mut self, stat: &FileStat) -> Result<Option<FromCache>> {
+    fn cached(&mut self, stat: &FileStat) -> Result<Option<Content>> {
         let Some(cached) = self.cache.get(stat) else { return Ok(None) };
         if !self.sink.contains(&cached.id)? {
             return Ok(None);
@@ -137,11 +139,12 @@ impl FileReader<'_, '_> {
             id: cached.id,
             len: cached.stamp.size.unsigned_abs(),
             private_key: cached.private_key,
+            sqlite: cached.sqlite,
             torn: false,
             xattrs: cached.xattrs.clone(),
             read: false,
         };
-        Ok(Some(FromCache { content, sqlite: cached.sqlite }))
+        Ok(Some(content))
     }
 
     /// Reads one open file until it keeps still.
@@ -177,7 +180,7 @@ impl FileReader<'_, '_> {
                 let Some(stat) = stat else { continue };
                 let cached = if index < COMPARED { self.cached(stat)? } else { None };
                 if let Some(cached) = cached {
-                    members.push((name, Member::Cached(cached.content)));
+                    members.push((name, Member::Cached(cached)));
                     continue;
                 }
                 match open(dir, name, path)? {
@@ -242,6 +245,7 @@ impl FileReader<'_, '_> {
             id: staged.id,
             len: staged.len,
             private_key: cached.private_key,
+            sqlite: cached.sqlite,
             torn,
             xattrs: cached.xattrs.clone(),
             read: true,
@@ -252,11 +256,6 @@ impl FileReader<'_, '_> {
         }
         Ok(content)
     }
-}
-
-struct FromCache {
-    content: Content,
-    sqlite: bool,
 }
 
 enum Member {
@@ -309,11 +308,25 @@ fn with_suffix(name: &OsStr, suffix: &str) -> OsString {
 fn wait_for_next_tick(ctime: i64) -> i64 {
     const TICK: i64 = 10_000_000;
     loop {
-        let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE)
-            .map_or(0, |time| nanoseconds(time.tv_sec(), time.tv_nsec()));
+        let now = now();
         if now > ctime || ctime - now > TICK {
             return now;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// The clock that the kernel stamps files with, nanoseconds since 1970.
+pub(super) fn now() -> i64 {
+    let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE)
+        .map_or(0, |time| nanoseconds(time.tv_sec(), time.tv_nsec()));
+    #[cfg(test)]
+    let now = now + AHEAD.get();
+    now
+}
+
+#[cfg(test)]
+thread_local! {
+    /// So much later it is, nanoseconds: nobody can make a file that is old.
+    pub(super) static AHEAD: std::cell::Cell<i64> = const { std::cell::Cell::new(0) };
 }

@@ -8,6 +8,9 @@ mod rules;
 mod single;
 mod sink;
 mod state;
+mod still;
+#[cfg(test)]
+mod still_tests;
 mod tracked;
 mod update;
 mod walk;

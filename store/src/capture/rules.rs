@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub(super) struct Rules {
     git: Vec<Arc<Gitignore>>,
     /// How many rules of each list held before each directory on the way was entered.
     frames: Vec<Frame>,
+    /// By what it is decided, as far as it stands outside of the root.
+    context: blake3::Hasher,
     /// What was found in directories that have rules, by their absolute paths: to compile them takes time.
     known: BTreeMap<PathBuf, Found>,
 }
@@ -67,28 +70,47 @@ impl Rules {
         for pattern in excludes {
             builder.add_line(None, pattern).map_err(|error| pattern_error(pattern, &error))?;
         }
-        let excludes = builder.build().map_err(|error| pattern_error("--exclude", &error))?;
+        let compiled = builder.build().map_err(|error| pattern_error("--exclude", &error))?;
+        let mut context = blake3::Hasher::new();
+        let mut note = |bytes: &[u8]| {
+            context.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+        };
+        note(root.as_os_str().as_bytes());
+        note(&(excludes.len() as u64).to_le_bytes());
+        excludes.iter().for_each(|pattern| note(pattern.as_bytes()));
         let mut rules = Self {
             root: root.to_owned(),
-            excludes,
+            excludes: compiled,
             agentrec: Vec::new(),
             git: Vec::new(),
             frames: Vec::new(),
+            context: blake3::Hasher::new(),
             known: BTreeMap::new(),
         };
         let repository = root.ancestors().skip(1).find(|dir| dir.join(".git").exists());
         if let Some(repository) = repository {
-            let exclude = File::open(repository.join(".git/info/exclude")).ok();
-            rules.git.extend(read_rules(exclude, repository));
+            note(repository.as_os_str().as_bytes());
+            let mut read = |path: &Path, dir: &Path| {
+                let bytes = read_rules(File::open(path).ok());
+                note(bytes.as_deref().unwrap_or_default());
+                rules.git.extend(compile(bytes, dir));
+            };
+            read(&repository.join(".git/info/exclude"), repository);
             let between: Vec<_> =
                 root.ancestors().skip(1).take_while(|dir| dir.starts_with(repository)).collect();
             for dir in between.into_iter().rev() {
-                rules.git.extend(read_rules(File::open(dir.join(".gitignore")).ok(), dir));
+                read(&dir.join(".gitignore"), dir);
             }
         }
+        rules.context = context;
         let in_repository = repository.is_some();
         rules.frames.push(Frame { agentrec: 0, outer_git: None, git: 0, in_repository });
         Ok(rules)
+    }
+
+    /// A hash of all that decides about paths and stands outside of the root.
+    pub(super) fn context(&self) -> blake3::Hasher {
+        self.context.clone()
     }
 
     /// Takes up the rules of a directory on the way down. `path` is absolute, as the agent sees it; `has` tells what
@@ -176,9 +198,9 @@ fn find(dir: &File, path: &Path, has: impl Fn(&str) -> bool) -> Found {
             .and_then(|info| dir::open(&info, "exclude".as_ref(), false))
             .ok()
     };
-    let read = |name: &str| has(name).then(|| read_rules(open(name), path)).flatten();
+    let read = |name: &str| has(name).then(|| compile(read_rules(open(name)), path)).flatten();
     Found {
-        exclude: has(".git").then(|| read_rules(exclude(), path)).flatten(),
+        exclude: has(".git").then(|| compile(read_rules(exclude()), path)).flatten(),
         git: read(".gitignore"),
         agentrec: read(IGNORE_FILE),
     }
@@ -194,13 +216,18 @@ fn last_match(rules: &[Arc<Gitignore>], path: &Path, is_dir: bool) -> bool {
         .is_some_and(|matched| matched.is_ignore())
 }
 
-/// The rules in `file`, which hold below `dir`. As in git, a line that is no pattern is passed over.
-fn read_rules(file: Option<File>, dir: &Path) -> Option<Arc<Gitignore>> {
+/// The rules in `file`.
+fn read_rules(file: Option<File>) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     file?.take(MAX_IGNORE_FILE).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// Rules that hold below `dir`. As in git, a line that is no pattern is passed over.
+fn compile(bytes: Option<Vec<u8>>, dir: &Path) -> Option<Arc<Gitignore>> {
     let mut builder = GitignoreBuilder::new(dir);
     let source = PathBuf::from(dir);
-    for line in String::from_utf8_lossy(&bytes).lines() {
+    for line in String::from_utf8_lossy(&bytes?).lines() {
         let _ = builder.add_line(Some(source.clone()), line);
     }
     builder.build().ok().filter(|rules| !rules.is_empty()).map(Arc::new)

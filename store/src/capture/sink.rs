@@ -8,6 +8,7 @@ use agentrec_trace::ObjectId;
 use super::later::Later;
 use crate::error::Result;
 use crate::objects::{Batch, Objects, Staged, Store};
+use crate::packs::Stock;
 
 /// The objects of one capture.
 pub(super) struct Sink<'a> {
@@ -78,6 +79,17 @@ impl<'a> Sink<'a> {
             later.put(id, content);
         }
         Ok(id)
+    }
+
+    /// Which packs the store has; from now on nothing is removed from them.
+    pub(super) fn stock(&self) -> Result<Stock> {
+        self.batch.stock()
+    }
+
+    /// [`Sink::commit`], and which packs the store has then.
+    pub(super) fn commit_and_list(self) -> Result<(usize, Stock)> {
+        let (added, stock) = self.batch.commit_and_list()?;
+        Ok((self.added + added, stock))
     }
 
     /// Puts on the disk what does not go there later; returns how many objects were new.

@@ -1,6 +1,8 @@
 //! What a capture leaves for the next one: totals, lists by path, and which names are one file.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +10,7 @@ use agentrec_trace::ObjectId;
 
 use super::Omission;
 use super::rules::Rules;
+use crate::cache::Folder;
 use crate::error::Result;
 use crate::objects::Objects;
 use crate::tree::{Entry, Kind, LeftOut, Tree};
@@ -89,6 +92,26 @@ impl State {
         }
         self.links.forget_below(path);
         self.rules.forget_below(path);
+    }
+
+    /// Takes over what is out of the ordinary in a directory that is as it was.
+    pub(super) fn note(&mut self, folder: &Folder<'_>) {
+        let path = Path::new(OsStr::from_bytes(folder.path));
+        if folder.is_derived() {
+            self.ignored.insert(path.to_owned());
+        }
+        if !folder.is_special() {
+            return;
+        }
+        for item in folder.items() {
+            let path = path.join(OsStr::from_bytes(item.name.to_bytes()));
+            if item.links > 1 {
+                self.links.add(item.moment.ino, &path, item.links);
+            }
+            if item.is_secret() {
+                self.secrets.insert(path);
+            }
+        }
     }
 
     pub(super) fn omissions(&self) -> Vec<Omission> {

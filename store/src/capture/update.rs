@@ -42,6 +42,7 @@ impl Walk<'_> {
         meta.xattrs = dir::xattrs(dir, &full);
         let seen = self.seen_as.join(place.path);
         self.state.rules.enter(dir, &seen, |name| before.entry(name.as_bytes()).is_some());
+        self.reader.cache.open(&stat);
         let mut entries = before.entries.clone();
         let mut early = HashMap::new();
         for (name, child) in &node.children {
@@ -49,19 +50,19 @@ impl Walk<'_> {
             let former = before.entry(name.as_bytes());
             let entry = if let Some(content) = early.remove(name) {
                 self.forget(former, &path)?;
-                Some(self.file_entry(name, &path, content))
+                Some(self.file_entry(name, &path, content).entry)
             } else if let Some(entry) = self.known_directory(dir, former, child, place)? {
                 Some(entry)
             } else {
                 self.forget(former, &path)?;
-                self.entry(dir, name, place, &mut early)?
+                self.entry(dir, name, place, &mut early)?.map(|seen| seen.entry)
             };
             replace(&mut entries, name, entry);
         }
         for (name, content) in early {
             let path = place.path.join(&name);
             self.forget(before.entry(name.as_bytes()), &path)?;
-            let entry = self.file_entry(&name, &path, content);
+            let entry = self.file_entry(&name, &path, content).entry;
             replace(&mut entries, &name, Some(entry));
         }
         self.state.rules.leave();

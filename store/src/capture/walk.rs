@@ -13,12 +13,13 @@ use nix::fcntl::readlinkat;
 use nix::sys::stat::{FileStat, fstat};
 use serde_bytes::ByteBuf;
 
-use super::file::{Content, FileReader, Manner, Outcome};
+use super::file::{self, Content, FileReader, Manner, Outcome};
 use super::rules;
 use super::sink::Sink;
 use super::state::State;
+use super::still::{self, Still};
 use super::{Capture, CaptureOptions, FileId, dir, file_id};
-use crate::cache::StatCache;
+use crate::cache::{Folder, FolderWriter, Folders, Note, StatCache};
 use crate::error::{Context, Result};
 use crate::objects::Store;
 use crate::secret_files;
@@ -34,6 +35,13 @@ pub(super) struct Walk<'a> {
     options: &'a CaptureOptions,
     pub(super) state: State,
     files_read: u64,
+    /// The clock at the beginning, less the time in which another change could go unnoticed.
+    until: i64,
+    /// Directories that are as they were, and whose objects are all there.
+    still: Still,
+    same: Vec<usize>,
+    /// Directories that were read, for the cache.
+    noted: Folders,
 }
 
 /// A directory on the way: where it lies and what holds there.
@@ -43,6 +51,25 @@ pub(super) struct Place<'p> {
     pub(super) path: &'p Path,
     pub(super) depth: usize,
     pub(super) ignored: bool,
+}
+
+/// An entry that was captured.
+pub(super) struct Seen {
+    pub(super) entry: Entry,
+    /// By what it is known again; none where it has to be looked at each time.
+    note: Option<Note>,
+}
+
+impl Seen {
+    /// The entry, once it is noted.
+    fn noted_in(self, folder: &mut FolderWriter) -> Entry {
+        match &self.note {
+            None => folder.unsettle(),
+            Some(_) if self.entry.is_dir() => folder.add_directory(&self.entry.name),
+            Some(note) => folder.add(&self.entry, note),
+        }
+        self.entry
+    }
 }
 
 impl Place<'_> {
@@ -72,14 +99,85 @@ impl<'a> Walk<'a> {
             options,
             state,
             files_read: 0,
+            until: still::believed_until(file::now()),
+            still: Still::default(),
+            same: Vec::new(),
+            noted: Folders::default(),
         })
     }
 
     /// Walks from the root on.
     pub(super) fn root(&mut self, dir: &File) -> Result<()> {
-        let names = dir::list(dir).context("list", self.root)?;
-        self.state.tree = self.directory(dir, names, Place::root())?.0;
+        let context = self.context();
+        let stock = self.reader.sink.stock()?;
+        let cache = &mut *self.reader.cache;
+        if cache.has_context(&context) {
+            self.still = Still::find(dir, cache.folders(), self.options);
+        }
+        if !cache.stock().is_some_and(|known| stock.includes(known)) {
+            self.still.check_objects();
+        }
+        // Until all is on the disk.
+        cache.forget_stock();
+        self.state.tree = match self.as_it_was(Path::new(""))? {
+            Some((tree, _)) => tree,
+            None => {
+                let stat = fstat(dir).context("read", self.root)?;
+                let names = dir::list(dir).context("list", self.root)?;
+                self.directory(dir, &stat, names, Place::root())?.0
+            }
+        };
         Ok(())
+    }
+
+    /// What decides about the whole tree and stands outside of it: with another one no directory is as it was.
+    fn context(&self) -> [u8; 32] {
+        let mut hasher = self.state.rules.context();
+        let data_dir = self.data_dir.map(|id| (id.dev, id.ino));
+        let limits = (self.options.max_file, self.options.max_tree);
+        let text = format!("{:?} {:?} {} {}", data_dir, limits, self.dev, nix::unistd::geteuid());
+        *hasher.update(text.as_bytes()).finalize().as_bytes()
+    }
+
+    /// The tree object of a directory that is as it was with all below it, and whether tools make it again.
+    fn as_it_was(&mut self, path: &Path) -> Result<Option<(ObjectId, bool)>> {
+        let (Some(path), folders) = (still::noted(path), self.reader.cache.folders()) else {
+            return Ok(None);
+        };
+        let Some(index) = folders.find(path).filter(|index| self.still.is_whole(*index)) else {
+            return Ok(None);
+        };
+        let all: Vec<_> = folders.below(path).collect();
+        let (mut files, mut bytes) = (self.state.files, self.state.bytes);
+        for folder in all.iter().filter_map(|index| folders.get(*index)) {
+            if self.still.checks_objects() && !self.has_objects(&folder)? {
+                return Ok(None);
+            }
+            files += folder.files;
+            bytes = bytes.saturating_add(folder.bytes);
+        }
+        if self.options.max_tree.is_some_and(|max| bytes > max) {
+            return Ok(None);
+        }
+        (self.state.files, self.state.bytes) = (files, bytes);
+        if let Some(progress) = &self.options.progress {
+            (progress.0)(files, bytes);
+        }
+        for folder in all.iter().filter_map(|index| folders.get(*index)) {
+            self.state.note(&folder);
+        }
+        self.same.extend(all);
+        Ok(folders.get(index).map(|folder| (folder.tree, folder.is_derived())))
+    }
+
+    fn has_objects(&self, folder: &Folder<'_>) -> Result<bool> {
+        let contents = folder.items().filter_map(|item| item.content());
+        for id in contents.chain([folder.tree]) {
+            if !self.reader.sink.contains(&id)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Gives up.
@@ -89,7 +187,14 @@ impl<'a> Walk<'a> {
 
     /// Puts everything on the disk.
     pub(super) fn finish(self, walked: bool) -> Result<(Capture, State)> {
-        let added = self.reader.sink.commit()?;
+        let added = if walked {
+            let context = self.context();
+            let (added, stock) = self.reader.sink.commit_and_list()?;
+            self.reader.cache.replace(context, stock, &self.same, &self.noted);
+            added
+        } else {
+            self.reader.sink.commit()?
+        };
         let state = self.state;
         let list = |set: &BTreeSet<PathBuf>| set.iter().cloned().collect();
         let capture = Capture {
@@ -107,16 +212,22 @@ impl<'a> Walk<'a> {
         Ok((capture, state))
     }
 
-    /// Captures an open directory with these names in it; returns its tree object and whether it is one that tools make again.
+    /// Captures an open directory that had these attributes, and then these names in it; returns its tree object and whether
+    /// it is one that tools make again.
     pub(super) fn directory(
         &mut self,
         dir: &File,
+        stat: &FileStat,
         names: Vec<OsString>,
         place: Place<'_>,
     ) -> Result<(ObjectId, bool)> {
         let full = self.root.join(place.path);
-        let stat = fstat(dir).context("read", &full)?;
-        let mut meta = dir::meta(&stat);
+        let noted = still::noted(place.path);
+        self.reader.cache.open(stat);
+        let mut folder = FolderWriter::new(stat, self.until);
+        let exclude =
+            names.iter().any(|name| name == ".git").then(|| still::exclude_until(dir, self.until));
+        let mut meta = dir::meta(stat);
         meta.xattrs = dir::xattrs(dir, &full);
         let seen = self.seen_as.join(place.path);
         // Before its own rules are taken up: whether git ignores a directory is said above it.
@@ -133,18 +244,26 @@ impl<'a> Walk<'a> {
         // Files that were read together with a database before their turn came.
         let mut early = HashMap::new();
         for name in names {
-            if let Some(content) = early.remove(&name) {
-                entries.push(self.file_entry(&name, &place.path.join(&name), content));
-            } else if let Some(entry) = self.entry(dir, &name, place, &mut early)? {
-                entries.push(entry);
+            let seen = match early.remove(&name) {
+                Some(content) => Some(self.file_entry(&name, &place.path.join(&name), content)),
+                None => self.entry(dir, &name, place, &mut early)?,
+            };
+            match seen {
+                Some(seen) => entries.push(seen.noted_in(&mut folder)),
+                // It went after the names were read.
+                None => folder.unsettle(),
             }
         }
         for (name, content) in early {
-            entries.push(self.file_entry(&name, &place.path.join(&name), content));
+            let seen = self.file_entry(&name, &place.path.join(&name), content);
+            entries.push(seen.noted_in(&mut folder));
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         self.state.rules.leave();
         let id = self.reader.sink.put(Tree { meta, entries }.encode(), place.ignored)?;
+        if let Some(path) = noted {
+            self.noted.push(|out| folder.finish(path, id, derived, exclude, out));
+        }
         Ok((id, derived))
     }
 
@@ -155,7 +274,7 @@ impl<'a> Walk<'a> {
         name: &OsStr,
         place: Place<'_>,
         early: &mut HashMap<OsString, Content>,
-    ) -> Result<Option<Entry>> {
+    ) -> Result<Option<Seen>> {
         let path = place.path.join(name);
         let full = self.root.join(&path);
         let stat = match dir::stat(dir, name) {
@@ -164,9 +283,8 @@ impl<'a> Walk<'a> {
             // The directory was closed since it was listed: the names are all that can be had.
             Err(error) if dir::is_of_the_file(error) => {
                 let name = ByteBuf::from(name.as_bytes().to_vec());
-                let mut entry = Entry { name, ..Entry::default() };
-                self.leave_out(&mut entry, path, LeftOut::Unreadable);
-                return Ok(Some(entry));
+                let entry = Entry { name, ..Entry::default() };
+                return Ok(Some(self.leave_out(entry, path, LeftOut::Unreadable)));
             }
             Err(error) => return Err(error).context("read", &full),
         };
@@ -183,57 +301,64 @@ impl<'a> Walk<'a> {
             self.state.links.add(ino, &path, stat.st_nlink);
         }
         if let Some(reason) = self.refusal(&stat, &path, kind, place.depth) {
-            self.leave_out(&mut entry, path, reason);
-            return Ok(Some(entry));
+            return Ok(Some(self.leave_out(entry, path, reason)));
         }
+        let note = Note::of(&stat);
         match kind {
             Kind::Dir => {
-                let opened = dir::open(dir, name, true)
-                    .and_then(|sub| dir::list(&sub).map(|names| (sub, names)));
+                let captured = |(id, ignored)| {
+                    let (name, id) = (entry.name.clone(), Some(id));
+                    let entry = Entry { name, kind, id, ignored, ..Entry::default() };
+                    Seen { entry, note: Some(note) }
+                };
+                if let Some(known) = self.as_it_was(&path)? {
+                    return Ok(Some(captured(known)));
+                }
+                let opened = dir::open(dir, name, true).and_then(|sub| {
+                    let (stat, names) = (fstat(&sub)?, dir::list(&sub)?);
+                    Ok((sub, stat, names))
+                });
                 let reason = match opened {
-                    Ok((sub, names)) => {
+                    Ok((sub, stat, names)) => {
                         let (depth, ignored) = (place.depth + 1, place.ignored);
                         let inside = Place { path: &path, depth, ignored };
-                        let (id, ignored) = self.directory(&sub, names, inside)?;
-                        let (name, id) = (entry.name, Some(id));
-                        return Ok(Some(Entry { name, kind, id, ignored, ..Entry::default() }));
+                        return Ok(Some(captured(self.directory(&sub, &stat, names, inside)?)));
                     }
                     Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
                     Err(Errno::EXDEV) => LeftOut::OtherFileSystem,
                     Err(error) if dir::is_of_the_file(error) => LeftOut::Unreadable,
                     Err(error) => return Err(error).context("open", &full),
                 };
-                self.leave_out(&mut entry, path, reason);
-                Ok(Some(entry))
+                Ok(Some(self.leave_out(entry, path, reason)))
             }
             Kind::Symlink => match readlinkat(dir, name) {
                 Ok(target) => {
                     entry.target = Some(ByteBuf::from(target.into_encoded_bytes()));
-                    Ok(Some(entry))
+                    Ok(Some(Seen { entry, note: Some(note) }))
                 }
                 Err(Errno::ENOENT | Errno::EINVAL) => Ok(None),
                 Err(error) => Err(error).context("read the link", &full),
             },
             Kind::File => {
                 let secret = self.is_secret(&self.seen_as.join(&path));
-                let manner = Manner {
-                    trust: !self.options.distrust.contains(&file_id(&stat)),
-                    local: secret || place.ignored,
-                };
+                let trust = !self.options.distrust.contains(&file_id(&stat));
+                let manner = Manner { trust, local: secret || place.ignored };
                 let outcome = self.reader.read(dir, name, &full, stat, manner)?;
                 let reason = match outcome {
                     Outcome::Kept(content, others) => {
                         early.extend(others);
-                        return Ok(Some(self.file_entry(name, &path, *content)));
+                        let seen = self.file_entry(name, &path, *content);
+                        return Ok(Some(Seen { note: seen.note.filter(|_| trust), ..seen }));
                     }
                     Outcome::Gone => return Ok(None),
                     Outcome::Unreadable => LeftOut::Unreadable,
                     Outcome::OtherFileSystem => LeftOut::OtherFileSystem,
                 };
-                self.leave_out(&mut entry, path, reason);
-                Ok(Some(entry))
+                Ok(Some(self.leave_out(entry, path, reason)))
             }
-            Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => Ok(Some(entry)),
+            Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {
+                Ok(Some(Seen { entry, note: Some(note) }))
+            }
         }
     }
 
@@ -274,17 +399,18 @@ impl<'a> Walk<'a> {
         secret_files::is_secret_path(seen) || self.options.secrets.has(seen)
     }
 
-    fn leave_out(&mut self, entry: &mut Entry, path: PathBuf, reason: LeftOut) {
+    fn leave_out(&mut self, mut entry: Entry, path: PathBuf, reason: LeftOut) -> Seen {
         if reason == LeftOut::Recorder {
             // It changes with everything that is written, and no snapshot is another for that.
             (entry.meta, entry.size) = (Meta::default(), 0);
         }
         entry.left_out = Some(reason);
         self.state.left_out.insert(path, (reason, entry.size));
+        Seen { entry, note: None }
     }
 
     /// The entry of a file that was read.
-    pub(super) fn file_entry(&mut self, name: &OsStr, path: &Path, content: Content) -> Entry {
+    pub(super) fn file_entry(&mut self, name: &OsStr, path: &Path, content: Content) -> Seen {
         self.state.files += 1;
         self.state.bytes = self.state.bytes.saturating_add(content.len);
         self.files_read += u64::from(content.read);
@@ -294,6 +420,8 @@ impl<'a> Walk<'a> {
         if let Some(ino) = link_group(&content.stat) {
             self.state.links.add(ino, path, content.stat.st_nlink);
         }
+        let Content { private_key, sqlite, .. } = content;
+        let note = Note { private_key, sqlite, ..Note::of(&content.stat) };
         let seen = self.seen_as.join(path);
         let mut entry = kept_file(name, &seen, content);
         entry.secret |= self.options.secrets.has(&seen);
@@ -303,7 +431,7 @@ impl<'a> Walk<'a> {
         if entry.torn {
             self.state.torn.insert(path.to_owned());
         }
-        entry
+        Seen { note: Some(note).filter(|_| !entry.torn), entry }
     }
 }
 

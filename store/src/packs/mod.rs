@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use agentrec_trace::ObjectId;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::staging::random_name;
@@ -50,6 +51,40 @@ pub(crate) struct Packs {
     listed: Option<(i64, i64)>,
     /// Packs whose index can't be read.
     pub(crate) damaged: Vec<PathBuf>,
+}
+
+/// Which packs there were. As long as each is as it was, and nobody removed objects, all of their objects are there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stock {
+    /// How often objects had been removed.
+    pub(crate) removals: u64,
+    /// Name, inode, length and change time of each, in order.
+    packs: Vec<(String, u64, u64, (i64, i64))>,
+}
+
+impl Stock {
+    /// The packs in `dir`.
+    pub(crate) fn of(dir: &Path, removals: u64) -> Result<Self> {
+        let mut packs = Vec::new();
+        for name in list(dir)? {
+            let path = dir.join(&name).with_extension(EXTENSION);
+            match fs::metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => {
+                    let file = other.context("read", &path)?;
+                    packs.push((name, file.ino(), file.len(), (file.ctime(), file.ctime_nsec())));
+                }
+            }
+        }
+        packs.sort();
+        Ok(Self { removals, packs })
+    }
+
+    /// Whether all of what `other` lists is here too.
+    pub(crate) fn includes(&self, other: &Self) -> bool {
+        let has = |pack: &_| self.packs.binary_search(pack).is_ok();
+        self.removals == other.removals && other.packs.iter().all(has)
+    }
 }
 
 /// Where an object may be.
