@@ -87,8 +87,6 @@ pub struct StatCache {
     context: [u8; 32],
     /// Where the objects of those directories are; none where nobody knows.
     stock: Option<Stock>,
-    /// The same, as the file has it.
-    saved_stock: Option<Stock>,
     /// Contents that were read since, and those of directories that are being walked: by device and inode.
     files: HashMap<(u64, u64), Cached>,
     /// The directories whose contents are not there yet, by device and inode.
@@ -145,7 +143,6 @@ impl StatCache {
         }
         // Not synced: the checksum tells a torn file, and an empty cache is only slow.
         fs::rename(&temp, path).context("rename to", path)?;
-        self.saved_stock.clone_from(&self.stock);
         self.changed = false;
         Ok(())
     }
@@ -199,11 +196,6 @@ impl StatCache {
         }
     }
 
-    /// From now on what was found before is not believed without a look into the store.
-    pub(crate) fn forget_stock(&mut self) {
-        self.stock = None;
-    }
-
     /// Takes over what a capture of everything found: directories that are as they were, by number, and others, encoded.
     pub(crate) fn replace(
         &mut self,
@@ -216,8 +208,7 @@ impl StatCache {
         if !is_same {
             self.folders = self.folders.merged(same, others);
         }
-        self.changed |=
-            !is_same || self.context != context || self.saved_stock.as_ref() != Some(&stock);
+        self.changed |= !is_same || self.context != context || self.stock.as_ref() != Some(&stock);
         (self.context, self.stock) = (context, Some(stock));
         self.files = HashMap::new();
         self.inodes = None;
@@ -324,8 +315,7 @@ fn decode(bytes: Vec<u8>) -> Option<StatCache> {
     let folders = Folders::decode(bytes, from)?;
     let Front { context, stock, files } = front;
     let files = files.into_iter().collect();
-    let saved_stock = stock.clone();
-    Some(StatCache { folders, context, stock, saved_stock, files, ..StatCache::default() })
+    Some(StatCache { folders, context, stock, files, ..StatCache::default() })
 }
 
 #[cfg(test)]
@@ -451,7 +441,6 @@ mod tests {
         let path = cache.path.unwrap();
         let mut next = StatCache::load(&home, dir.path());
         fs::remove_file(&path).unwrap();
-        next.forget_stock();
         next.replace([1; 32], stock.clone(), &[0, 1], &Folders::default());
         next.save().unwrap();
         assert!(!path.exists());

@@ -117,8 +117,6 @@ impl<'a> Walk<'a> {
         if !cache.stock().is_some_and(|known| stock.includes(known)) {
             self.still.check_objects();
         }
-        // Until all is on the disk.
-        cache.forget_stock();
         self.state.tree = match self.as_it_was(Path::new(""))? {
             Some((tree, _)) => tree,
             None => {
