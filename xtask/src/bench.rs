@@ -306,6 +306,15 @@ pub fn time<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
     Ok((done, start.elapsed()))
 }
 
+/// The most memory that this process has had, KiB.
+pub fn peak_memory() -> Result<u64> {
+    let status =
+        fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|rest| rest.split_whitespace().next()).context("no VmHWM")?;
+    peak.parse().context("VmHWM is no number")
+}
+
 /// How long this thread was on a core while it did `work`: what others do on the machine counts less.
 pub fn time_on_core<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
     let on_core = || -> Result<Duration> {

@@ -50,11 +50,11 @@ impl Dir {
         self.sub(name)
     }
 
-    /// Creates a file that only its owner may open; it must not exist.
-    pub(crate) fn create(&self, name: &OsStr) -> io::Result<File> {
+    /// Creates a file with at most this mode; it must not exist.
+    pub(crate) fn create(&self, name: &OsStr, mode: Mode) -> io::Result<File> {
         let flags =
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        Ok(openat(&self.0, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?.into())
+        Ok(openat(&self.0, name, flags, mode)?.into())
     }
 
     /// Opens a file or directory for its attributes.

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use agentrec_store::{Entry, Error as StoreError, Kind, LeftOut, Meta, Objects, ProgressFn};
 use agentrec_trace::ObjectId;
 use nix::fcntl::AtFlags;
-use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmod, fchmodat, futimens, utimensat};
+use nix::sys::stat::{
+    FchmodatFlags, FileStat, Mode, UtimensatFlags, fchmod, fchmodat, fstat, futimens, utimensat,
+};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, fchownat};
 use xattr::FileExt;
@@ -128,7 +130,7 @@ impl<'a> NodeWriter<'a> {
             self.missing(path, MissingReason::NotHere);
             return Ok(false);
         };
-        let file = dir.create(name).context("create", path)?;
+        let file = dir.create(name, first_mode(&entry.meta)).context("create", path)?;
         let mut out =
             HoleWriter { file: &file, with_holes: entry.sparse, len: 0, end_is_hole: false };
         let copied = self.objects.copy_to(&id, &mut out).and_then(|len| {
@@ -166,8 +168,11 @@ impl<'a> NodeWriter<'a> {
 
     /// Gives an open file or directory its attributes. What can't be set is noted.
     pub(super) fn set_meta(&mut self, file: &File, meta: &Meta, path: &Path) {
+        // What is so already is not set again: each change costs a transaction of the file system.
+        let now = fstat(file).ok();
+        let is_owner = now.is_some_and(|now| (now.st_uid, now.st_gid) == (meta.uid, meta.gid));
         // The owner first: chown(2) takes away set-uid bits and capabilities.
-        if self.privileged {
+        if self.privileged && !is_owner {
             let result = fchown(file, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)));
             self.note(path, "owner", result.map_err(io::Error::from));
         }
@@ -181,7 +186,12 @@ impl<'a> NodeWriter<'a> {
             self.note(path, &name.to_string_lossy(), result);
         }
         let mode = self.mode(meta, path);
-        self.note(path, "mode", fchmod(file, mode).map_err(io::Error::from));
+        // A new owner or an access control list may have changed it.
+        let is_as_seen = meta.xattrs.is_empty() && (is_owner || !self.privileged);
+        let bits = |stat: FileStat| stat.st_mode & 0o7777;
+        if !is_as_seen || now.map(bits) != Some(mode.bits()) {
+            self.note(path, "mode", fchmod(file, mode).map_err(io::Error::from));
+        }
         let time = time_spec(meta.mtime);
         self.note(path, "times", futimens(file, &time, &time).map_err(io::Error::from));
     }
@@ -248,6 +258,17 @@ impl<'a> NodeWriter<'a> {
     }
 }
 
+/// The mode with which a file is created: its own where nobody gets more by that, meanwhile, than in the end. The group may
+/// still be another, and an access control list may take away what the mode gives.
+fn first_mode(meta: &Meta) -> Mode {
+    let group_is_anybody = (meta.mode >> 3) & 0o7 & !meta.mode == 0;
+    if group_is_anybody && meta.xattrs.is_empty() {
+        Mode::from_bits_truncate(meta.mode & 0o777)
+    } else {
+        Mode::S_IRUSR | Mode::S_IWUSR
+    }
+}
+
 /// Nanoseconds since 1970 as the kernel wants them: the fraction is never negative.
 fn time_spec(nanoseconds: i64) -> TimeSpec {
     TimeSpec::new(nanoseconds.div_euclid(1_000_000_000), nanoseconds.rem_euclid(1_000_000_000))
@@ -289,5 +310,27 @@ impl Write for HoleWriter<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_may_open_a_file_earlier_than_in_the_end() {
+        let mode = |mode: u32, acl: bool| {
+            let name = serde_bytes::ByteBuf::from("system.posix_acl_access");
+            let xattrs = if acl { vec![(name, serde_bytes::ByteBuf::new())] } else { Vec::new() };
+            first_mode(&Meta { mode, xattrs, ..Meta::default() }).bits()
+        };
+        for whole in [0o644, 0o755, 0o600, 0o444, 0o711, 0o666, 0o604] {
+            assert_eq!(mode(whole, false), whole);
+            assert_eq!(mode(whole, true), 0o600);
+        }
+        for secret in [0o640, 0o660, 0o664, 0o750, 0o770, 0o670] {
+            assert_eq!(mode(secret, false), 0o600);
+        }
+        assert_eq!(mode(0o6755, false), 0o755, "rights come last");
     }
 }

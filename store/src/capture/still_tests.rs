@@ -136,6 +136,12 @@ fn what_did_not_change_keeps_its_objects_without_being_read() {
     assert_eq!(second.secrets, [Path::new("b/.env")]);
     assert_eq!(second.ignored, [Path::new("a/deep/node_modules")]);
 
+    // Not even the cache is written again.
+    let files = || fs::read_dir(fixture.home.cache()).unwrap().map(|file| file.unwrap().path());
+    let cache: Vec<_> = files().map(|path| (id(&path), path)).collect();
+    fixture.capture();
+    assert_eq!(files().map(|path| (id(&path), path)).collect::<Vec<_>>(), cache);
+
     // Only what is on the way to a change is looked at again.
     fixture.write("c/x/six", "changed");
     assert_eq!(fixture.still(), (8, 11));

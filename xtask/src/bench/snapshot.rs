@@ -6,7 +6,7 @@ mod beside;
 mod tree;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail, ensure};
 use self::beside::{Git, Restic, copy, remove, settle};
 use self::tree::{PLANS, Plan};
 use super::workloads::Spread;
-use super::{Bar, Section, time};
+use super::{Bar, Section, peak_memory, time};
 use crate::workspace;
 
 /// Most times what stands beside it.
@@ -53,8 +53,8 @@ pub fn run(rounds: usize, filter: &str) -> Result<bool> {
     section.note(format!(
         "Wall time of whole processes, on files that are in the page cache, after a sync(1); medians of {rounds} interleaved rounds, of those \
          that nothing changed for {}. `cold` begins with an empty store or repository; restic is as shipped (0.14, with compression), its key \
-         derivation included. `git checkout` is `git checkout-index -a` of what was added, without its owners and times. Ours wait until everything \
-         is on the disk; git and cp do not. After {CHANGED} files changed, the library is called as the recorder calls it, 20 ms after the last write: what is \
+         derivation included. `git checkout` is `git checkout-index -a` of what was added, without its owners and times. Our snapshots wait until everything \
+         is on the disk; git does not, and a restore does not, as little as cp. What was restored is removed at the end of all rounds. After {CHANGED} files changed, the library is called as the recorder calls it, 20 ms after the last write: what is \
          in the trace too goes to the disk behind its back.",
         rounds * SHORT,
     ));
@@ -91,10 +91,11 @@ fn measure(plan: Plan, rounds: usize, dir: &Path, section: &mut Section) -> Resu
     tree::write(plan, &root)?;
     // What changed a moment ago is read again.
     std::thread::sleep(Duration::from_secs(3));
-    let (home, target) = (dir.join("home"), dir.join("target"));
+    let (home, targets) = (dir.join("home"), dir.join("targets"));
+    fs::create_dir_all(&targets)?;
     let (restic, git) = (Restic::new(dir)?, Git::new(dir));
     let mut times = Times::default();
-    for _ in 0..rounds {
+    for round in 0..rounds {
         remove(&home)?;
         settle()?;
         let cold = ours("capture", &home, &root, "")?;
@@ -121,23 +122,21 @@ fn measure(plan: Plan, rounds: usize, dir: &Path, section: &mut Section) -> Resu
         times.memory.push(changed.peak);
         // The files are as they were, and are to be old enough for the next round.
         std::thread::sleep(Duration::from_secs(3));
-        let fresh = || -> Result<()> {
-            remove(&target)?;
-            settle()
+        // Nothing is removed in between: who makes files soon after many were removed pays for it, seconds on ext4.
+        let fresh = |name: &str| -> Result<PathBuf> {
+            settle()?;
+            Ok(targets.join(format!("{name}{round}")))
         };
-        fresh()?;
-        times.copy.push(copy(&root, &target)?);
-        fresh()?;
+        times.copy.push(copy(&root, &fresh("cp")?)?);
+        let target = fresh("ours")?;
         let restored = ours("restore", &home, &target, &cold.tree)?;
         ensure!(restored.files_read == plan.files, "{} files came back", restored.files_read);
         times.restore.push(restored.seconds);
         times.memory.push(restored.peak);
-        fresh()?;
-        times.restore_restic.push(restic.restore(&target)?);
-        fresh()?;
-        times.restore_git.push(git.checkout(&root, &target)?);
-        remove(&target)?;
+        times.restore_restic.push(restic.restore(&fresh("restic")?)?);
+        times.restore_git.push(git.checkout(&root, &fresh("git")?)?);
     }
+    remove(&targets)?;
     report(plan, times, section);
     remove(&root)
 }
@@ -269,10 +268,6 @@ pub fn work(what: &str, home: &Path, root: &Path, tree: &str) -> Result<()> {
         "changes" => changes(&home, root)?,
         _ => bail!("nobody knows how to {what}"),
     };
-    let status =
-        fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let peak = peak.and_then(|rest| rest.split_whitespace().next()).context("no VmHWM")?;
-    println!("{tree} {files} {peak}");
+    println!("{tree} {files} {}", peak_memory()?);
     Ok(())
 }

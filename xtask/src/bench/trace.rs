@@ -9,7 +9,7 @@ use agentrec_trace::event::FileOpen;
 use agentrec_trace::{Data, Event, ObjectHint, ProcId, Reader, Source, Writer, WriterOptions};
 use anyhow::{Context, Result, ensure};
 
-use super::{Bar, Section, build, median, time, time_on_core};
+use super::{Bar, Section, build, median, peak_memory, time, time_on_core};
 use crate::workspace;
 
 const EVENTS: u64 = 2_000_000;
@@ -152,11 +152,7 @@ pub fn tail(path: &Path) -> Result<()> {
     for event in reader.tail(10)? {
         println!("{}", serde_json::to_string(&agentrec_trace::json::JsonEvent(&event))?);
     }
-    let status =
-        fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let peak = peak.and_then(|rest| rest.split_whitespace().next()).context("no VmHWM")?;
-    println!("{peak}");
+    println!("{}", peak_memory()?);
     Ok(())
 }
 
