@@ -80,7 +80,11 @@ const SHARED_ENV: &[&str] =
 
 /// Files that hold secrets because somebody says so: patterns as in a `.gitignore`, each list for one directory.
 #[derive(Clone, Debug, Default)]
-pub struct SecretPlaces(Vec<(PathBuf, Gitignore)>);
+pub struct SecretPlaces {
+    places: Vec<(PathBuf, Gitignore)>,
+    /// All that was added, as text.
+    text: String,
+}
 
 impl SecretPlaces {
     /// Adds those that match below `dir`, which is absolute.
@@ -93,18 +97,25 @@ impl SecretPlaces {
             builder.add_line(None, pattern).map_err(|error| pattern_error(pattern, &error))?;
         }
         let rules = builder.build().map_err(|error| pattern_error("secret", &error))?;
-        if !rules.is_empty() && !self.0.iter().any(|(known, _)| known == dir) {
-            self.0.push((dir.to_owned(), rules));
+        if !rules.is_empty() && !self.places.iter().any(|(known, _)| known == dir) {
+            self.places.push((dir.to_owned(), rules));
+            self.text.push_str(&format!("{dir:?} {patterns:?}\n"));
         }
         Ok(())
     }
 
     /// Whether the file at `path`, which is absolute, is one of them.
     pub fn has(&self, path: &Path) -> bool {
-        self.0.iter().any(|(dir, rules)| {
+        self.places.iter().any(|(dir, rules)| {
             path.starts_with(dir) && rules.matched_path_or_any_parents(path, false).is_ignore()
         })
     }
+}
+
+/// By what paths are judged, as text: what was found by other lists may be found otherwise by these.
+pub(crate) fn lists(more: &SecretPlaces) -> String {
+    let lists = [NAMES, PLACES, DIRECTORIES, EXTENSIONS, SHARED_ENV];
+    format!("{lists:?}\n{}", more.text)
 }
 
 /// Whether the file at `path` holds secrets, judging by its name and by the first [`HEAD_LEN`] bytes.

@@ -279,6 +279,9 @@ fn other_options_are_another_capture() {
     assert!(fixture.capture().secrets.len() > 5);
     fixture.options = CaptureOptions::default();
     assert_eq!(fixture.capture().left_out, []);
+    let root = fixture.root.clone();
+    fixture.options.secrets.add(&root, &["six".into()]).unwrap();
+    assert!(fixture.capture().secrets.contains(&PathBuf::from("c/x/six")));
     let path = fixture.at("c/x/six");
     fixture.options.own.insert(id(&path));
     assert_eq!(fixture.capture().left_out[0].reason, LeftOut::Recorder);

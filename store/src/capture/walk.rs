@@ -134,7 +134,11 @@ impl<'a> Walk<'a> {
         let data_dir = self.data_dir.map(|id| (id.dev, id.ino));
         let limits = (self.options.max_file, self.options.max_tree);
         let text = format!("{:?} {:?} {} {}", data_dir, limits, self.dev, nix::unistd::geteuid());
-        *hasher.update(text.as_bytes()).finalize().as_bytes()
+        hasher.update(text.as_bytes());
+        hasher.update(secret_files::lists(&self.options.secrets).as_bytes());
+        // What decides about a directory is also the program.
+        hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
+        *hasher.finalize().as_bytes()
     }
 
     /// The tree object of a directory that is as it was with all below it, and whether tools make it again.
