@@ -312,6 +312,17 @@ impl Fixture {
     fn apply(&mut self, op: &Op) {
         let full = |p: usize| self.root.join(PATHS[p]);
         let is_file = |p: usize| full(p).symlink_metadata().is_ok_and(|meta| meta.is_file());
+        // A link may stand for a directory on the way.
+        let root = self.root.canonicalize().unwrap();
+        let real: Vec<PathBuf> = (0..PATHS.len())
+            .map(|p| {
+                let path = full(p);
+                let parent = path.parent().unwrap().canonicalize().ok();
+                let real = parent.map(|parent| parent.join(path.file_name().unwrap()));
+                let inside = real.and_then(|real| Some(real.strip_prefix(&root).ok()?.to_owned()));
+                inside.unwrap_or_else(|| PATHS[p].into())
+            })
+            .collect();
         let mut names = Vec::new();
         let mut contents = Vec::new();
         match *op {
@@ -353,8 +364,8 @@ impl Fixture {
             Op::Snapshot => drop(self.next()),
             _ => {}
         }
-        names.into_iter().for_each(|p| self.touch(PATHS[p], Touch::Name));
-        contents.into_iter().for_each(|p| self.touch(PATHS[p], Touch::Content));
+        names.into_iter().for_each(|p| self.dirty.touch(&real[p], Touch::Name));
+        contents.into_iter().for_each(|p| self.dirty.touch(&real[p], Touch::Content));
     }
 }
 
