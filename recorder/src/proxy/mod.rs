@@ -15,6 +15,7 @@ mod relay;
 mod telling;
 mod trust;
 mod tunnel;
+mod verdicts;
 
 use std::collections::HashSet;
 use std::io;
@@ -31,6 +32,7 @@ use self::authority::Authority;
 use self::door::Meetings;
 pub(crate) use self::door::{Door, Expected, Guest, Guide};
 pub(crate) use self::trust::{Bundle, Trust};
+use self::verdicts::Verdicts;
 use crate::observation::Tid;
 use crate::source::{Report, Unwanted};
 
@@ -105,8 +107,8 @@ struct Shared {
     unsettled: AtomicU64,
     /// Servers that are not verified by what the tree trusts, or want to verify us: they are left to their clients.
     opaque: Mutex<HashSet<(SocketAddr, String)>>,
-    /// Names for which a process does not trust our certificates.
-    distrusted: Mutex<HashSet<(Tid, String)>>,
+    /// Which processes trust our certificates for which names.
+    verdicts: Verdicts,
     /// Connections that are led to the [`Door`].
     meetings: Meetings,
 }
@@ -139,7 +141,7 @@ impl Proxy {
             report: Box::new(report),
             unsettled: AtomicU64::new(0),
             opaque: Mutex::default(),
-            distrusted: Mutex::default(),
+            verdicts: Verdicts::default(),
             meetings: Meetings::default(),
         });
         let bundle = trust.leave_bundle(&shared.authority.pem())?;

@@ -208,7 +208,8 @@ impl Route<'_> {
         let has_name = name.is_some();
         let name = name.unwrap_or_else(|| self.destination.ip().to_canonical().to_string());
         let protocols = asked_for.alpn().into_iter().flatten().map(<[u8]>::to_vec).collect();
-        if lock(&self.shared.distrusted).contains(&(self.process, name.clone())) {
+        let asking = (self.process, name.clone());
+        if self.shared.verdicts.of(&asking) == Some(false) {
             return self.pass_on_tls(client, hello, Opaque::Distrusted, telling);
         }
         let key = (self.destination, name.clone());
@@ -234,8 +235,10 @@ impl Route<'_> {
             self.connect_again()?;
             return self.pass_on_tls(client, hello, Opaque::Handshake, telling);
         };
+        let trial = self.shared.verdicts.try_one(asking);
         match self.welcome(&mut client, tls) {
             Ok(tls) => {
+                trial.end(true);
                 telling.decrypted();
                 let client = End::new(client, Some(tls.into()))?;
                 let server = End::new(self.server, Some((*server).into()))?;
@@ -244,7 +247,7 @@ impl Route<'_> {
             Err(error) => {
                 telling.bytes(Direction::Write, &hello);
                 if is_distrust(&error) {
-                    remember(&mut lock(&self.shared.distrusted), (self.process, name));
+                    trial.end(false);
                     telling.opaque(Opaque::Distrusted);
                 } else {
                     telling.opaque(Opaque::Handshake);
