@@ -12,23 +12,8 @@ use std::time::{Duration, Instant};
 
 use agentrec_store::{Home, Objects, Operations, Store};
 use agentrec_trace::ObjectId;
+use common::dice::Dice;
 use common::{Ran, TestEnv, of_kind, ran, scripted};
-
-/// Numbers that are the same for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as usize % below
-    }
-
-    fn of<'t>(&mut self, items: &[&'t str]) -> &'t str {
-        items[self.roll(items.len())]
-    }
-}
 
 /// What a path is: mode, time, names, and content or target.
 type Listing = BTreeMap<PathBuf, (u32, i64, i64, u64, Vec<u8>)>;
@@ -55,7 +40,7 @@ impl Play {
         }
         let play = Self {
             env,
-            dice: Dice(seed * 0x9e37_79b9 + 1),
+            dice: Dice::new(seed),
             human: BTreeMap::new(),
             written: 0,
             turns: 0,

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod built;
+pub mod dice;
 pub mod exchanges;
 pub mod listing;
 pub mod scripted;
