@@ -21,6 +21,8 @@ const MAX_WAITING: usize = 32 << 20;
 /// A store to which some objects come later.
 pub struct Later {
     shared: Arc<Shared>,
+    /// Ends before this does, and what it has open with it.
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 struct Shared {
@@ -47,11 +49,11 @@ impl Later {
     pub fn new(store: Arc<Store>) -> Result<Self> {
         let shared = Arc::new(Shared { store, state: Mutex::default(), changed: Condvar::new() });
         let writer = Arc::clone(&shared);
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("objects".into())
             .spawn(move || writer.run())
             .context("start a thread for", Path::new("the store"))?;
-        Ok(Self { shared })
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Takes an object over. What can't be written is told by the next [`Later::check`] or [`Later::flush`].
@@ -100,6 +102,10 @@ impl Drop for Later {
         self.flush().ok();
         self.shared.lock().closed = true;
         self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // One that panicked has told so.
+            thread.join().ok();
+        }
     }
 }
 
