@@ -40,7 +40,8 @@ fn act(dice: &mut Dice) -> String {
         6..8 => format!("mv {one} {two}"),
         8 => format!("ln -f {one} {two}"),
         9 => format!("ln -sfn {one} {two}"),
-        10 => format!("chmod {} {one}", dice.of(&["600", "644", "750", "755"])),
+        // Who is not root could not enter a directory of such a mode.
+        10 => format!("[ -d {one} ] || chmod {} {one}", dice.of(&["600", "644", "750", "755"])),
         11 => format!("touch -h -d @{number}.123456789 {one}"),
         12 => format!("cp -r {one} {two}"),
         13 => format!("truncate -s {number} {one}"),
