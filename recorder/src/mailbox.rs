@@ -1,28 +1,82 @@
 //! The one way into the session: a bounded channel whose items travel in batches, since each send may wake the session.
 //!
 //! The order of an [`Outbox`] is the order of its [`Inbox`], whoever sends and however: what waits goes first. Where
-//! the channel is full, whoever sends waits.
+//! the channel is full, whoever sends waits. It is bounded by bytes: a program that starts makes thousands of small events
+//! while the session still writes the first snapshot, and is not to wait for that.
 
 use std::cell::RefCell;
-use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::vec;
 
 /// Items that wait for each other at most.
 const BATCH: usize = 64;
-/// Batches that wait for the receiver at most.
-const CAPACITY: usize = 16;
+/// Bytes that wait for the receiver at most; a single batch may be larger.
+const ROOM: usize = 16 << 20;
+
+/// Something of which only so much may wait.
+pub trait Weigh {
+    /// The bytes that it takes, about.
+    fn weight(&self) -> usize;
+}
 
 /// The receiver is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
 
 /// Makes both ends.
-pub fn mailbox<I>() -> (Outbox<I>, Inbox<I>) {
-    let (channel, batches) = sync_channel(CAPACITY);
-    let outbox = Outbox(Arc::new(Shared { waiting: Mutex::default(), channel }));
-    (outbox, Inbox { batches, batch: RefCell::default() })
+pub fn mailbox<I: Weigh>() -> (Outbox<I>, Inbox<I>) {
+    let (channel, batches) = channel();
+    let room = Arc::<Room>::default();
+    let shared = Shared {
+        waiting: Mutex::default(),
+        channel,
+        weigh: Weigh::weight,
+        room: Arc::clone(&room),
+    };
+    let outbox = Outbox(Arc::new(shared));
+    (outbox, Inbox { batches, batch: RefCell::default(), room })
+}
+
+/// A batch and its weight.
+type Batch<I> = (Vec<I>, usize);
+
+/// How much waits for the receiver.
+#[derive(Default)]
+struct Room {
+    taken: Mutex<Taken>,
+    freed: Condvar,
+}
+
+#[derive(Default)]
+struct Taken {
+    bytes: usize,
+    /// The receiver is gone: nobody need wait.
+    closed: bool,
+}
+
+impl Room {
+    fn take(&self, bytes: usize) {
+        let is_full =
+            |taken: &mut Taken| !taken.closed && taken.bytes > 0 && taken.bytes + bytes > ROOM;
+        let taken = self.freed.wait_while(self.lock(), is_full);
+        taken.unwrap_or_else(PoisonError::into_inner).bytes += bytes;
+    }
+
+    fn free(&self, bytes: usize) {
+        self.lock().bytes -= bytes;
+        self.freed.notify_all();
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.freed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The sending end; any number of threads can share it.
@@ -31,7 +85,9 @@ pub struct Outbox<I>(Arc<Shared<I>>);
 struct Shared<I> {
     /// Held while a batch is sent: the next one can't overtake it.
     waiting: Mutex<Vec<I>>,
-    channel: SyncSender<Vec<I>>,
+    channel: Sender<Batch<I>>,
+    weigh: fn(&I) -> usize,
+    room: Arc<Room>,
 }
 
 impl<I> Clone for Outbox<I> {
@@ -74,7 +130,9 @@ impl<I> Outbox<I> {
         if waiting.is_empty() {
             return Ok(());
         }
-        self.0.channel.send(std::mem::take(waiting)).map_err(|_| Closed)
+        let weight = waiting.iter().map(self.0.weigh).sum();
+        self.0.room.take(weight);
+        self.0.channel.send((std::mem::take(waiting), weight)).map_err(|_| Closed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<I>> {
@@ -85,8 +143,15 @@ impl<I> Outbox<I> {
 
 /// The receiving end.
 pub struct Inbox<I> {
-    batches: Receiver<Vec<I>>,
+    batches: Receiver<Batch<I>>,
     batch: RefCell<vec::IntoIter<I>>,
+    room: Arc<Room>,
+}
+
+impl<I> Drop for Inbox<I> {
+    fn drop(&mut self) {
+        self.room.close();
+    }
 }
 
 impl<I> Inbox<I> {
@@ -111,20 +176,66 @@ impl<I> Inbox<I> {
         std::iter::from_fn(|| self.recv().ok())
     }
 
-    fn next<E>(&self, receive: impl Fn() -> Result<Vec<I>, E>) -> Result<I, E> {
+    fn next<E>(&self, receive: impl Fn() -> Result<Batch<I>, E>) -> Result<I, E> {
         let mut batch = self.batch.borrow_mut();
         loop {
-            match batch.next() {
-                Some(item) => return Ok(item),
-                None => *batch = receive()?.into_iter(),
+            if let Some(item) = batch.next() {
+                return Ok(item);
             }
+            let (items, weight) = receive()?;
+            self.room.free(weight);
+            *batch = items.into_iter();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
+
+    impl Weigh for u32 {
+        fn weight(&self) -> usize {
+            *self as usize
+        }
+    }
+
+    impl Weigh for usize {
+        fn weight(&self) -> usize {
+            1
+        }
+    }
+
+    #[test]
+    fn who_sends_more_than_there_is_room_for_waits_for_the_receiver() {
+        let (outbox, inbox) = mailbox::<u32>();
+        let half = ROOM as u32 / 2;
+        outbox.send(half).unwrap();
+        outbox.send(half).unwrap();
+        thread::scope(|scope| {
+            let third = scope.spawn(|| outbox.send(1u32));
+            assert_eq!(inbox.recv(), Ok(half));
+            third.join().unwrap().unwrap();
+        });
+        assert_eq!(inbox.recv(), Ok(half));
+        assert_eq!(inbox.recv(), Ok(1));
+        // One that is larger than all room goes alone.
+        outbox.send(3 * half).unwrap();
+        assert_eq!(inbox.recv(), Ok(3 * half));
+    }
+
+    #[test]
+    fn who_waits_for_room_hears_of_a_receiver_that_goes() {
+        let (outbox, inbox) = mailbox::<u32>();
+        outbox.send(ROOM as u32).unwrap();
+        thread::scope(|scope| {
+            let waiting =
+                scope.spawn(|| std::iter::repeat_with(|| outbox.send(9u32)).find_map(Result::err));
+            drop(inbox);
+            assert_eq!(waiting.join().unwrap(), Some(Closed));
+        });
+    }
 
     #[test]
     fn what_waits_goes_first() {

@@ -21,12 +21,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::time::Duration;
 
-use agentrec_trace::event::Address;
-use agentrec_trace::{Event, ProcId};
+use agentrec_trace::event::{Address, Content, TermOutput};
+use agentrec_trace::{Bytes, Data, Event, ProcId};
 use agentrec_wire::Role;
 use serde::{Deserialize, Serialize};
 
 use crate::keep::Kept;
+use crate::mailbox::Weigh;
 use crate::observation::{Direction, Tid};
 use crate::proxy::Tunnel;
 
@@ -55,6 +56,27 @@ pub enum Report {
     Told,
     /// The answer to [`Control::fence`]: all that the source saw before it took the request was sent before.
     Fence(u64),
+}
+
+impl Weigh for Report {
+    fn weight(&self) -> usize {
+        let content = match self {
+            Self::Event(Captured { event, .. }) => match &event.data {
+                Data::TermOutput(TermOutput { data: Content::Inline(data), .. }) => data.len(),
+                Data::ProcessExec(exec) => {
+                    let variable = |(name, value): &(Bytes<'_>, Option<Bytes<'_>>)| {
+                        name.len() + value.as_ref().map_or(0, |value| value.len())
+                    };
+                    let words: usize = exec.argv.iter().map(|word| word.len()).sum();
+                    words + exec.env.iter().map(variable).sum::<usize>()
+                }
+                _ => 0,
+            },
+            Self::Stream(Streamed { what: Stream::Bytes { data, .. }, .. }) => data.len(),
+            _ => 0,
+        };
+        size_of::<Self>() + content
+    }
 }
 
 /// An event as the model made it. `seq` is not yet known, so events that name an earlier one

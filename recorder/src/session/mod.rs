@@ -50,7 +50,7 @@ use self::terminal::Terminal;
 use self::tools::Tools;
 use self::transcripts::Transcripts;
 use self::writing::Output;
-use crate::mailbox::Inbox;
+use crate::mailbox::{Inbox, Weigh};
 use crate::options::ChangedRun;
 use crate::proxy::Proxy;
 use crate::redact::Redactor;
@@ -92,6 +92,15 @@ pub(crate) type Announcement = Box<dyn FnOnce() + Send>;
 impl From<Report> for Input {
     fn from(report: Report) -> Self {
         Self::Source(report)
+    }
+}
+
+impl Weigh for Input {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Source(report) => report.weight(),
+            _ => size_of::<Self>(),
+        }
     }
 }
 
