@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::HashSet;
 use std::fs;
+use std::ops::Range;
 
 use common::dice::Dice;
 use common::listing::listing;
@@ -53,7 +54,8 @@ fn act(dice: &mut Dice) -> String {
     format!("[ -p {one} ] || [ -p {two} ] || {{ {act}; }} 2>/dev/null")
 }
 
-fn restored_as_it_was(seed: u64, engine: &str) {
+/// Returns how many different trees there were.
+fn restored_as_it_was(seed: u64, engine: &str) -> usize {
     let env = TestEnv::new();
     let at = |name: &str| env.work().join("..").join(name);
     let mut dice = Dice::new(seed);
@@ -84,28 +86,28 @@ fn restored_as_it_was(seed: u64, engine: &str) {
         fs::remove_dir_all(at(&is)).expect("ours");
         seen.insert(was);
     }
-    assert!(seen.len() > SNAPSHOTS, "seed {seed}: hardly anything was done");
+    seen.len()
+}
+
+fn restored_as_they_were(seeds: Range<u64>, engine: &str) {
+    let sessions = seeds.clone().count();
+    let trees: usize = seeds.map(|seed| restored_as_it_was(seed, engine)).sum();
+    assert!(trees > sessions * SNAPSHOTS, "{trees} trees: hardly anything was done");
 }
 
 #[test]
 fn restore_of_what_a_shell_did_is_exact() {
-    for seed in 1..5 {
-        restored_as_it_was(seed, "ptrace");
-    }
+    restored_as_they_were(1..5, "ptrace");
 }
 
 #[test]
 #[ignore = "needs root"]
 fn root_restore_of_what_a_shell_did_is_exact_by_ebpf() {
-    for seed in 5..7 {
-        restored_as_it_was(seed, "ebpf");
-    }
+    restored_as_they_were(5..7, "ebpf");
 }
 
 #[test]
 #[ignore = "takes minutes: cargo xtask test --long"]
 fn long_restore_of_what_shells_did_is_exact_200_times() {
-    for seed in 100..300 {
-        restored_as_it_was(seed, "ptrace");
-    }
+    restored_as_they_were(100..300, "ptrace");
 }
