@@ -44,13 +44,13 @@ fn act(dice: &mut Dice) -> String {
         // Who is not root could not enter a directory of such a mode.
         10 => format!("[ -d {one} ] || chmod {} {one}", dice.of(&["600", "644", "750", "755"])),
         11 => format!("touch -h -d @{number}.123456789 {one}"),
-        12 => format!("cp -r {one} {two}"),
+        12 => format!("cp -r --remove-destination {one} {two}"),
         13 => format!("truncate -s {number} {one}"),
         14 => format!("mkfifo {one}"),
         15 => format!("sed -i s/1/{number}/ {one}"),
         _ => format!("dd if=/dev/zero of={one} bs=4096 seek={} count=1 conv=notrunc", number % 9),
     };
-    // Who opens a FIFO to write would wait for somebody to read.
+    // Who opens a FIFO to write would wait for somebody to read; cp would do so for one that is in its way below `two`.
     format!("[ -p {one} ] || [ -p {two} ] || {{ {act}; }} 2>/dev/null")
 }
 
