@@ -1,6 +1,6 @@
 //! What a tree has that an earlier one had not: the objects that a snapshot adds.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -46,25 +46,34 @@ pub fn new_objects(
     previous: Option<ObjectId>,
     tree: ObjectId,
 ) -> Result<Vec<NewObject>> {
-    find(&mut |id| Tree::load(objects, id).map(Arc::new), previous, tree)
+    find(&mut |id| Tree::load(objects, id).map(Arc::new), previous, tree, &[])
 }
 
-/// The same, for trees that are loaded by `load`.
+/// The same, for trees that are loaded by `load`. Directories that have other names than before are compared with what they
+/// were: `renamed` has the names in `previous`, and those in `tree`.
 pub(crate) fn changed_objects(
     load: &mut dyn FnMut(ObjectId) -> Result<Arc<Tree>>,
     previous: ObjectId,
     tree: ObjectId,
+    renamed: &[(PathBuf, PathBuf)],
 ) -> Result<Vec<NewObject>> {
-    find(load, Some(previous), tree)
+    find(load, Some(previous), tree, renamed)
 }
 
 fn find(
     load: &mut dyn FnMut(ObjectId) -> Result<Arc<Tree>>,
     previous: Option<ObjectId>,
     tree: ObjectId,
+    renamed: &[(PathBuf, PathBuf)],
 ) -> Result<Vec<NewObject>> {
     let budget = TreeBudget::default();
-    let mut found = Found { load, list: Vec::new(), seen: HashSet::new(), budget };
+    let mut former = HashMap::new();
+    for (from, to) in renamed {
+        if let Some(entry) = previous.map(|tree| at(load, tree, from)).transpose()?.flatten() {
+            former.insert(to.clone(), entry);
+        }
+    }
+    let mut found = Found { load, list: Vec::new(), seen: HashSet::new(), former, budget };
     if previous != Some(tree) {
         found.tree(previous, tree, Path::new(""), 0, false)?;
     }
@@ -75,6 +84,8 @@ struct Found<'a> {
     load: &'a mut dyn FnMut(ObjectId) -> Result<Arc<Tree>>,
     list: Vec<NewObject>,
     seen: HashSet<(ObjectId, bool, bool)>,
+    /// What stood somewhere else before.
+    former: HashMap<PathBuf, Entry>,
     budget: TreeBudget,
 }
 
@@ -106,6 +117,10 @@ impl Found<'_> {
         let before = previous.map(|id| (self.load)(id)).transpose()?;
         for entry in &tree.entries {
             let before = before.as_ref().and_then(|tree| tree.entry(&entry.name));
+            let moved = (!self.former.is_empty())
+                .then(|| self.former.get(&path.join(entry.os_name())).cloned());
+            let moved = moved.flatten();
+            let before = moved.as_ref().or(before);
             let before = before.filter(|before| before.kind == entry.kind);
             let Some(id) = entry.id.filter(|_| !before.is_some_and(|before| same(before, entry)))
             else {
@@ -123,6 +138,21 @@ impl Found<'_> {
         }
         Ok(())
     }
+}
+
+/// The entry at a path below a tree.
+fn at(
+    load: &mut dyn FnMut(ObjectId) -> Result<Arc<Tree>>,
+    mut tree: ObjectId,
+    path: &Path,
+) -> Result<Option<Entry>> {
+    let mut found = None;
+    for name in path {
+        let entry = load(tree)?.entry(name.as_encoded_bytes()).cloned();
+        let Some(id) = entry.as_ref().and_then(|entry| entry.id) else { return Ok(None) };
+        (tree, found) = (id, entry);
+    }
+    Ok(found)
 }
 
 /// Whether the object of `entry` was already to be had at its place, under the same rules.

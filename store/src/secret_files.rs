@@ -104,6 +104,11 @@ impl SecretPlaces {
         Ok(())
     }
 
+    /// Whether the path of a directory, which is absolute, has a part in what is one of them below it.
+    pub(crate) fn depend_on(&self, dir: &Path) -> bool {
+        self.places.iter().any(|(place, _)| place.starts_with(dir) || dir.starts_with(place))
+    }
+
     /// Whether the file at `path`, which is absolute, is one of them.
     pub fn has(&self, path: &Path) -> bool {
         self.places.iter().any(|(dir, rules)| {
@@ -143,6 +148,16 @@ pub fn is_secret_path(path: &Path) -> bool {
             && path.parent().is_some_and(|dir| {
                 dir.ancestors().any(|d| DIRECTORIES.iter().any(|place| d.ends_with(place)))
             })
+}
+
+/// Whether the path of a directory has a part in what [`is_secret_path`] says of the files below it.
+pub(crate) fn depends_on(dir: &Path) -> bool {
+    let begins = |place: &&str| {
+        let mut heads = Path::new(*place).ancestors().skip(1);
+        heads.any(|head| !head.as_os_str().is_empty() && dir.ends_with(head))
+    };
+    PLACES.iter().chain(DIRECTORIES).any(begins)
+        || dir.ancestors().any(|above| DIRECTORIES.iter().any(|place| above.ends_with(place)))
 }
 
 /// Whether these are the last components of an absolute path without `.` and `//`. Snapshots ask this of every file, and

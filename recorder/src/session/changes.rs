@@ -17,6 +17,7 @@ use agentrec_store::Touch;
 use agentrec_trace::{Bytes, Data, Event, open_flags};
 use nix::unistd::Pid;
 
+use super::renames::MAX_RENAMES;
 use crate::observation::Loss;
 use crate::source::Captured;
 
@@ -66,6 +67,8 @@ pub(super) struct Since {
     pub(super) links: HashSet<PathBuf>,
     /// Names that something other than a directory lost.
     pub(super) unlinked: HashSet<PathBuf>,
+    /// What was renamed, and may be a directory: its name before, and after.
+    pub(super) renames: Vec<(PathBuf, PathBuf)>,
     /// Open files that have another name now than when they were opened.
     pub(super) inodes: HashSet<u64>,
     /// Why the next snapshot has to look at the whole tree.
@@ -106,6 +109,13 @@ impl Since {
             self.names.insert(path.to_owned(), Named { touch, follow, existed });
         } else {
             self.break_with("more names changed than are kept");
+        }
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) {
+        // With one more than are followed, none is.
+        if self.renames.len() <= MAX_RENAMES {
+            self.renames.push((from.to_owned(), to.to_owned()));
         }
     }
 
@@ -258,11 +268,17 @@ impl Changes {
     fn renamed(&mut self, from: &Path, to: &Path, flags: u32) {
         self.since.touch(&of(from), Touch::Name, false, true);
         self.since.touch(&of(to), Touch::Name, false, true);
+        let exchange = flags & libc::RENAME_EXCHANGE != 0;
+        for (from, to, is_done) in [(from, to, true), (to, from, exchange)] {
+            let is_other = |found: fs::Metadata| !found.is_dir();
+            if is_done && !self.paths.real(to).symlink_metadata().is_ok_and(is_other) {
+                self.since.rename(from, to);
+            }
+        }
         if !self.is_no_link(to) {
             // A link, or it is gone again and nobody can tell.
             self.since.links.extend([from.to_owned(), to.to_owned()]);
         }
-        let exchange = flags & libc::RENAME_EXCHANGE != 0;
         if exchange && !self.is_no_link(from) {
             self.since.links.extend([from.to_owned(), to.to_owned()]);
         }

@@ -11,6 +11,7 @@ use agentrec_launch::PathMap;
 use agentrec_store::{Dirty, Kind, Objects, Touch, Tracked};
 
 use super::changes::{Changes, Named, Since};
+use super::renames::Renames;
 
 /// Why the whole tree has to be looked at.
 type Refusal = &'static str;
@@ -32,6 +33,7 @@ pub(super) struct Doubts<'a> {
     found: Vec<Dirty>,
     /// Real paths of directories, and of the first name that is missing in them.
     dirs: HashMap<PathBuf, Option<Dir>>,
+    renames: Renames,
 }
 
 /// Where a directory of an event really is.
@@ -49,7 +51,8 @@ impl<'a> Doubts<'a> {
         places: Vec<Place<'a>>,
     ) -> Self {
         let found = places.iter().map(|_| Dirty::default()).collect();
-        Self { paths, objects, places, found, dirs: HashMap::new() }
+        let (dirs, renames) = (HashMap::new(), Renames::default());
+        Self { paths, objects, places, found, dirs, renames }
     }
 
     /// What every root has to look at, in their order.
@@ -61,8 +64,25 @@ impl<'a> Doubts<'a> {
         since: &Since,
         changes: &mut Changes,
     ) -> Result<Vec<Dirty>, Refusal> {
+        for (from, to) in &since.renames {
+            if let (Some(from), Some(to)) = (self.place(from)?, self.place(to)?) {
+                self.renames.add(from, to);
+            }
+        }
+        let renamed = self.renames.all();
         for (path, named) in &since.names {
             self.named(path, *named, since)?;
+            if renamed.is_some() && !self.renames.is_empty() {
+                self.by_later_names(path, *named, since)?;
+            }
+        }
+        for (to, names) in renamed.into_iter().flatten() {
+            for (place, dirty) in self.places.iter().zip(&mut self.found) {
+                let inside = |path: &PathBuf| Some(path.strip_prefix(&place.real).ok()?.to_owned());
+                if let Some(to) = inside(&to) {
+                    dirty.renamed(&to, names.iter().filter_map(inside));
+                }
+            }
         }
         for held in changes.held_mut() {
             if !held.resolved {
@@ -88,6 +108,25 @@ impl<'a> Doubts<'a> {
             }
         }
         Ok(self.found)
+    }
+
+    /// Where a name stands, or stood: the real path, without following the name itself.
+    fn place(&mut self, path: &Path) -> Result<Option<PathBuf>, Refusal> {
+        let is_file = path.is_absolute() && !path.starts_with("/proc") && !path.starts_with("/sys");
+        let (Some(parent), Some(name), true) = (path.parent(), path.file_name(), is_file) else {
+            return Ok(None);
+        };
+        let (Dir::There(dir) | Dir::Gone(_, dir)) = self.dir(parent)?;
+        Ok(Some(dir.join(name)))
+    }
+
+    /// Takes up the names that something has now which lies in a renamed directory.
+    fn by_later_names(&mut self, path: &Path, named: Named, since: &Since) -> Result<(), Refusal> {
+        let Some(place) = self.place(path)? else { return Ok(()) };
+        for name in self.renames.later(&place).into_iter().flatten().filter(|name| *name != place) {
+            self.named(&self.visible(&name), named, since)?;
+        }
+        Ok(())
     }
 
     /// Takes up a name; returns where it leads.
@@ -159,14 +198,17 @@ impl<'a> Doubts<'a> {
     /// What was there before was followed, and is gone.
     fn was_no_link(&mut self, real: &Path) -> Result<(), Refusal> {
         let objects = self.objects;
+        let names = self.renames.earlier(real).ok_or(LINK_CHANGED)?;
         for place in &mut self.places {
-            if let Ok(inside) = real.strip_prefix(&place.real) {
-                let former = place.tracked.entry(objects, inside);
-                return match former.is_some_and(|entry| entry.kind == Kind::Symlink) {
-                    true => Err(LINK_CHANGED),
-                    false => Ok(()),
-                };
+            if !real.starts_with(&place.real) {
+                continue;
             }
+            let mut inside = names.iter().filter_map(|name| name.strip_prefix(&place.real).ok());
+            let was_link = |name| {
+                let former = place.tracked.entry(objects, name);
+                former.is_some_and(|entry| entry.kind == Kind::Symlink)
+            };
+            return if inside.any(was_link) { Err(LINK_CHANGED) } else { Ok(()) };
         }
         Err(LINK_CHANGED)
     }

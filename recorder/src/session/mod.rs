@@ -16,6 +16,7 @@ mod mcp;
 mod outside;
 mod processes;
 mod redaction;
+mod renames;
 mod requests;
 mod roots;
 mod rotation;

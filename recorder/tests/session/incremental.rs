@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use agentrec_recorder::control::Client;
-use agentrec_store::{CaptureOptions, Home, StatCache, Store, Tree, capture_tree, diff_trees};
+use agentrec_store::{
+    CaptureOptions, Home, Objects, StatCache, Store, Tree, capture_tree, diff_trees,
+};
 use agentrec_trace::event::SnapshotCreated;
 use agentrec_trace::{Data, ObjectId};
 
@@ -123,6 +126,7 @@ fn whatever_is_done_a_snapshot_of_changes_holds_all_of_it() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn root_whatever_is_done_a_snapshot_of_changes_holds_all_of_it_by_ebpf() {
     shuffle_all(&["--ebpf"], seeds(105..108));
 }
@@ -150,4 +154,64 @@ fn what_others_change_is_found_at_the_end_or_by_a_rescan() {
         assert!(changed(start, between).contains(&"d/own".into()));
         assert!(changed(start, end).contains(&"theirs".into()));
     }
+}
+
+/// Renames a directory in which somebody else changed a file: who looks at it again finds that.
+fn rename_a_directory(options: &[&str]) {
+    let place = Place::new().with(options);
+    for n in 0..20 {
+        place.write(&format!("old/d{n}/f"), "content");
+    }
+    place.write("real/f", "content");
+    std::os::unix::fs::symlink("../real", place.path("tree/old/link")).unwrap();
+    // The recording begins in a later tick of the clock that files are stamped with.
+    let made = place.path("tree/old").metadata().unwrap().created().unwrap();
+    while made.elapsed().is_ok_and(|age| age < Duration::from_millis(20)) {
+        std::thread::yield_now();
+    }
+    let script = "echo up; read line; echo new > old/d1/f; echo new > old/link/f; mv old between; \
+                  echo new > between/d2/f; mv between new; mv new/d3 real; echo new > new/d4/f; echo done; read line";
+    let mut running = place.start(&["sh", "-c", script]);
+    assert_eq!(running.line(), "up");
+    let mut client = Client::connect(&place.socket()).unwrap();
+    place.write("old/d5/f", "changed by somebody else");
+    writeln!(running.stdin.as_mut().unwrap()).unwrap();
+    assert_eq!(running.line(), "done");
+    client.snapshot("between").unwrap();
+    drop(client);
+    let ended = running.end();
+    let taken = snapshots(&ended);
+    let [start, between, end] = &taken[..] else { panic!("{taken:?}") };
+    assert!(between.partial, "{:?}", losses(&ended.events()));
+    assert_eq!(start.roots[0].files, between.roots[0].files);
+    let store = Store::open(&Home::new(&place.home)).unwrap();
+    let content = |snapshot: &SnapshotCreated<'_>, path: &str| {
+        let mut id = snapshot.roots[0].tree;
+        for name in Path::new(path) {
+            let tree = Tree::load(&store, id).unwrap();
+            id = tree
+                .entry(name.as_encoded_bytes())
+                .unwrap_or_else(|| panic!("no {path}"))
+                .id
+                .unwrap();
+        }
+        String::from_utf8(store.get(&id).unwrap().unwrap()).unwrap()
+    };
+    for path in ["new/d1/f", "real/f", "new/d2/f", "new/d4/f"] {
+        assert_eq!(content(between, path), "new\n", "{path}");
+    }
+    assert_eq!(content(between, "real/d3/f"), "content");
+    assert_eq!(content(between, "new/d5/f"), "content", "nobody looked at it");
+    assert_eq!(content(end, "new/d5/f"), "changed by somebody else");
+}
+
+#[test]
+fn a_renamed_directory_is_not_looked_at_again() {
+    rename_a_directory(&[]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_renamed_directory_is_not_looked_at_again_by_ebpf() {
+    rename_a_directory(&["--ebpf"]);
 }

@@ -22,6 +22,8 @@ pub struct Dirty {
     pub(super) root: Node,
     pub(super) inodes: BTreeSet<u64>,
     pub(super) outer_links: bool,
+    /// Names to which directories may have been renamed, each with those that such a one may have had before.
+    pub(super) renamed: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
     paths: usize,
 }
 
@@ -54,6 +56,12 @@ impl Dirty {
         self.outer_links = true;
     }
 
+    /// A directory may have been renamed to `to`, and `names` are those that it may have had since the last capture, all
+    /// relative to the root. What changed in it has to be in doubt by the name that it has now.
+    pub fn renamed(&mut self, to: &Path, names: impl IntoIterator<Item = PathBuf>) {
+        self.renamed.entry(to.to_owned()).or_default().extend(names);
+    }
+
     /// How many paths there are.
     pub fn len(&self) -> usize {
         self.paths
@@ -73,6 +81,11 @@ impl Dirty {
 }
 
 impl Node {
+    /// What is in doubt at a path and below.
+    pub(super) fn at(&self, path: &Path) -> Option<&Node> {
+        path.components().try_fold(self, |node, it| node.children.get(it.as_os_str()))
+    }
+
     /// A name that may stand for anything.
     pub(super) fn name() -> Self {
         Self { touch: Touch::Name, children: BTreeMap::new() }

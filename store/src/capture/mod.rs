@@ -4,6 +4,7 @@ mod dir;
 mod dirty;
 mod file;
 mod later;
+mod moved;
 mod rules;
 mod single;
 mod sink;

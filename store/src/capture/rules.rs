@@ -28,6 +28,9 @@ const MAX_IGNORE_FILE: u64 = 1 << 20;
 /// What a cache directory's tag file begins with (the Cache Directory Tagging Specification).
 const CACHEDIR_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
+/// Names whose presence decides about what lies below their directory.
+pub(super) const RULES_BELOW: [&str; 3] = [".git", ".gitignore", IGNORE_FILE];
+
 /// Names whose presence or content decides what holds in their directory.
 pub(super) const RULE_FILES: [&str; 5] =
     [".git", ".gitignore", IGNORE_FILE, "pyvenv.cfg", "CACHEDIR.TAG"];
@@ -36,9 +39,9 @@ pub(super) const RULE_FILES: [&str; 5] =
 pub(super) struct Rules {
     /// The root as the agent sees it.
     root: PathBuf,
-    excludes: Gitignore,
-    agentrec: Vec<Arc<Gitignore>>,
-    git: Vec<Arc<Gitignore>>,
+    excludes: RuleList,
+    agentrec: Vec<Arc<RuleList>>,
+    git: Vec<Arc<RuleList>>,
     /// How many rules of each list held before each directory on the way was entered.
     frames: Vec<Frame>,
     /// By what it is decided, as far as it stands outside of the root.
@@ -47,18 +50,47 @@ pub(super) struct Rules {
     known: BTreeMap<PathBuf, Found>,
 }
 
+/// The rules of one file.
+struct RuleList {
+    rules: Gitignore,
+    /// Patterns that name a place, and not only a name that may stand anywhere below.
+    places: Vec<String>,
+}
+
 /// The rules in one directory.
 #[derive(Clone, Default)]
 struct Found {
-    exclude: Option<Arc<Gitignore>>,
-    git: Option<Arc<Gitignore>>,
-    agentrec: Option<Arc<Gitignore>>,
+    exclude: Option<Arc<RuleList>>,
+    git: Option<Arc<RuleList>>,
+    agentrec: Option<Arc<RuleList>>,
+}
+
+impl RuleList {
+    fn new<'l>(rules: Gitignore, lines: impl Iterator<Item = &'l str>) -> Self {
+        let place = |line: &'l str| {
+            let pattern = line.trim_start_matches('!').trim_end_matches(' ').trim_end_matches('/');
+            let is_name = !pattern.strip_prefix("**/").unwrap_or(pattern).contains('/');
+            (!is_name && !pattern.starts_with('#'))
+                .then(|| pattern.trim_start_matches('/').to_owned())
+        };
+        Self { rules, places: lines.filter_map(place).collect() }
+    }
+
+    /// Whether what they say of something in a directory may depend on the directory's path (absolute).
+    fn may_depend_on(&self, dir: &Path) -> bool {
+        let Ok(dir) = dir.strip_prefix(self.rules.path()) else { return true };
+        self.places.iter().any(|pattern| {
+            let mut both = pattern.split('/').take_while(|part| *part != "**").zip(dir);
+            let wild = |part: &str| part.contains(['*', '?', '[', '\\']);
+            both.all(|(part, name)| wild(part) || name == part)
+        })
+    }
 }
 
 struct Frame {
     agentrec: usize,
     /// The lists of the repository around a nested one: its rules don't reach inside.
-    outer_git: Option<Vec<Arc<Gitignore>>>,
+    outer_git: Option<Vec<Arc<RuleList>>>,
     git: usize,
     in_repository: bool,
 }
@@ -80,7 +112,7 @@ impl Rules {
         excludes.iter().for_each(|pattern| note(pattern.as_bytes()));
         let mut rules = Self {
             root: root.to_owned(),
-            excludes: compiled,
+            excludes: RuleList::new(compiled, excludes.iter().map(String::as_str)),
             agentrec: Vec::new(),
             git: Vec::new(),
             frames: Vec::new(),
@@ -161,11 +193,28 @@ impl Rules {
 
     /// Whether the user wants `path` (absolute) left out.
     pub(super) fn excludes(&self, path: &Path, is_dir: bool) -> bool {
-        match self.excludes.matched(path, is_dir) {
+        match self.excludes.rules.matched(path, is_dir) {
             Match::None => last_match(&self.agentrec, path, is_dir),
             Match::Ignore(_) => true,
             Match::Whitelist(_) => false,
         }
+    }
+
+    /// Whether the rules that hold here say the same of what is in a directory by each of two names, of which the first
+    /// `common` components are the same, and hold in all the directories up to there. Both are relative to the root.
+    pub(super) fn same_for(&self, names: [&Path; 2], common: usize) -> bool {
+        let [from, to] = names.map(|name| self.root.join(name));
+        let above =
+            names[1].components().take(common).fold(self.root.clone(), |above, it| above.join(it));
+        // The first frame is that of what is around the root, the second the root's own.
+        let mut further = self.frames.iter().skip(common + 2);
+        let lists = self.agentrec.iter().chain(&self.git).map(AsRef::as_ref);
+        further.all(|frame| frame.outer_git.is_none())
+            && lists.chain([&self.excludes]).all(|list| {
+                above.starts_with(list.rules.path())
+                    && !list.may_depend_on(&from)
+                    && !list.may_depend_on(&to)
+            })
     }
 
     /// Whether git ignores the directory at `path` (absolute).
@@ -207,11 +256,11 @@ fn find(dir: &File, path: &Path, has: impl Fn(&str) -> bool) -> Found {
 }
 
 /// What the deepest rule that says anything about `path` says.
-fn last_match(rules: &[Arc<Gitignore>], path: &Path, is_dir: bool) -> bool {
-    rules
+fn last_match(lists: &[Arc<RuleList>], path: &Path, is_dir: bool) -> bool {
+    lists
         .iter()
         .rev()
-        .map(|rules| rules.matched(path, is_dir))
+        .map(|list| list.rules.matched(path, is_dir))
         .find(|matched| !matched.is_none())
         .is_some_and(|matched| matched.is_ignore())
 }
@@ -224,13 +273,16 @@ fn read_rules(file: Option<File>) -> Option<Vec<u8>> {
 }
 
 /// Rules that hold below `dir`. As in git, a line that is no pattern is passed over.
-fn compile(bytes: Option<Vec<u8>>, dir: &Path) -> Option<Arc<Gitignore>> {
+fn compile(bytes: Option<Vec<u8>>, dir: &Path) -> Option<Arc<RuleList>> {
     let mut builder = GitignoreBuilder::new(dir);
     let source = PathBuf::from(dir);
-    for line in String::from_utf8_lossy(&bytes?).lines() {
+    let bytes = bytes?;
+    let text = String::from_utf8_lossy(&bytes);
+    for line in text.lines() {
         let _ = builder.add_line(Some(source.clone()), line);
     }
-    builder.build().ok().filter(|rules| !rules.is_empty()).map(Arc::new)
+    let rules = builder.build().ok().filter(|rules| !rules.is_empty())?;
+    Some(Arc::new(RuleList::new(rules, text.lines())))
 }
 
 /// Whether this is a pattern as in a `.gitignore`.

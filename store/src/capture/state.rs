@@ -30,6 +30,15 @@ pub(super) struct State {
     pub(super) links: Links,
     pub(super) rules: Rules,
     pub(super) trees: Trees,
+    /// The inode of each directory that was captured, by its tree object; of one, where several are the same.
+    pub(super) inodes: HashMap<ObjectId, u64>,
+    /// How deep the deepest directory ever lay.
+    pub(super) deepest: usize,
+    /// When the last capture began, by the clock that files are stamped with: nanoseconds since 1970.
+    pub(super) began: i64,
+    /// Where directories lay that were taken elsewhere, along with what is known of them.
+    pub(super) moved: BTreeSet<PathBuf>,
+    pub(super) renamed: Renamed,
     /// Something was left out because of the limit for the tree: what else fits depends on the order of the walk.
     pub(super) capped: bool,
 }
@@ -47,23 +56,31 @@ impl State {
             links: Links::default(),
             rules,
             trees: Trees::default(),
+            inodes: HashMap::new(),
+            deepest: 0,
+            began: i64::MIN,
+            moved: BTreeSet::new(),
+            renamed: Renamed::default(),
             capped: false,
         }
     }
 
-    /// Takes back what was noted of an entry and of all below it.
-    pub(super) fn forget(
+    /// Takes back what was noted of what lies at a path and below.
+    pub(super) fn forget_below(&mut self, path: &Path) {
+        self.take_below(path);
+        self.rules.forget_below(path);
+    }
+
+    /// Takes what lay at a path out of the totals, with all below it that was not taken elsewhere.
+    pub(super) fn subtract(
         &mut self,
         objects: &dyn Objects,
         entry: &Entry,
         path: &Path,
     ) -> Result<()> {
-        self.subtract(objects, entry)?;
-        self.forget_below(path);
-        Ok(())
-    }
-
-    fn subtract(&mut self, objects: &dyn Objects, entry: &Entry) -> Result<()> {
+        if self.moved.contains(path) {
+            return Ok(());
+        }
         match (entry.kind, entry.id) {
             (Kind::File, Some(_)) => {
                 self.files = self.files.saturating_sub(1);
@@ -71,32 +88,52 @@ impl State {
             }
             (Kind::Dir, Some(id)) => {
                 let tree = self.trees.load(objects, id)?;
-                tree.entries.iter().try_for_each(|entry| self.subtract(objects, entry))?;
+                self.inodes.remove(&id);
+                for entry in &tree.entries {
+                    self.subtract(objects, entry, &path.join(entry.os_name()))?;
+                }
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn forget_below(&mut self, path: &Path) {
+    /// Takes out what is out of the ordinary at a path and below.
+    pub(super) fn take_below(&mut self, path: &Path) -> Noted {
         let gone: Vec<_> = below(&self.left_out, path).map(|(path, _)| path.clone()).collect();
-        for path in gone {
-            self.left_out.remove(&path);
+        let left_out = gone.into_iter().filter_map(|path| self.left_out.remove_entry(&path));
+        let left_out = left_out.collect();
+        let [torn, secrets, ignored] =
+            [&mut self.torn, &mut self.secrets, &mut self.ignored].map(|set| {
+                let below = set.range(path.to_owned()..).take_while(|p| p.starts_with(path));
+                let gone: Vec<_> = below.cloned().collect();
+                for path in &gone {
+                    set.remove(path);
+                }
+                gone
+            });
+        let links = self.links.take_below(path);
+        Noted { at: path.to_owned(), left_out, torn, secrets, ignored, links }
+    }
+
+    /// Puts back what was taken, for the same directory at `path`.
+    pub(super) fn put(&mut self, noted: Noted, path: &Path) {
+        let moved = |former: PathBuf| renamed(&former, &noted.at, path);
+        let left_out = noted.left_out.into_iter();
+        self.left_out.extend(left_out.map(|(former, why)| (moved(former), why)));
+        self.torn.extend(noted.torn.into_iter().map(moved));
+        self.secrets.extend(noted.secrets.into_iter().map(moved));
+        self.ignored.extend(noted.ignored.into_iter().map(moved));
+        for (former, ino, count) in noted.links {
+            self.links.add(ino, &moved(former), count);
         }
-        for set in [&mut self.torn, &mut self.secrets, &mut self.ignored] {
-            let gone: Vec<_> =
-                set.range(path.to_owned()..).take_while(|p| p.starts_with(path)).cloned().collect();
-            for path in gone {
-                set.remove(&path);
-            }
-        }
-        self.links.forget_below(path);
-        self.rules.forget_below(path);
     }
 
     /// Takes over what is out of the ordinary in a directory that is as it was.
     pub(super) fn note(&mut self, folder: &Folder<'_>) {
         let path = Path::new(OsStr::from_bytes(folder.path));
+        self.deepest = self.deepest.max(path.components().count());
+        self.inodes.insert(folder.tree, folder.moment.ino);
         if folder.is_derived() {
             self.ignored.insert(path.to_owned());
         }
@@ -120,6 +157,34 @@ impl State {
             Omission { path, reason, size }
         };
         self.left_out.iter().map(omission).collect()
+    }
+}
+
+/// Directories that the last capture found at other names than the one before it.
+#[derive(Default)]
+pub(super) struct Renamed {
+    /// The tree of the one before.
+    pub(super) since: ObjectId,
+    /// The names before, and the names now.
+    pub(super) names: Vec<(PathBuf, PathBuf)>,
+}
+
+/// What is out of the ordinary at a path and below.
+pub(super) struct Noted {
+    at: PathBuf,
+    left_out: Vec<(PathBuf, (LeftOut, u64))>,
+    torn: Vec<PathBuf>,
+    secrets: Vec<PathBuf>,
+    ignored: Vec<PathBuf>,
+    links: Vec<(PathBuf, u64, u64)>,
+}
+
+/// The path, at or below `from`, once that is called `to`.
+pub(super) fn renamed(path: &Path, from: &Path, to: &Path) -> PathBuf {
+    match path.strip_prefix(from) {
+        Ok(rest) if rest.as_os_str().is_empty() => to.to_owned(),
+        Ok(rest) => to.join(rest),
+        Err(_) => path.to_owned(),
     }
 }
 
@@ -171,18 +236,21 @@ impl Links {
         self.groups.iter().filter(move |(_, group)| outer(group)).map(|(&ino, _)| ino)
     }
 
-    fn forget_below(&mut self, path: &Path) {
+    /// Takes out the names at a path and below: each with its inode, and how many names the file had.
+    fn take_below(&mut self, path: &Path) -> Vec<(PathBuf, u64, u64)> {
         let gone: Vec<_> =
             below(&self.inodes, path).map(|(path, &ino)| (path.clone(), ino)).collect();
+        let mut taken = Vec::with_capacity(gone.len());
         for (path, ino) in gone {
             self.inodes.remove(&path);
-            if let Some(group) = self.groups.get_mut(&ino) {
-                group.paths.remove(&path);
-                if group.paths.is_empty() {
-                    self.groups.remove(&ino);
-                }
+            let Some(group) = self.groups.get_mut(&ino) else { continue };
+            group.paths.remove(&path);
+            taken.push((path, ino, group.count));
+            if group.paths.is_empty() {
+                self.groups.remove(&ino);
             }
         }
+        taken
     }
 }
 

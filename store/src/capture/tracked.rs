@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use agentrec_trace::ObjectId;
 
 use super::dirty::{Dirty, Node, Touch};
+use super::moved::{self, AllMoved};
 use super::rules::Rules;
 use super::sink::Sink;
-use super::state::State;
+use super::state::{Renamed, State};
+use super::update::Before;
 use super::walk::{Place, Walk};
 use super::{Capture, CaptureOptions, FileId};
 use crate::cache::StatCache;
@@ -85,28 +87,39 @@ impl Tracked {
         options: &CaptureOptions,
         cache: &mut StatCache,
     ) -> Result<Capture> {
-        let Some((id, state)) = self.last.take() else {
+        let Some((id, mut state)) = self.last.take() else {
             return self.capture(store, options, cache);
         };
         let dir = File::open(&self.root).context("open", &self.root)?;
         if state.capped || dirty.root.touch == Touch::Name || own_id(&dir, &self.root)? != id {
             return self.capture(store, options, cache);
         }
-        let dirty = self.with_other_names(dirty, &state, &dir);
         let root = self.root.clone();
+        let objects: &dyn Objects = options.later.as_deref().map_or(store, |later| later);
+        let mut moved = moved::find(&mut state, objects, dirty, &root, options)?;
+        let dirty = with_other_names(dirty, &state, &dir, &moved);
+        moved::take(&mut state, &mut moved, &dirty);
         let mut walk = Walk::new((store, cache), &root, &dir, options, state)?;
         walk.reader.busy = Some(&options.busy);
+        walk.moved = moved;
         walk.reader.sink = Sink::new(store, options.later.as_deref());
-        let before = walk.state.trees.load(walk.reader.sink.objects(), walk.state.tree)?;
+        let since = walk.state.tree;
+        walk.state.renamed = Renamed { since, names: Vec::new() };
+        let before = walk.state.trees.load(walk.reader.sink.objects(), since)?;
         let same_rights = !has_other_rights(&dir, &root, &before.meta)?;
         let updated = if same_rights {
-            walk.update(&dir, &before, &dirty.root, Place::root())?
+            let before = Before { tree: &before, path: Path::new("") };
+            walk.update(&dir, before, &dirty.root, Place::root())?
         } else {
             None
         };
         let Some(tree) = updated.filter(|_| !walk.state.capped) else {
             return self.capture(store, options, walk.into_cache());
         };
+        walk.give_up_moved()?;
+        walk.state.inodes.remove(&since);
+        walk.state.inodes.insert(tree, id.ino);
+        walk.state.moved.clear();
         walk.state.tree = tree;
         let (capture, state) = walk.finish(false)?;
         self.last = Some((id, state));
@@ -134,7 +147,7 @@ impl Tracked {
     }
 
     /// What `tree` has that `previous` has not at the same place, and the other way round: see [`crate::new_objects`].
-    /// It costs what differs.
+    /// What lies in a directory that was renamed has its former place there. It costs what differs.
     ///
     /// # Errors
     /// Where a tree object can't be read.
@@ -144,38 +157,59 @@ impl Tracked {
         previous: ObjectId,
         tree: ObjectId,
     ) -> Result<(Vec<NewObject>, Vec<NewObject>)> {
+        let renamed = self.last.as_ref().map(|(_, state)| &state.renamed);
+        let renamed = renamed.filter(|renamed| renamed.since == previous);
+        let names = renamed.map(|renamed| renamed.names.clone()).unwrap_or_default();
+        let back: Vec<_> = names.iter().map(|(from, to)| (to.clone(), from.clone())).collect();
         let mut load = |id| match &mut self.last {
             Some((_, state)) => state.trees.load(objects, id),
             None => crate::Tree::load(objects, id).map(Into::into),
         };
-        let added = changed_objects(&mut load, previous, tree)?;
-        let removed = changed_objects(&mut load, tree, previous)?;
+        let added = changed_objects(&mut load, previous, tree, &names)?;
+        let removed = changed_objects(&mut load, tree, previous, &back)?;
         Ok((added, removed))
     }
+}
 
-    /// Adds what was torn, and the other names of every file that may have changed: they are one file.
-    fn with_other_names(&self, dirty: &Dirty, state: &State, dir: &File) -> Dirty {
-        let mut all = dirty.clone();
-        state.torn.iter().for_each(|path| all.touch(path, Touch::Content));
-        let mut inodes: Vec<u64> = dirty.inodes.iter().copied().collect();
-        for (path, touch) in all.paths() {
-            if touch == Touch::Name {
-                inodes.extend(state.links.inodes_below(&path));
-            }
-            if let Ok(Some(stat)) = super::dir::stat(dir, path.as_os_str()) {
-                inodes.extend((stat.st_nlink > 1).then_some(stat.st_ino));
-            }
-        }
-        if dirty.outer_links {
-            inodes.extend(state.links.with_outer_names());
-        }
-        inodes.sort_unstable();
-        inodes.dedup();
-        for path in inodes.into_iter().flat_map(|ino| state.links.names(ino)) {
-            all.touch(path, Touch::Content);
-        }
-        all
+/// Adds what was torn, and the other names of every file that may have changed: they are one file.
+fn with_other_names(dirty: &Dirty, state: &State, dir: &File, moved: &AllMoved) -> Dirty {
+    let mut all = dirty.clone();
+    let now = |path: &PathBuf| moved::present(moved, path);
+    for (to, moved) in moved {
+        all.touch(to, Touch::Name);
+        all.touch(&moved.from, Touch::Name);
     }
+    state.torn.iter().for_each(|path| all.touch(&now(path), Touch::Content));
+    // Names in what was left out are not known.
+    let is_left_out = |path: &Path| {
+        let former = moved::former(moved, path);
+        former.ancestors().skip(1).any(|above| state.left_out.contains_key(above))
+    };
+    let mut outer_links = dirty.outer_links;
+    let went_elsewhere = |path: &Path| moved.values().any(|moved| moved.from == path);
+    let mut inodes: Vec<u64> = dirty.inodes.iter().copied().collect();
+    for (path, touch) in all.paths() {
+        outer_links |= touch == Touch::Name && is_left_out(&path);
+        if touch == Touch::Name && !went_elsewhere(&path) {
+            inodes.extend(state.links.inodes_below(&path));
+        }
+        let former = moved::former(moved, &path);
+        if touch == Touch::Name && former != path && !moved.contains_key(&path) {
+            inodes.extend(state.links.inodes_below(&former));
+        }
+        if let Ok(Some(stat)) = super::dir::stat(dir, path.as_os_str()) {
+            inodes.extend((stat.st_nlink > 1).then_some(stat.st_ino));
+        }
+    }
+    if outer_links {
+        inodes.extend(state.links.with_outer_names());
+    }
+    inodes.sort_unstable();
+    inodes.dedup();
+    for path in inodes.into_iter().flat_map(|ino| state.links.names(ino)) {
+        all.touch(&now(path), Touch::Content);
+    }
+    all
 }
 
 impl Node {

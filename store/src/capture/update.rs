@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use agentrec_trace::ObjectId;
@@ -17,16 +18,25 @@ use super::walk::{Place, Walk};
 use crate::error::{Context, Result};
 use crate::tree::{Entry, Kind, Tree};
 
+/// A directory as the last capture found it.
+#[derive(Clone, Copy)]
+pub(super) struct Before<'b> {
+    pub(super) tree: &'b Tree,
+    /// Where it lay, relative to the root.
+    pub(super) path: &'b Path,
+}
+
 impl Walk<'_> {
     /// Captures a directory that was captured before, and of which only `node` may differ; none where all of it has to
     /// be walked.
     pub(super) fn update(
         &mut self,
         dir: &File,
-        before: &Tree,
+        before: Before<'_>,
         node: &Node,
         place: Place<'_>,
     ) -> Result<Option<ObjectId>> {
+        let Before { tree: before, path: lay } = before;
         let full = self.root.join(place.path);
         let stat = fstat(dir).context("read", &full)?;
         let mut meta = dir::meta(&stat);
@@ -46,28 +56,30 @@ impl Walk<'_> {
         let mut entries = before.entries.clone();
         let mut early = HashMap::new();
         for (name, child) in &node.children {
-            let path = place.path.join(name);
+            let (path, lay) = (place.path.join(name), lay.join(name));
             let former = before.entry(name.as_bytes());
             let entry = if let Some(content) = early.remove(name) {
-                self.forget(former, &path)?;
+                self.forget(former, &path, &lay)?;
                 Some(self.file_entry(name, &path, content).entry)
-            } else if let Some(entry) = self.known_directory(dir, former, child, place)? {
+            } else if let Some(entry) = self.known_directory(dir, (former, &lay), child, place)? {
                 Some(entry)
             } else {
-                self.forget(former, &path)?;
+                self.forget(former, &path, &lay)?;
                 self.entry(dir, name, place, &mut early)?.map(|seen| seen.entry)
             };
             replace(&mut entries, name, entry);
         }
         for (name, content) in early {
             let path = place.path.join(&name);
-            self.forget(before.entry(name.as_bytes()), &path)?;
+            self.forget(before.entry(name.as_bytes()), &path, &lay.join(&name))?;
             let entry = self.file_entry(&name, &path, content).entry;
             replace(&mut entries, &name, Some(entry));
         }
         self.state.rules.leave();
         let tree = Tree { meta, entries };
         let id = self.reader.sink.put(tree.encode(), place.ignored)?;
+        self.state.inodes.insert(id, stat.st_ino);
+        self.state.deepest = self.state.deepest.max(place.depth);
         self.state.trees.add(id, Arc::new(tree));
         Ok(Some(id))
     }
@@ -76,7 +88,7 @@ impl Walk<'_> {
     fn known_directory(
         &mut self,
         dir: &File,
-        former: Option<&Entry>,
+        (former, lay): (Option<&Entry>, &Path),
         node: &Node,
         place: Place<'_>,
     ) -> Result<Option<Entry>> {
@@ -96,15 +108,25 @@ impl Walk<'_> {
         if has_other_rights(&sub, &self.root.join(&path), &before.meta)? {
             return Ok(None);
         }
-        let inside =
-            Place { path: &path, depth: place.depth + 1, ignored: place.ignored || former.ignored };
-        let id = self.update(&sub, &before, node, inside)?;
+        let kept = place.kept + usize::from(place.kept == place.depth);
+        let inside = Place {
+            path: &path,
+            depth: place.depth + 1,
+            ignored: place.ignored || former.ignored,
+            kept,
+        };
+        self.state.inodes.remove(&id);
+        let before = Before { tree: &before, path: lay };
+        let id = self.update(&sub, before, node, inside)?;
         Ok(id.map(|id| Entry { id: Some(id), ..former.clone() }))
     }
 
-    fn forget(&mut self, former: Option<&Entry>, path: &std::path::Path) -> Result<()> {
+    /// Takes back what was noted of what lay at `lay` by the last capture, and of what lies at `path` now.
+    pub(super) fn forget(&mut self, former: Option<&Entry>, path: &Path, lay: &Path) -> Result<()> {
         let Some(former) = former else { return Ok(()) };
-        self.state.forget(self.reader.sink.objects(), former, path)
+        self.state.subtract(self.reader.sink.objects(), former, lay)?;
+        self.state.forget_below(path);
+        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ use nix::sys::stat::{FileStat, fstat};
 use serde_bytes::ByteBuf;
 
 use super::file::{self, Content, FileReader, Manner, Outcome};
+use super::moved::AllMoved;
 use super::rules;
 use super::sink::Sink;
 use super::state::State;
@@ -35,13 +36,17 @@ pub(super) struct Walk<'a> {
     options: &'a CaptureOptions,
     pub(super) state: State,
     files_read: u64,
-    /// The clock at the beginning, less the time in which another change could go unnoticed.
+    /// The clock at the beginning, nanoseconds since 1970.
+    began: i64,
+    /// The same, less the time in which another change could go unnoticed.
     until: i64,
     /// Directories that are as they were, and whose objects are all there.
     still: Still,
     same: Vec<usize>,
     /// Directories that were read, for the cache.
     noted: Folders,
+    /// Directories that have other names than at the last capture, and are not found yet.
+    pub(super) moved: AllMoved,
 }
 
 /// A directory on the way: where it lies and what holds there.
@@ -51,6 +56,8 @@ pub(super) struct Place<'p> {
     pub(super) path: &'p Path,
     pub(super) depth: usize,
     pub(super) ignored: bool,
+    /// So many directories on the way, after the root, are those of the last capture, with the rules that they had.
+    pub(super) kept: usize,
 }
 
 /// An entry that was captured.
@@ -75,7 +82,7 @@ impl Seen {
 impl Place<'_> {
     /// The root.
     pub(super) fn root() -> Self {
-        Self { path: Path::new(""), depth: 0, ignored: false }
+        Self { path: Path::new(""), depth: 0, ignored: false, kept: 0 }
     }
 }
 
@@ -90,6 +97,7 @@ impl<'a> Walk<'a> {
         let dev = dir.metadata().context("read", root)?.dev();
         let data_dir = fs::metadata(store.data_dir()).ok();
         let sink = Sink::new(store, None);
+        let began = file::now();
         Ok(Self {
             reader: FileReader { sink, cache, busy: None },
             root,
@@ -99,10 +107,12 @@ impl<'a> Walk<'a> {
             options,
             state,
             files_read: 0,
-            until: still::believed_until(file::now()),
+            began,
+            until: still::believed_until(began),
             still: Still::default(),
             same: Vec::new(),
             noted: Folders::default(),
+            moved: AllMoved::new(),
         })
     }
 
@@ -197,7 +207,8 @@ impl<'a> Walk<'a> {
         } else {
             self.reader.sink.commit()?
         };
-        let state = self.state;
+        let mut state = self.state;
+        state.began = self.began;
         let list = |set: &BTreeSet<PathBuf>| set.iter().cloned().collect();
         let capture = Capture {
             tree: state.tree,
@@ -263,6 +274,8 @@ impl<'a> Walk<'a> {
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         self.state.rules.leave();
         let id = self.reader.sink.put(Tree { meta, entries }.encode(), place.ignored)?;
+        self.state.inodes.insert(id, stat.st_ino);
+        self.state.deepest = self.state.deepest.max(place.depth);
         if let Some(path) = noted {
             self.noted.push(|out| folder.finish(path, id, derived, exclude, out));
         }
@@ -316,6 +329,9 @@ impl<'a> Walk<'a> {
                 if let Some(known) = self.as_it_was(&path)? {
                     return Ok(Some(captured(known)));
                 }
+                if let Some(known) = self.moved_here(dir, &stat, &path, place)? {
+                    return Ok(Some(captured(known)));
+                }
                 let opened = dir::open(dir, name, true).and_then(|sub| {
                     let (stat, names) = (fstat(&sub)?, dir::list(&sub)?);
                     Ok((sub, stat, names))
@@ -323,7 +339,7 @@ impl<'a> Walk<'a> {
                 let reason = match opened {
                     Ok((sub, stat, names)) => {
                         let (depth, ignored) = (place.depth + 1, place.ignored);
-                        let inside = Place { path: &path, depth, ignored };
+                        let inside = Place { path: &path, depth, ignored, ..place };
                         return Ok(Some(captured(self.directory(&sub, &stat, names, inside)?)));
                     }
                     Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),

@@ -1,120 +1,18 @@
 //! Captures of what changed: whatever was done to a tree, they say the same as a walk over all of it.
 
+mod fixture;
+mod renamed;
+
 use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use agentrec_store::{
-    Capture, CaptureOptions, Dirty, Home, Later, LeftOut, Objects, StatCache, Store, Touch,
-    Tracked, Tree, capture_tree, new_objects,
-};
+use agentrec_store::{Dirty, LeftOut, Objects, Touch, Tracked, new_objects};
 use proptest::prelude::*;
-use tempfile::TempDir;
 
-struct Fixture {
-    _dir: TempDir,
-    store: Arc<Store>,
-    later: Arc<Later>,
-    /// Of somebody who knows nothing of the other one.
-    other: Store,
-    root: PathBuf,
-    options: CaptureOptions,
-    tracked: Tracked,
-    cache: StatCache,
-    dirty: Dirty,
-}
-
-impl Fixture {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(Store::open(&Home::new(dir.path().join("home"))).unwrap());
-        let other = Store::open(&Home::new(dir.path().join("other"))).unwrap();
-        let root = dir.path().join("root");
-        fs::create_dir(&root).unwrap();
-        let later = Arc::new(Later::new(Arc::clone(&store)).unwrap());
-        let options =
-            CaptureOptions { later: Some(Arc::clone(&later)), ..CaptureOptions::default() };
-        Self {
-            tracked: Tracked::new(&root),
-            _dir: dir,
-            store,
-            later,
-            other,
-            root,
-            options,
-            cache: StatCache::in_memory(),
-            dirty: Dirty::default(),
-        }
-    }
-
-    fn write(&mut self, path: &str, content: &str) {
-        let full = self.root.join(path);
-        fs::create_dir_all(full.parent().unwrap()).unwrap();
-        fs::write(full, content).unwrap();
-        for dir in Path::new(path).ancestors() {
-            self.dirty.touch(dir, if dir == Path::new("") { Touch::Content } else { Touch::Name });
-        }
-    }
-
-    fn touch(&mut self, path: &str, touch: Touch) {
-        self.dirty.touch(Path::new(path), touch);
-    }
-
-    fn start(&mut self) -> Capture {
-        let capture = self.tracked.capture(&self.store, &self.options, &mut self.cache).unwrap();
-        self.dirty = Dirty::default();
-        assert!(capture.walked);
-        capture
-    }
-
-    /// Captures what is in doubt, and all of it for comparison.
-    fn next(&mut self) -> Capture {
-        let dirty = std::mem::take(&mut self.dirty);
-        let (store, cache) = (&self.store, &mut self.cache);
-        let found = self.tracked.capture_changes(store, &dirty, &self.options, cache).unwrap();
-        let options = CaptureOptions { later: None, ..self.options.clone() };
-        let whole =
-            capture_tree(&self.other, &self.root, &options, &mut StatCache::in_memory()).unwrap();
-        if found.tree != whole.tree {
-            let objects: [&dyn Objects; 2] = [&*self.later, &self.other];
-            differ(objects, [found.tree, whole.tree], Path::new(""));
-            panic!("the trees differ");
-        }
-        assert_eq!((found.files, found.bytes), (whole.files, whole.bytes));
-        assert_eq!(found.left_out, whole.left_out);
-        assert_eq!(found.secrets, whole.secrets);
-        assert_eq!(found.ignored, whole.ignored);
-        found
-    }
-}
-
-/// Prints where two trees differ.
-fn differ(objects: [&dyn Objects; 2], ids: [agentrec_trace::ObjectId; 2], path: &Path) {
-    let [a, b] = [0, 1].map(|n| Tree::load(objects[n], ids[n]).unwrap());
-    if a.meta != b.meta {
-        eprintln!("{}: {:?} and {:?}", path.display(), a.meta, b.meta);
-    }
-    let mut names: Vec<_> = a.entries.iter().chain(&b.entries).map(|e| e.name.clone()).collect();
-    names.sort();
-    names.dedup();
-    for name in names {
-        let (x, y) = (a.entry(&name), b.entry(&name));
-        let path = path.join(String::from_utf8_lossy(&name).into_owned());
-        match (x, y) {
-            (x, y) if x == y => {}
-            (Some(x), Some(y)) if x.is_dir() && y.is_dir() && x.id.is_some() && y.id.is_some() => {
-                if x.ignored != y.ignored {
-                    eprintln!("{}: ignored {} and {}", path.display(), x.ignored, y.ignored);
-                }
-                differ(objects, [x.id.unwrap(), y.id.unwrap()], &path);
-            }
-            _ => eprintln!("{}: {x:?}\n  and {y:?}", path.display()),
-        }
-    }
-}
+use self::fixture::Fixture;
 
 #[test]
 fn what_did_not_change_is_not_looked_at() {
@@ -344,7 +242,15 @@ impl Fixture {
                     if is_dir { fs::remove_dir_all(full(p)) } else { fs::remove_file(full(p)) };
                 names.extend(gone.is_ok().then_some(p));
             }
-            Op::Rename(a, b) if fs::rename(full(a), full(b)).is_ok() => names.extend([a, b]),
+            Op::Rename(a, b) => {
+                let is_dir = full(a).symlink_metadata().is_ok_and(|meta| meta.is_dir());
+                if fs::rename(full(a), full(b)).is_ok() {
+                    names.extend([a, b]);
+                    if is_dir {
+                        self.renamed(&real[a], &real[b]);
+                    }
+                }
+            }
             Op::Link(a, b) if fs::hard_link(full(a), full(b)).is_ok() => names.extend([a, b]),
             Op::Symlink(a, b) if symlink(PATHS[a], full(b)).is_ok() => names.push(b),
             Op::Chmod(p, mode) if is_file(p) => {
@@ -361,11 +267,14 @@ impl Fixture {
                 let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
                 names.extend(nix::unistd::mkfifo(&full(p), mode).is_ok().then_some(p));
             }
-            Op::Snapshot => drop(self.next()),
+            Op::Snapshot => {
+                self.until_they_are_older();
+                drop(self.next());
+            }
             _ => {}
         }
-        names.into_iter().for_each(|p| self.dirty.touch(&real[p], Touch::Name));
-        contents.into_iter().for_each(|p| self.dirty.touch(&real[p], Touch::Content));
+        names.into_iter().for_each(|p| self.mark(&real[p], Touch::Name));
+        contents.into_iter().for_each(|p| self.mark(&real[p], Touch::Content));
     }
 }
 
