@@ -15,6 +15,16 @@ impl fmt::Display for Hint {
     }
 }
 
+/// How things stand after an error. It is context without a text of its own.
+#[derive(Debug)]
+struct Stand(String);
+
+impl fmt::Display for Stand {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Ok(())
+    }
+}
+
 /// Adds a hint to an error.
 pub trait WithHint<T> {
     /// Says what the user could do.
@@ -32,7 +42,12 @@ pub fn with_hint(error: impl Into<Error>, hint: impl Into<String>) -> Error {
     error.into().context(Hint(hint.into()))
 }
 
-/// Prints an error with its causes and its hint to standard error.
+/// An error that says how things stand after it, behind what the user could do about its cause.
+pub fn with_stand(error: impl Into<Error>, stand: impl Into<String>) -> Error {
+    error.into().context(Stand(stand.into()))
+}
+
+/// Prints an error with its causes and its hints to standard error.
 pub fn report(error: &Error) {
     let mut text = String::new();
     for cause in error.chain() {
@@ -49,7 +64,8 @@ pub fn report(error: &Error) {
     // Nothing can be said where standard error itself is gone.
     let mut stderr = io::stderr().lock();
     let _ = writeln!(stderr, "agentrec: {}", lowered(&text));
-    if let Some(hint) = hint_of(error) {
+    let stand = error.downcast_ref().map(|Stand(stand)| stand.clone());
+    for hint in hint_of(error).into_iter().chain(stand) {
         let _ = writeln!(stderr, "hint: {hint}");
     }
 }

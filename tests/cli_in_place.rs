@@ -6,7 +6,7 @@ use std::fs;
 use std::process::{Child, Stdio};
 
 use common::listing::listing;
-use common::{TestEnv, recorded};
+use common::{Ran, TestEnv, recorded};
 
 /// A tree whose files change, go, come, and become one, in a session.
 fn recorded_changes(env: &TestEnv) {
@@ -80,6 +80,56 @@ fn apply_is_taken_back() {
     assert_eq!(listing(&env.work()), before);
     env.ok(["redo", "--yes"]);
     assert_eq!(listing(&env.work()), after);
+}
+
+/// What a command that failed said, and what it advised.
+fn failed(ran: &Ran) -> (&str, Vec<&str>) {
+    let mut lines = ran.stderr.lines();
+    let said = lines.next().unwrap_or_default();
+    assert_eq!(ran.code, 1, "{ran:?}");
+    (said, lines.collect())
+}
+
+#[test]
+fn a_restore_in_place_that_fails_says_what_can_be_done_and_how_things_stand() {
+    let env = TestEnv::new();
+    fs::create_dir(env.work().join(".git")).expect("ours");
+    env.write(".gitignore", "made\n");
+    env.write("made/a", "before\n");
+    env.record("echo after > made/a");
+    let objects = env.home().join("objects");
+    let away = env.outside("objects");
+    fs::rename(&objects, &away).expect("it is there");
+    let ran = env.run(["restore", "s1", "--in-place"]);
+    let (said, hints) = failed(&ran);
+    assert!(said.ends_with(" is missing"), "{ran:?}");
+    let elsewhere =
+        "hint: contents that are not in a trace are in the store of the machine that recorded it";
+    assert_eq!(hints, [elsewhere, "hint: nothing was changed yet"]);
+    assert_eq!(env.read("made/a").as_deref(), Some("after\n"));
+    fs::remove_dir_all(&objects).expect("a store of ours");
+    fs::rename(&away, &objects).expect("ours");
+
+    // The log can't be written, at first before and then after the files are changed.
+    let block = |name: &str| env.home().join("ops").join(name);
+    fs::create_dir(block("1.op.tmp")).expect("ours");
+    let ran = env.run(["restore", "s1", "--in-place"]);
+    assert_eq!(failed(&ran).1, ["hint: nothing was changed yet"], "{ran:?}");
+    assert_eq!(env.read("made/a").as_deref(), Some("after\n"));
+    fs::remove_dir(block("1.op.tmp")).expect("ours");
+    fs::create_dir(block("1.done.tmp")).expect("ours");
+    let ran = env.run(["restore", "s1", "--in-place"]);
+    let (said, hints) = failed(&ran);
+    assert!(said.contains("cannot restore in place: o1 was interrupted: cannot create "), "{said}");
+    let ways = "agentrec undo --finish completes it; agentrec undo o1 takes it back";
+    assert_eq!(hints, [format!("hint: what was done so far is in the log; {ways}")]);
+    assert_eq!(env.read("made/a").as_deref(), Some("before\n"));
+    let ran = env.run(["undo", "--finish"]);
+    assert!(failed(&ran).1[0].contains("what was done so far is in the log"), "{ran:?}");
+    fs::remove_dir(block("1.done.tmp")).expect("ours");
+    env.ok(["undo", "--finish"]);
+    env.ok(["undo", "o1", "--yes"]);
+    assert_eq!(env.read("made/a").as_deref(), Some("after\n"));
 }
 
 /// So many files are changed.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use agentrec_store::OperationKind;
 use agentrec_trace::{Problem, SnapshotIndex};
 
 /// Errors of this crate.
@@ -132,6 +133,16 @@ pub enum Error {
         /// Where it is.
         path: PathBuf,
     },
+    /// An operation stands in the log and came to no end.
+    #[error("o{id} was interrupted: {source}")]
+    Interrupted {
+        /// Its number.
+        id: u64,
+        /// What it is.
+        kind: OperationKind,
+        /// Why it went no further.
+        source: Box<Error>,
+    },
     /// A session is no resumed one, or what it left was removed.
     #[error("session {session} has no copy here whose changes could be brought home")]
     NoCopy {
@@ -180,7 +191,9 @@ impl Error {
                 "only sessions that `agentrec resume` started have one, until they are removed"
                     .into(),
             ),
+            Self::Interrupted { source, .. } => source.hint(),
             Self::Launch(error) => error.hint().map(str::to_owned),
+            Self::Store(error) => error.hint().map(str::to_owned),
             _ => None,
         }
     }

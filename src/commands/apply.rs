@@ -76,7 +76,8 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
     };
     let progress = of_files("applying");
     let done =
-        carry_out(&store, &log, &Sources::store(&store), changes, operation, Some(&progress))?;
+        carry_out(&store, &log, &Sources::store(&store), changes, operation, Some(&progress))
+            .map_err(reversal::stopped)?;
     drop(progress);
     let done_all = say_done(&mut out, &done, OperationKind::Apply)?;
     for root in &plan.roots {

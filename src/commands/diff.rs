@@ -12,7 +12,7 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use crate::address::{Address, Place, Range, TurnLabel};
 use crate::digest::{Digest, Snapshot};
-use crate::error::{WithHint, with_hint};
+use crate::error::with_hint;
 use crate::exit::Exit;
 use crate::output::{Output, printable_line};
 use crate::session::{self, Context, Opened};
@@ -71,8 +71,7 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
         }
         let mut found = match trees {
             (Some(before), Some(after)) => diff_trees(&objects, before, after)
-                .with_context(|| format!("cannot compare {}", printable_line(&path)))
-                .hint("contents that are not in a trace are in the store of the machine that recorded it")?,
+                .with_context(|| format!("cannot compare {}", printable_line(&path)))?,
             (Some(_), None) | (None, Some(_)) => {
                 let side = if trees.0.is_some() { "before" } else { "after" };
                 writeln!(out, "{} is only {side}", printable_line(&path))?;

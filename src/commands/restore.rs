@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::json;
 
 use crate::address::Address;
-use crate::error::{WithHint, with_hint};
+use crate::error::with_hint;
 use crate::exit::Exit;
 use crate::output::{Output, Style, command_line, json, of_files, plural, relative, size};
 use crate::session::{self, Context, Opened};
@@ -185,8 +185,8 @@ fn in_place(
         })
         .collect();
     let planned = plan_in_place(&store, &sources, &targets, only)
-        .context("cannot restore in place")
-        .hint("nothing was changed yet")?;
+        .map_err(reversal::stopped)
+        .context("cannot restore in place")?;
     let InPlace { plan, saved, kept } = planned;
     let mut missing: Vec<_> =
         plan.unable.iter().map(|(path, why)| (path.clone(), why.as_str())).collect();
@@ -203,8 +203,8 @@ fn in_place(
     let done = if changes {
         let progress = of_files("restoring");
         carry_out(&store, &log, &sources, plan, operation, Some(&progress))
-            .context("cannot restore in place")
-            .hint("what was done so far is in the log: agentrec ops")?
+            .map_err(reversal::stopped)
+            .context("cannot restore in place")?
     } else {
         Done::default()
     };

@@ -114,7 +114,8 @@ pub fn run(args: &Args, context: Context) -> Result<Exit> {
         directory,
         ..Operation::default()
     };
-    let done = carry_out(&store, &log, &sources, plan, operation, None)?;
+    let done =
+        carry_out(&store, &log, &sources, plan, operation, None).map_err(reversal::stopped)?;
     let complete = say_done(&mut out, &done, OperationKind::Undo)?;
     out.finish()?;
     Ok(if complete { settled.exit() } else { Exit::FAILURE })

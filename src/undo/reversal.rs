@@ -4,13 +4,13 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use agentrec_replay::undo::{Scope, carry_out, finish, reverse};
-use agentrec_replay::{Only, Sources};
+use agentrec_replay::{Error, Only, Sources};
 use agentrec_store::{Home, Logged, Operation, OperationKind, Operations, Store};
 use anyhow::{Context as _, Result, anyhow};
 
 use super::show::{Shown, say_done};
 use super::{Asked, propose};
-use crate::error::with_hint;
+use crate::error::{with_hint, with_stand};
 use crate::exit::Exit;
 use crate::output::{Output, printable_line};
 use crate::session::Context;
@@ -72,13 +72,28 @@ pub fn none_interrupted(all: &[Logged]) -> Result<()> {
         None => Ok(()),
         Some(logged) => Err(with_hint(
             anyhow!("cannot begin another one: o{} was interrupted", logged.id),
-            format!(
-                "agentrec undo --finish completes it; agentrec {} o{} takes it back",
-                takes_back(logged.operation.kind),
-                logged.id
-            ),
+            ways_on(logged.id, logged.operation.kind),
         )),
     }
+}
+
+/// What can become of an operation that was interrupted.
+fn ways_on(id: u64, kind: OperationKind) -> String {
+    format!(
+        "agentrec undo --finish completes it; agentrec {} o{id} takes it back",
+        takes_back(kind)
+    )
+}
+
+/// Says how things stand where a plan was not made, or not carried out.
+pub fn stopped(error: Error) -> anyhow::Error {
+    let stand = match &error {
+        Error::Interrupted { id, kind, .. } => {
+            format!("what was done so far is in the log; {}", ways_on(*id, *kind))
+        }
+        _ => "nothing was changed yet".to_owned(),
+    };
+    with_stand(error, stand)
 }
 
 /// Completes the operation that was interrupted.
@@ -90,7 +105,7 @@ pub fn complete(home: &Home, context: Context) -> Result<Exit> {
         return Ok(Exit::OK);
     };
     let store = Store::open(home)?;
-    let done = finish(&store, &log, logged)?;
+    let done = finish(&store, &log, logged).map_err(stopped)?;
     close_reversed(&log, &all, &logged.operation)?;
     let mut out = Output::new(context.preferences);
     let complete = say_done(&mut out, &done, logged.operation.kind)?;
@@ -134,7 +149,8 @@ pub fn take_back(
         ..Operation::default()
     };
     let reversed = operation.clone();
-    let done = carry_out(&store, &log, &Sources::store(&store), plan, operation, None)?;
+    let done =
+        carry_out(&store, &log, &Sources::store(&store), plan, operation, None).map_err(stopped)?;
     close_reversed(&log, &all, &reversed)?;
     let complete = say_done(&mut out, &done, kind)?;
     out.finish()?;

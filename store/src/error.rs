@@ -110,6 +110,9 @@ impl Error {
             Self::Trace { .. } => {
                 Some("what it names is not known, so nothing goes; `agentrec rm` forgets a session")
             }
+            Self::Missing(_) => Some(
+                "contents that are not in a trace are in the store of the machine that recorded it",
+            ),
             Self::Held => Some("try again when the recordings that run have less to do"),
             Self::OperationRunning => Some("wait until it has ended"),
             _ => None,

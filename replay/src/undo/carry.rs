@@ -43,6 +43,9 @@ pub(super) fn now() -> i64 {
 
 /// Carries `plan` out as `operation`, whose steps come from the plan. When it returns, or is interrupted at any moment, the log and
 /// the store hold what it takes to go on and to go back.
+///
+/// # Errors
+/// [`Error::Interrupted`] once the operation is in the log. After any other error nothing was changed.
 pub fn carry_out(
     store: &Store,
     log: &Operations,
@@ -71,8 +74,13 @@ pub fn carry_out(
     plan.reader.commit()?;
     saved(store, &operation)?;
     let id = log.begin(&operation)?;
-    let restored = apply(store, &operation, progress)?;
-    end(log, id, &operation, restored)
+    let interrupted = |source| interrupted(id, &operation, source);
+    let restored = apply(store, &operation, progress).map_err(interrupted)?;
+    end(log, id, &operation, restored).map_err(interrupted)
+}
+
+fn interrupted(id: u64, operation: &Operation, source: Error) -> Error {
+    Error::Interrupted { id, kind: operation.kind, source: Box::new(source) }
 }
 
 /// Fails where what would be replaced is not in the store: it was saved before the plan was shown, and may have been cleared away
@@ -91,6 +99,10 @@ fn saved(store: &Store, operation: &Operation) -> Result<()> {
 
 /// Goes on with an operation that was interrupted.
 pub fn finish(store: &Store, log: &Operations, logged: &Logged) -> Result<Done> {
+    go_on(store, log, logged).map_err(|source| interrupted(logged.id, &logged.operation, source))
+}
+
+fn go_on(store: &Store, log: &Operations, logged: &Logged) -> Result<Done> {
     let mut operation = logged.operation.clone();
     clean(&operation);
     let mut reader = EntryReader::new(store);
