@@ -72,12 +72,17 @@ pub fn plan_apply(
         if !root.copy.is_dir() {
             return Err(no_copy());
         }
-        roots.push(plan_root(store, root, excludes)?);
+        roots.push(plan_root(store, home, root, excludes)?);
     }
     Ok(ApplyPlan { session: origin.session, roots })
 }
 
-fn plan_root(store: &Store, root: &OriginRoot, excludes: &[String]) -> Result<ApplyRoot> {
+fn plan_root(
+    store: &Store,
+    home: &Home,
+    root: &OriginRoot,
+    excludes: &[String],
+) -> Result<ApplyRoot> {
     // The trees that both sides started from may be in the parent's trace only.
     let reader = Reader::open(&root.base_trace).ok();
     let sources = match &reader {
@@ -91,17 +96,37 @@ fn plan_root(store: &Store, root: &OriginRoot, excludes: &[String]) -> Result<Ap
     if !sources.contains(&base)? {
         return Err(Error::NoTree { path: root.home.clone() });
     }
-    let capture = |dir: &Path| {
+    let capture = |dir: &Path, cache: &mut StatCache| {
         let options = CaptureOptions {
             seen_as: root.home.clone(),
             excludes: excludes.to_vec(),
             ..CaptureOptions::default()
         };
-        capture_tree(store, dir, &options, &mut StatCache::in_memory()).map(|capture| capture.tree)
+        capture_tree(store, dir, &options, cache).map(|capture| capture.tree)
     };
-    let copy = capture(&root.copy)?;
-    let saved = capture(&root.home)?;
+    // Nothing else tells what is to be brought home.
+    let copy = capture(&root.copy, &mut StatCache::in_memory())?;
+    // It is not saved: its directories are noted under a recorder's options, and the next recording is to find them.
+    let saved = capture(&root.home, &mut StatCache::load(home, &root.home))?;
+    let plan = compare(&sources, root, base, copy, saved)?;
+    let replaced = plan.changes.iter().chain(&plan.conflicts);
+    let replaced =
+        replaced.filter_map(|change| Some((change.path.as_path(), change.before.as_ref()?)));
+    if undo::is_as_saved(store, &root.home, replaced)? {
+        return Ok(plan);
+    }
+    let saved = capture(&root.home, &mut StatCache::in_memory())?;
+    compare(&sources, root, base, copy, saved)
+}
 
+/// Compares the trees: what both sides started from, the copy, and what home is now.
+fn compare(
+    sources: &Sources<'_>,
+    root: &OriginRoot,
+    base: ObjectId,
+    copy: ObjectId,
+    saved: ObjectId,
+) -> Result<ApplyRoot> {
     let mut plan = ApplyRoot {
         home: root.home.clone(),
         copy: root.copy.clone(),
@@ -110,12 +135,12 @@ fn plan_root(store: &Store, root: &OriginRoot, excludes: &[String]) -> Result<Ap
         conflicts: Vec::new(),
         unknown: Vec::new(),
     };
-    let mut lookup = Lookup::new(&sources);
+    let mut lookup = Lookup::new(sources);
     let never_there = |change: &Change| {
         change.kind == ChangeKind::Deleted
             && root.missing.iter().any(|missing| change.path.starts_with(&missing.0))
     };
-    for change in diff_trees(&sources, base, copy)? {
+    for change in diff_trees(sources, base, copy)? {
         if never_there(&change) {
             plan.unknown.push(change.path);
             continue;

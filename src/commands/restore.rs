@@ -184,10 +184,10 @@ fn in_place(
             options: CaptureOptions { seen_as: root.path.clone(), ..CaptureOptions::default() },
         })
         .collect();
-    let planned = plan_in_place(&store, &sources, &targets, only)
+    let planned = plan_in_place(&store, &home, &sources, &targets, only)
         .map_err(reversal::stopped)
         .context("cannot restore in place")?;
-    let InPlace { plan, saved, kept } = planned;
+    let InPlace { plan, saved, kept, .. } = planned;
     let mut missing: Vec<_> =
         plan.unable.iter().map(|(path, why)| (path.clone(), why.as_str())).collect();
     let directory = targets.first().map(|target| target.root.clone()).unwrap_or_default();

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use agentrec_store::{
-    CaptureOptions, Change, ChangeKind, Entry, Kind, LeftOut, Objects, Role, StatCache, Step,
+    CaptureOptions, Change, ChangeKind, Entry, Home, Kind, LeftOut, Objects, Role, StatCache, Step,
     Store, TreeBudget, capture_tree, diff_trees,
 };
 use agentrec_trace::{ObjectId, Reader};
 
-use super::{Plan, Unable};
+use super::{Plan, Unable, is_as_saved};
 use crate::error::Result;
 use crate::lookup::Lookup;
 use crate::restore::Only;
@@ -37,29 +37,70 @@ pub struct InPlace<'a> {
     pub saved: Vec<ObjectId>,
     /// Traces that stay where they are. Paths are absolute.
     pub kept: Vec<PathBuf>,
+    /// Files that had to be read to save them: of the others the stat cache knew the content.
+    pub files_read: u64,
 }
 
 /// Finds out what making each directory what its tree says would do, once what it is now is saved in `store`. Nothing else is changed.
+///
+/// Of what did not change since a recorder read it the content is taken from the stat caches in `home`; what would be replaced or
+/// removed is read all the same.
 pub fn plan_in_place<'a>(
     store: &'a Store,
+    home: &Home,
     sources: &Sources<'_>,
     targets: &[Target],
     only: Option<&Only>,
 ) -> Result<InPlace<'a>> {
     let mut plan = Plan::new(store);
     plan.trusted = true;
-    let (mut saved, mut kept) = (Vec::new(), Vec::new());
+    let (mut saved, mut kept, mut files_read) = (Vec::new(), Vec::new(), 0);
     let _hold = store.hold()?;
     for target in targets {
-        let root = target.root.as_path();
         // Before the capture: afterwards the store has every tree that equals the present state.
         plan.trusted &= sources.is_own(&target.tree)?;
-        let now = capture_tree(store, root, &target.options, &mut StatCache::in_memory())?.tree;
-        store.pin(&now)?;
+        // It is not saved: its directories are noted under a recorder's options, and the next recording is to find them.
+        let mut cache = StatCache::load(home, &target.root);
+        let mut found = Difference::find(store, sources, target, only, &mut cache)?;
+        if !is_as_saved(store, &target.root, found.replaced())? {
+            let read = found.files_read;
+            found = Difference::find(store, sources, target, only, &mut StatCache::in_memory())?;
+            found.files_read += read;
+        }
+        store.pin(&found.now)?;
+        plan.steps.extend(found.steps.into_values());
+        plan.unable.extend(found.unable);
+        saved.push(found.now);
+        kept.extend(found.kept);
+        files_read += found.files_read;
+    }
+    Ok(InPlace { plan, saved, kept, files_read })
+}
+
+/// What one directory is now, and what makes it what it is to be.
+struct Difference {
+    now: ObjectId,
+    files_read: u64,
+    steps: BTreeMap<PathBuf, Step>,
+    unable: Vec<(PathBuf, Unable)>,
+    kept: Vec<PathBuf>,
+}
+
+impl Difference {
+    fn find(
+        store: &Store,
+        sources: &Sources<'_>,
+        target: &Target,
+        only: Option<&Only>,
+        cache: &mut StatCache,
+    ) -> Result<Self> {
+        let root = target.root.as_path();
+        let capture = capture_tree(store, root, &target.options, cache)?;
+        let now = capture.tree;
         let meant = |path: &Path| only.is_none_or(|only| only.matches(path));
         let mut changes = diff_trees(sources, now, target.tree)?;
         changes.retain(|change| meant(&change.path));
-        kept.extend(keep_traces(&mut changes, root));
+        let kept = keep_traces(&mut changes, root);
         let mut unable = Vec::new();
         changes.retain(|change| {
             let known = change.kind != ChangeKind::Unknown;
@@ -77,11 +118,14 @@ pub fn plan_in_place<'a>(
         let mut steps = steps_of(root, changes);
         links(&before, &after, &meant, root, &mut steps);
         times(&before, &after, &meant, root, &mut steps);
-        plan.steps.extend(steps.into_values());
-        plan.unable.extend(unable);
-        saved.push(now);
+        Ok(Self { now, files_read: capture.files_read, steps, unable, kept })
     }
-    Ok(InPlace { plan, saved, kept })
+
+    /// What goes or is written over.
+    fn replaced(&self) -> impl Iterator<Item = (&Path, &Entry)> {
+        let changed = self.steps.values().filter(|step| step.role == Role::Changed);
+        changed.filter_map(|step| Some((step.path.as_path(), step.before.as_ref()?)))
+    }
 }
 
 /// A plan that makes `changes` below `root`, whose present state is the tree `now` of this machine's own store.

@@ -24,6 +24,7 @@ pub use carry::{Done, carry_out, finish};
 pub(crate) use in_place::plan_of_changes;
 pub use in_place::{InPlace, Target, plan_in_place};
 pub use plan::{Scope, plan};
+pub(crate) use present::is_as_saved;
 pub use reverse::reverse;
 
 /// A path that the span changed, as the trace tells it.

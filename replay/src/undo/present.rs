@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use agentrec_store::{Entry, EntryReader};
+use agentrec_store::{Entry, EntryReader, Kind, Store};
 use nix::errno::Errno;
 
 use crate::error::{Context, Result};
@@ -74,6 +74,27 @@ impl<'r, 'a> Present<'r, 'a> {
             Err(error) => Err(error).context("open", &root.join(parent)),
         }
     }
+}
+
+/// Whether the files among `entries` below `root`, which are going to be replaced or removed, hold what was saved of them: they are
+/// read. What was saved may have been taken from a stat cache, and a write through a shared map need leave no mark in a file's times.
+pub(crate) fn is_as_saved<'e>(
+    store: &Store,
+    root: &Path,
+    entries: impl Iterator<Item = (&'e Path, &'e Entry)>,
+) -> Result<bool> {
+    // What it reads is not kept: the store has it already, or it is not what was saved.
+    let mut reader = EntryReader::new(store);
+    let mut present = Present::new(&mut reader);
+    for (path, saved) in entries {
+        if saved.kind == Kind::File
+            && saved.left_out.is_none()
+            && present.entry(root, path)?.map(|now| now.id) != Some(saved.id)
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Where a path that lies in no root is changed from: the nearest directory above it that is there, without links, and the rest.

@@ -103,7 +103,7 @@ pub fn go_back(
     let log = Operations::open(home).unwrap();
     let sources = Sources::new(reader, Some(&store));
     let target = Target { root: root.to_owned(), tree, options: options.clone() };
-    let planned = plan_in_place(&store, &sources, &[target], only).unwrap();
+    let planned = plan_in_place(&store, home, &sources, &[target], only).unwrap();
     let operation = Operation::default();
     let done = carry_out(&store, &log, &sources, planned.plan, operation, None).unwrap();
     WentBack { saved: planned.saved[0], done }

@@ -260,7 +260,8 @@ fn in_place_nothing_is_replaced_that_the_store_has_lost_since_it_was_saved() {
     let sources = Sources::new(&reader, Some(&fixture.store));
     let options = CaptureOptions::default();
     let target = Target { root: fixture.root.clone(), tree, options };
-    let plan = plan_in_place(&fixture.store, &sources, &[target], None).unwrap().plan;
+    let plan =
+        plan_in_place(&fixture.store, &fixture.home, &sources, &[target], None).unwrap().plan;
 
     fs::remove_dir_all(fixture.home.data().join("saved")).unwrap();
     let traces = vec![fixture.path("t.zst")];
