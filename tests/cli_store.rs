@@ -4,6 +4,8 @@ mod common;
 
 use std::fs;
 
+use agentrec_store::{Home, Objects, Store};
+use agentrec_trace::ObjectId;
 use common::{Live, TestEnv};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -82,6 +84,50 @@ fn store_check_names_damage() {
     let ran = env.run(["store", "check"]);
     assert_eq!(ran.code, 1);
     assert!(ran.stdout.contains("damaged  object ") && ran.stderr.contains("hint: "), "{ran:?}");
+}
+
+#[test]
+fn what_is_kept_of_a_secret_file_outside_stays_while_the_recording_runs_and_after_it() {
+    let env = TestEnv::new();
+    let rounds = 8;
+    let old = |round| format!("TOKEN={}", noise(round, 100));
+    for round in 0..rounds {
+        fs::create_dir(env.outside(&format!("d{round}"))).expect("ours");
+        fs::write(env.outside(&format!("d{round}/.env")), old(round)).expect("ours");
+    }
+    let script = "while read dir; do echo new > ~/$dir/.env; echo changed; done";
+    let mut live = env.start(&["--engine", "ptrace"], script);
+    // Opened each time: one that is open remembers which packs there were.
+    let store = || Store::open(&Home::new(env.home())).expect("ours");
+    let is_there = |round| {
+        let id = ObjectId::of(old(round).as_bytes());
+        store().contains(&id).expect("a sound store")
+    };
+    let collect = || env.json(["store", "gc", "--keep-last", "0s", "--yes"])[0].clone();
+    let mut gone = 0;
+    for round in 0..rounds {
+        live.tell(&format!("d{round}"));
+        live.wait_for("changed");
+        while !is_there(round) {
+            std::thread::yield_now();
+        }
+        // Something goes each time.
+        store().put(noise(100 + round, 100_000).as_bytes()).expect("ours");
+        // The event that names what was kept may not be in the trace's file yet.
+        gone += u64::from(collect()["objects"].as_u64() > Some(0));
+        for kept in 0..=round {
+            assert!(is_there(kept), "round {round}: what was kept in round {kept} is gone");
+        }
+    }
+    assert_eq!(gone, rounds);
+    assert_eq!(live.finish().code, 0);
+    collect();
+    env.ok(["store", "check"]);
+    env.ok(["undo", "--yes"]);
+    for round in 0..rounds {
+        let now = fs::read_to_string(env.outside(&format!("d{round}/.env")));
+        assert_eq!(now.expect("it is back"), old(round));
+    }
 }
 
 #[test]

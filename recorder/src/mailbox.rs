@@ -191,6 +191,9 @@ impl<I> Inbox<I> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::sync::atomic::{AtomicBool, AtomicI32};
     use std::thread;
 
     use super::*;
@@ -207,14 +210,36 @@ mod tests {
         }
     }
 
+    /// Waits until the thread sleeps; false where it got to its end instead.
+    fn sleeps(tid: &AtomicI32, is_done: &AtomicBool) -> bool {
+        loop {
+            let stat = fs::read_to_string(format!("/proc/self/task/{}/stat", tid.load(SeqCst)));
+            let state = stat.ok().and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
+            if is_done.load(SeqCst) {
+                return false;
+            }
+            if state == Some('S') {
+                return true;
+            }
+            thread::yield_now();
+        }
+    }
+
     #[test]
     fn who_sends_more_than_there_is_room_for_waits_for_the_receiver() {
         let (outbox, inbox) = mailbox::<u32>();
         let half = ROOM as u32 / 2;
         outbox.send(half).unwrap();
         outbox.send(half).unwrap();
+        let (tid, is_done) = (AtomicI32::new(-1), AtomicBool::new(false));
         thread::scope(|scope| {
-            let third = scope.spawn(|| outbox.send(1u32));
+            let third = scope.spawn(|| {
+                tid.store(nix::unistd::gettid().as_raw(), SeqCst);
+                let sent = outbox.send(1u32);
+                is_done.store(true, SeqCst);
+                sent
+            });
+            assert!(sleeps(&tid, &is_done), "it was sent beyond what there is room for");
             assert_eq!(inbox.recv(), Ok(half));
             third.join().unwrap().unwrap();
         });
@@ -223,6 +248,35 @@ mod tests {
         // One that is larger than all room goes alone.
         outbox.send(3 * half).unwrap();
         assert_eq!(inbox.recv(), Ok(3 * half));
+    }
+
+    #[test]
+    fn thousands_of_small_items_wait_for_nobody_and_no_more_than_there_is_room_for() {
+        const ITEM: u32 = 512;
+        let fits = ROOM as u32 / ITEM;
+        let (outbox, inbox) = mailbox::<u32>();
+        for _ in 0..fits {
+            outbox.defer(ITEM).unwrap();
+        }
+        outbox.flush();
+        assert_eq!(inbox.room.lock().bytes, ROOM);
+        let (tid, is_done) = (AtomicI32::new(-1), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                tid.store(nix::unistd::gettid().as_raw(), SeqCst);
+                for _ in 0..fits {
+                    outbox.defer(ITEM).unwrap();
+                }
+                outbox.flush();
+                is_done.store(true, SeqCst);
+            });
+            assert!(sleeps(&tid, &is_done), "nobody took anything");
+            for _ in 0..2 * fits {
+                assert_eq!(inbox.recv(), Ok(ITEM));
+                assert!(inbox.room.lock().bytes <= ROOM);
+            }
+        });
+        assert_eq!(inbox.room.lock().bytes, 0);
     }
 
     #[test]

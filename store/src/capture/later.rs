@@ -176,3 +176,28 @@ impl Shared {
         batch.commit().map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Home;
+
+    #[test]
+    fn the_thread_ends_before_its_owner_does_and_writes_all_that_it_was_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&Home::new(dir.path())).unwrap());
+        for round in 0..50_u32 {
+            let later = Later::new(Arc::clone(&store)).unwrap();
+            let content = round.to_le_bytes();
+            let id = ObjectId::of(&content);
+            // One that never had anything to do has to be woken, too.
+            if round % 2 == 0 {
+                later.put(id, content.to_vec());
+            }
+            drop(later);
+            // The thread has one as long as it lives.
+            assert_eq!(Arc::strong_count(&store), 1, "round {round}");
+            assert_eq!(store.contains(&id).unwrap(), round % 2 == 0);
+        }
+    }
+}
