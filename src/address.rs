@@ -5,7 +5,9 @@
 //! prefix of one, or a name given with `--name`.
 
 use std::convert::Infallible;
+use std::ffi::OsStr;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -129,6 +131,22 @@ fn session(text: &str) -> SessionRef {
     }
 }
 
+/// The session's address in front of a file's name, and the name: `7q3k@notes.txt`, `runs/a.zst@notes.txt`. None where the name has no
+/// such shape, as `./logo@2x.png`; `logo@2x.png` has.
+pub fn of_file(name: &OsStr) -> Option<(Address, &OsStr)> {
+    let bytes = name.as_bytes();
+    let ats = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'@');
+    ats.map(|(at, _)| (&bytes[..at], &bytes[at + 1..])).find_map(|(before, file)| {
+        let before = str::from_utf8(before).ok()?;
+        let is_session = match session(before) {
+            SessionRef::Last | SessionRef::Named(_) => true,
+            SessionRef::File(trace) => trace.extension().is_some_and(|end| end == "zst"),
+        };
+        let Ok(address) = before.parse();
+        (is_session && !file.is_empty()).then(|| (address, OsStr::from_bytes(file)))
+    })
+}
+
 impl FromStr for Address {
     type Err = Infallible;
 
@@ -224,6 +242,28 @@ mod tests {
         assert_eq!(parse("s0").0, Some(SessionRef::Named("s0".into())));
         for file in ["trace.zst", "./abcd", "/abc", ".", ""] {
             assert_eq!(parse(file).0, Some(SessionRef::File(file.into())), "{file:?}");
+        }
+    }
+
+    #[test]
+    fn files_follow_a_session() {
+        let of = |name| {
+            let (address, file) = super::of_file(OsStr::new(name))?;
+            Some((address.session, address.place, file.to_str()?.to_owned()))
+        };
+        let named = |name: &str, file: &str| {
+            Some((Some(SessionRef::Named(name.into())), None, file.to_owned()))
+        };
+        assert_eq!(of("7q3k@src/a.rs"), named("7q3k", "src/a.rs"));
+        assert_eq!(of("7q3k@web/@scope/a@2x.png"), named("7q3k", "web/@scope/a@2x.png"));
+        assert_eq!(of("7q3k@/abs/a"), named("7q3k", "/abs/a"));
+        assert_eq!(of("logo@2x.png"), named("logo", "2x.png"));
+        assert_eq!(of("last@a"), Some((Some(SessionRef::Last), None, "a".into())));
+        let trace = Some(SessionRef::File("runs/a@b.zst".into()));
+        assert_eq!(of("runs/a@b.zst@c"), Some((trace, None, "c".into())));
+        assert_eq!(of("t5@a"), Some((None, Some(turn(5)), "a".into())));
+        for file in ["a", "@scope/a", "web/@scope/a", "./logo@2x.png", "logo.v1@2x.png", "7q3k@"] {
+            assert_eq!(of(file), None, "{file}");
         }
     }
 

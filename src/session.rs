@@ -7,7 +7,7 @@ use agentrec_store::{Catalogue, Home, MIN_PREFIX, Session, Store};
 use agentrec_trace::{Event, Reader, Seq, SnapshotIndex, Status};
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::address::{Address, Place, SessionRef};
+use crate::address::{self, Address, Place, SessionRef};
 use crate::digest::{Digest, Turn};
 use crate::error::{WithHint, with_hint};
 use crate::identity;
@@ -106,6 +106,30 @@ pub fn open(address: &Address) -> Result<Opened> {
     };
     let reader = open_file(&path)?;
     Ok(Opened { reader, path, name, place: address.place.clone() })
+}
+
+/// Opens the session of a file, which `file` names in front of it (`7q3k@notes.txt`) where `trace` does not, and returns the file's own
+/// name. A file that is there under the whole name is that file.
+pub fn open_of_file(trace: Option<&Address>, file: &Path) -> Result<(Opened, PathBuf)> {
+    let named = address::of_file(file.as_os_str()).filter(|_| trace.is_none() && !file.exists());
+    let Some((address, name)) = named else {
+        return Ok((open(trace.unwrap_or(&Address::LAST))?.whole()?, file.to_owned()));
+    };
+    let opened = open(&address).map_err(|error| {
+        let not_found = matches!(
+            error.downcast_ref::<agentrec_store::Error>(),
+            Some(agentrec_store::Error::NoSession(_))
+        );
+        if !not_found {
+            return error;
+        }
+        let hint = format!(
+            "agentrec list shows what there is; for a file of that name write ./{}",
+            file.display()
+        );
+        with_hint(error, hint)
+    })?;
+    Ok((opened.whole()?, name.into()))
 }
 
 /// Whether a recorder is writing the trace at `path`.

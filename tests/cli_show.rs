@@ -402,6 +402,38 @@ shell("rm a")
 }
 
 #[test]
+fn why_and_blame_take_the_session_in_front_of_the_file() {
+    let env = TestEnv::new();
+    env.write("a", "one\n");
+    let first = env.record("echo two >> a; echo x > logo@2x.png; echo y > last@b");
+    env.record("rm last@b; true second");
+    let of_first = |file: &str| format!("{}@{file}", first.id);
+    let whole = env.ok(["why", &of_first("a")]);
+    assert!(whole.starts_with("modified (4 B) "), "{whole}");
+    assert_eq!(whole, env.ok(["why", "--trace", &first.id, "a"]));
+    let line = env.ok(["why", &of_first("a:2")]);
+    assert!(line.starts_with("a:2  two\n") && line.contains(" by sh "), "{line}");
+    let by_trace = format!("{}@a:2", first.trace.display());
+    assert_eq!(env.ok(["why", &by_trace]), line);
+    let blamed = env.ok(["blame", &of_first("a")]);
+    assert!(blamed.lines().nth(1).is_some_and(|line| line.starts_with("sh ")), "{blamed}");
+    assert_eq!(blamed, env.ok(["blame", "--trace", &first.id, "a"]));
+    assert_eq!(env.run(["why", "last@a"]).code, 1, "the last one did not change it");
+
+    // A file that is there, and one that is named as a path, have an @ in their names.
+    let there = env.run(["why", "logo@2x.png"]);
+    assert!(there.stderr.contains("cannot tell why logo@2x.png is as it is"), "{there:?}");
+    assert!(env.ok(["why", "./last@b"]).starts_with("deleted "));
+    assert!(env.ok(["why", "--trace", &first.id, "last@b"]).starts_with("created "));
+    let unknown = env.run(["why", "icon@2x.png"]);
+    assert_eq!(unknown.code, 1);
+    assert!(unknown.stderr.contains("cannot find the trace `icon`"), "{unknown:?}");
+    assert!(unknown.stderr.contains("for a file of that name write ./icon@2x.png"), "{unknown:?}");
+    let place = env.run(["why", "t1@a"]);
+    assert!(place.stderr.contains("cannot use t1 here"), "{place:?}");
+}
+
+#[test]
 fn why_of_what_nothing_changed_names_the_readers() {
     let env = TestEnv::new();
     env.write("a", "1");

@@ -23,7 +23,7 @@ use crate::view::Hands;
 /// Arguments of `agentrec blame`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The file, as it is now; where it is gone, as the session's last snapshot has it
+    /// The file, as it is now; where it is gone, as the session's last snapshot has it; in another session as 7q3k@FILE
     file: PathBuf,
     /// The session (default: this directory's last)
     #[arg(long, short, value_name = "SESSION")]
@@ -61,9 +61,9 @@ pub struct Blamed {
 
 /// Carries it out.
 pub fn run(args: &Args, context: Context) -> Result<Exit> {
-    let opened = session::open(args.trace.as_ref().unwrap_or(&Address::LAST))?.whole()?;
+    let (opened, file) = session::open_of_file(args.trace.as_ref(), &args.file)?;
     let digest = session::analyse(&opened.reader)?;
-    let path = why::absolute(&args.file, &digest)?;
+    let path = why::absolute(&file, &digest)?;
     let store = session::store();
     let sources = Sources::new(&opened.reader, store.as_ref());
     let blamed = blame(&digest, &sources, Bytes::from(path.as_slice()).as_path())?;

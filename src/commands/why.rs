@@ -24,7 +24,7 @@ use crate::view::{arguments, certainty, how_sure, server};
 /// Arguments of `agentrec why`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The file, deleted ones included, or one line of it as FILE:12; outside the session's tree a relative path is meant from its working directory
+    /// The file, deleted ones included, or one line of it as FILE:12, in another session as 7q3k@FILE:12; outside the session's tree a relative path is meant from its working directory
     file: PathBuf,
     /// The session (default: this directory's last)
     #[arg(long, short, value_name = "SESSION")]
@@ -39,9 +39,9 @@ const SHOWN: usize = 5;
 
 /// Carries it out.
 pub fn run(args: &Args, context: Context) -> Result<Exit> {
-    let opened = session::open(args.trace.as_ref().unwrap_or(&Address::LAST))?.whole()?;
-    let digest = session::analyse(&opened.reader)?;
     let (file, line) = split_line(&args.file);
+    let (opened, file) = session::open_of_file(args.trace.as_ref(), &file)?;
+    let digest = session::analyse(&opened.reader)?;
     let path = absolute(&file, &digest)?;
     let mut steps: Vec<_> =
         history(&digest.files, &path).into_iter().filter(worth_telling).collect();
