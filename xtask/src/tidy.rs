@@ -11,9 +11,6 @@ use crate::{ebpf, workspace};
 /// A file well over 500 lines usually holds two subjects. Unit tests at its end don't count.
 const MAX_LINES: usize = 550;
 
-/// Files that may be longer, each with its reason.
-const LONG_FILES: [(&str, &str); 1] = [("trace/src/event.rs", "one table of all event types")];
-
 /// Where `unsafe` may stand, beside tests.
 const UNSAFE_PLACES: [&str; 6] = [
     "recorder/src/ptrace/",
@@ -69,7 +66,7 @@ fn check_source(name: &str, text: &str, complaints: &mut Vec<String>) {
     }
     let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or(text);
     let lines = code.lines().count();
-    if lines > MAX_LINES && !LONG_FILES.iter().any(|(file, _)| *file == name) {
+    if lines > MAX_LINES {
         complaints.push(format!("{name}: {lines} lines, more than {MAX_LINES}"));
     }
     let is_test = name.starts_with("tests/") || name.contains("/tests/");
