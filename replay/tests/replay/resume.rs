@@ -14,7 +14,7 @@ use agentrec_trace::{Reader, SnapshotIndex};
 
 use crate::common::{Fixture, TestSession, bring_home, look, take_back, write};
 
-fn resume(fixture: &Fixture, reader: &Reader, session: &str, edits: &Edits) -> ResumePlan {
+pub fn resume(fixture: &Fixture, reader: &Reader, session: &str, edits: &Edits) -> ResumePlan {
     try_resume(fixture, reader, session, edits).unwrap()
 }
 
@@ -30,7 +30,7 @@ fn try_resume(
 }
 
 /// What the copy of the only root holds under `name`.
-fn in_copy(resumed: &ResumePlan, name: &str) -> std::path::PathBuf {
+pub fn in_copy(resumed: &ResumePlan, name: &str) -> std::path::PathBuf {
     resumed.roots[0].copy.join(name)
 }
 
