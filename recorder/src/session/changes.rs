@@ -65,6 +65,8 @@ pub(super) struct Since {
     pub(super) names: HashMap<PathBuf, Named>,
     /// Names that were, or may have been, symbolic links and are no longer what they were.
     pub(super) links: HashSet<PathBuf>,
+    /// Renames of something that was gone when they were told of: its names before and after.
+    pub(super) unsure: Vec<(PathBuf, PathBuf)>,
     /// Names that something other than a directory lost.
     pub(super) unlinked: HashSet<PathBuf>,
     /// What was renamed, and may be a directory: its name before, and after.
@@ -116,6 +118,14 @@ impl Since {
         // With one more than are followed, none is.
         if self.renames.len() <= MAX_RENAMES {
             self.renames.push((from.to_owned(), to.to_owned()));
+        }
+    }
+
+    fn unsure(&mut self, from: &Path, to: &Path) {
+        if self.unsure.len() < MAX_NAMES {
+            self.unsure.push((from.to_owned(), to.to_owned()));
+        } else {
+            self.break_with("more names changed than are kept");
         }
     }
 
@@ -275,12 +285,17 @@ impl Changes {
                 self.since.rename(from, to);
             }
         }
-        if !self.is_no_link(to) {
-            // A link, or it is gone again and nobody can tell.
-            self.since.links.extend([from.to_owned(), to.to_owned()]);
-        }
-        if exchange && !self.is_no_link(from) {
-            self.since.links.extend([from.to_owned(), to.to_owned()]);
+        let is_link = |path: &Path| match self.paths.real(path).symlink_metadata() {
+            Ok(found) => Some(found.is_symlink()),
+            Err(_) => None,
+        };
+        for path in [Some(to), exchange.then_some(from)].into_iter().flatten() {
+            match is_link(path) {
+                Some(false) => {}
+                Some(true) => self.since.links.extend([from.to_owned(), to.to_owned()]),
+                // It is gone again: what it was is told by what stood at its names before.
+                None => self.since.unsure(from, to),
+            }
         }
         // Held files are known by paths without links once a snapshot was taken, and this one may have some.
         let physical = |path: &Path| {

@@ -1,6 +1,6 @@
 //! From names that events told of to paths below the roots that a snapshot has to look at.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::io::ErrorKind;
@@ -61,7 +61,7 @@ impl<'a> Doubts<'a> {
     /// Where that can't be told.
     pub(super) fn resolve(
         mut self,
-        since: &Since,
+        mut since: Since,
         changes: &mut Changes,
     ) -> Result<Vec<Dirty>, Refusal> {
         for (from, to) in &since.renames {
@@ -69,6 +69,8 @@ impl<'a> Doubts<'a> {
                 self.renames.add(from, to);
             }
         }
+        self.settle_links(&mut since)?;
+        let since = &since;
         let renamed = self.renames.all();
         for (path, named) in &since.names {
             self.named(path, *named, since)?;
@@ -108,6 +110,36 @@ impl<'a> Doubts<'a> {
             }
         }
         Ok(self.found)
+    }
+
+    /// Adds the names of what was renamed and is gone, unless it is known to have been no link: none stood at any of its names when
+    /// the last snapshot was taken, and none was made there since.
+    fn settle_links(&mut self, since: &mut Since) -> Result<(), Refusal> {
+        if since.unsure.is_empty() {
+            return Ok(());
+        }
+        let mut links = HashSet::new();
+        for path in &since.links {
+            links.extend(self.place(path)?);
+        }
+        for (from, to) in std::mem::take(&mut since.unsure) {
+            let names = self.place(&from)?.and_then(|place| self.renames.earlier(&place));
+            let is_known = names.is_some_and(|names| {
+                names.iter().all(|name| !links.contains(name) && self.was_link(name) == Some(false))
+            });
+            if !is_known {
+                since.links.extend([from, to]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a symbolic link stood at a real path when the last snapshot was taken; none outside of the roots.
+    fn was_link(&mut self, real: &Path) -> Option<bool> {
+        let inside = self.places.iter_mut().filter(|place| real.starts_with(&place.real));
+        let place = inside.max_by_key(|place| place.real.iter().count())?;
+        let former = place.tracked.entry(self.objects, real.strip_prefix(&place.real).ok()?);
+        Some(former.is_some_and(|entry| entry.kind == Kind::Symlink))
     }
 
     /// Where a name stands, or stood: the real path, without following the name itself.
@@ -197,20 +229,9 @@ impl<'a> Doubts<'a> {
 
     /// What was there before was followed, and is gone.
     fn was_no_link(&mut self, real: &Path) -> Result<(), Refusal> {
-        let objects = self.objects;
         let names = self.renames.earlier(real).ok_or(LINK_CHANGED)?;
-        for place in &mut self.places {
-            if !real.starts_with(&place.real) {
-                continue;
-            }
-            let mut inside = names.iter().filter_map(|name| name.strip_prefix(&place.real).ok());
-            let was_link = |name| {
-                let former = place.tracked.entry(objects, name);
-                former.is_some_and(|entry| entry.kind == Kind::Symlink)
-            };
-            return if inside.any(was_link) { Err(LINK_CHANGED) } else { Ok(()) };
-        }
-        Err(LINK_CHANGED)
+        let is_known = names.iter().all(|name| self.was_link(name) == Some(false));
+        if is_known { Ok(()) } else { Err(LINK_CHANGED) }
     }
 
     /// Adds a real path to the roots that it lies in; whether there is any.

@@ -159,7 +159,7 @@ impl Snapshots {
             tracked: &mut root.tracked,
         });
         let doubts = Doubts::new(&self.paths, later, places.collect());
-        match doubts.resolve(&since, &mut self.changes) {
+        match doubts.resolve(since, &mut self.changes) {
             Ok(dirty) => Some(dirty),
             Err(why) => {
                 tracing::debug!(%why, "the snapshot looks at the whole tree");
