@@ -138,7 +138,10 @@ fn run_bounds_its_snapshots_and_takes_none_where_that_is_asked() {
     let info = env.json(["info", &recorded.id]);
     let contents = &of_kind(&info, "snapshot")[0]["contents"];
     assert_eq!(contents["in_trace"], 1, "{contents}");
-    assert_eq!(contents["left_out"]["too large"].as_array().map(Vec::len), Some(1), "{contents}");
+    assert_eq!(contents["left_out"]["too large"][0]["size"], 3000, "{contents}");
+    let one = env.ok(["info", &format!("{}@s1", recorded.id)]);
+    assert!(one.contains("left out, too large:\n        large (3.0 kB)\n"), "{one}");
+    assert_eq!(env.json(["info", &format!("{}@s1", recorded.id)])[0]["contents"], *contents);
 
     let recorded = env.record_with(&["--no-snapshots"], &["sh", "-c", "echo y >> small"]);
     let info = env.json(["info", &recorded.id]);

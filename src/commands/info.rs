@@ -7,7 +7,7 @@ use agentrec_replay::Sources;
 use agentrec_store::{Store, Tree};
 use agentrec_trace::event::Watch;
 use agentrec_trace::{ObjectId, Status};
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use serde_json::json;
 
 use crate::address::Address;
@@ -22,13 +22,16 @@ use crate::view::{header, json};
 /// Arguments of `agentrec info`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The session (default: this directory's last)
+    /// The session (default: this directory's last), or one snapshot of it, as s2 or t5: all that it lacks, by name
     trace: Option<Address>,
 }
 
 /// Carries it out.
 pub fn run(args: &Args, context: Context) -> Result<Exit> {
-    let opened = session::open(args.trace.as_ref().unwrap_or(&Address::LAST))?.whole()?;
+    let opened = session::open(args.trace.as_ref().unwrap_or(&Address::LAST))?;
+    if opened.place.is_some() {
+        return one_snapshot(&opened, context);
+    }
     let digest = session::analyse(&opened.reader)?;
     let store = session::store();
     let mut out = Output::paged(context.preferences);
@@ -135,46 +138,88 @@ fn snapshots(
     store: Option<&Store>,
     digest: &Digest,
 ) -> Result<()> {
-    let paint = out.paint;
-    let cwd = digest.start.as_ref().map_or(&[][..], |start| start.cwd.as_slice());
     writeln!(out)?;
     if digest.snapshots.is_empty() {
         writeln!(out, "no snapshots")?;
     }
     for snapshot in &digest.snapshots {
-        let contents = Contents::of(snapshot, opened, store);
-        let said = match &*snapshot.description {
-            "" | "start" | "end" => String::new(),
-            text => format!("  “{}”", printable_line(text.as_bytes())),
-        };
-        writeln!(
-            out,
-            "{}  {:<8} {:<8}{said}  {}",
-            paint.address(format_args!("{:<4}", snapshot.index.to_string())),
-            offset(digest.since_start(snapshot.ts)),
-            printable_line(snapshot.trigger.as_bytes()),
-            paint.dim(format_args!("took {}", duration(snapshot.duration))),
-        )?;
-        for root in &snapshot.roots {
-            let place = match (root.self_contained, contents.in_store) {
-                (true, _) => "inside the trace",
-                (false, 0) => "partly inside the trace",
-                (false, _) => "partly in this machine's store",
-            };
-            let of = root.agent.as_deref().map_or(String::new(), |agent| {
-                format!("  the state of {}", printable_line(agent.as_bytes()))
-            });
-            writeln!(
-                out,
-                "      {}  {}, {}  {place}{of}",
-                home_relative(&root.path),
-                plural(root.files, "file"),
-                size(root.bytes)
-            )?;
-        }
-        contents.write(out, snapshot, cwd)?;
+        tell(out, snapshot, &Contents::of(snapshot, opened, store), digest, Names::Some)?;
     }
     Ok(())
+}
+
+fn tell(
+    out: &mut Output,
+    snapshot: &Snapshot,
+    contents: &Contents,
+    digest: &Digest,
+    names: Names,
+) -> Result<()> {
+    let paint = out.paint;
+    let cwd = digest.start.as_ref().map_or(&[][..], |start| start.cwd.as_slice());
+    let said = match &*snapshot.description {
+        "" | "start" | "end" => String::new(),
+        text => format!("  “{}”", printable_line(text.as_bytes())),
+    };
+    writeln!(
+        out,
+        "{}  {:<8} {:<8}{said}  {}",
+        paint.address(format_args!("{:<4}", snapshot.index.to_string())),
+        offset(digest.since_start(snapshot.ts)),
+        printable_line(snapshot.trigger.as_bytes()),
+        paint.dim(format_args!("took {}", duration(snapshot.duration))),
+    )?;
+    for root in &snapshot.roots {
+        let place = match (root.self_contained, contents.in_store) {
+            (true, _) => "inside the trace",
+            (false, 0) => "partly inside the trace",
+            (false, _) => "partly in this machine's store",
+        };
+        let of = root.agent.as_deref().map_or(String::new(), |agent| {
+            format!("  the state of {}", printable_line(agent.as_bytes()))
+        });
+        writeln!(
+            out,
+            "      {}  {}, {}  {place}{of}",
+            home_relative(&root.path),
+            plural(root.files, "file"),
+            size(root.bytes)
+        )?;
+    }
+    contents.write(out, snapshot, cwd, names)
+}
+
+/// Tells of the snapshot that the address names, with every name.
+fn one_snapshot(opened: &Opened, context: Context) -> Result<Exit> {
+    let index = opened.snapshot(None)?;
+    let digest = session::analyse(&opened.reader)?;
+    let found = digest.snapshots.iter().find(|snapshot| snapshot.index == index);
+    let snapshot = found.ok_or_else(|| anyhow!("cannot find {index} in the trace"))?;
+    let contents = Contents::of(snapshot, opened, session::store().as_ref());
+    let mut out = Output::paged(context.preferences);
+    if context.preferences.json {
+        let mut line = json::snapshot(&digest, snapshot);
+        line["contents"] = contents.json();
+        out.json_line(&line)?;
+    } else {
+        tell(&mut out, snapshot, &contents, &digest, Names::All)?;
+    }
+    out.finish()?;
+    Ok(Exit::OK)
+}
+
+/// How many names of a kind are shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    Some,
+    All,
+}
+
+/// What was left out.
+struct LeftOut {
+    path: Vec<u8>,
+    /// A file's length in bytes.
+    size: Option<u64>,
 }
 
 /// What the trees of a snapshot hold and lack.
@@ -191,7 +236,7 @@ struct Contents {
     /// Those of them whose content is in the trace: somebody bundled it so.
     secret_inside: Vec<Vec<u8>>,
     /// What was left out, by reason.
-    left_out: BTreeMap<&'static str, Vec<Vec<u8>>>,
+    left_out: BTreeMap<&'static str, Vec<LeftOut>>,
     /// Directories whose trees can't be read.
     unreadable: u64,
 }
@@ -211,7 +256,13 @@ impl Contents {
                 let path = [path.as_slice(), b"/", &entry.name].concat();
                 match (entry.kind, entry.id, entry.left_out) {
                     (_, _, Some(why)) => {
-                        contents.left_out.entry(why.as_str()).or_default().push(path)
+                        let is_file = entry.kind == agentrec_store::Kind::File;
+                        let size = is_file.then_some(entry.size);
+                        contents
+                            .left_out
+                            .entry(why.as_str())
+                            .or_default()
+                            .push(LeftOut { path, size });
                     }
                     (agentrec_store::Kind::Dir, Some(id), _) => directories.push((path, id)),
                     (agentrec_store::Kind::File, Some(id), _) => {
@@ -243,13 +294,31 @@ impl Contents {
         }
     }
 
-    fn write(&self, out: &mut Output, snapshot: &Snapshot, cwd: &[u8]) -> Result<()> {
+    fn write(
+        &self,
+        out: &mut Output,
+        snapshot: &Snapshot,
+        cwd: &[u8],
+        wanted: Names,
+    ) -> Result<()> {
         let paint = out.paint;
-        let names = |paths: &[Vec<u8>]| {
-            let shown: Vec<_> = paths.iter().take(4).map(|path| relative(path, cwd)).collect();
-            let more = paths.len() - shown.len();
-            let more = if more > 0 { format!(" …{more}") } else { String::new() };
-            format!("{}{more}", shown.join("  "))
+        let listed = |shown: Vec<String>| match wanted {
+            Names::All => shown.iter().map(|name| format!("\n        {name}")).collect(),
+            Names::Some => {
+                let more = shown.len().saturating_sub(4);
+                let more = if more > 0 { format!(" …{more}") } else { String::new() };
+                format!(" {}{more}", shown[..shown.len().min(4)].join("  "))
+            }
+        };
+        let names = |paths: &[Vec<u8>]| -> String {
+            listed(paths.iter().map(|path| relative(path, cwd).to_string()).collect())
+        };
+        let left_out = |left: &[LeftOut]| -> String {
+            let sized = |left: &LeftOut| match left.size {
+                Some(bytes) => format!("{} ({})", relative(&left.path, cwd), size(bytes)),
+                None => relative(&left.path, cwd).to_string(),
+            };
+            listed(left.iter().map(sized).collect())
         };
         let mut line = format!("{} in the trace", plural(self.inside, "file"));
         if self.in_store > 0 {
@@ -265,21 +334,21 @@ impl Contents {
         }
         if !self.secret.is_empty() {
             let what = paint.apply(Style::Warn, "secret, never in a trace");
-            writeln!(out, "      {what}: {}", names(&self.secret))?;
+            writeln!(out, "      {what}:{}", names(&self.secret))?;
         }
         if !self.secret_inside.is_empty() {
             let what = paint.apply(Style::Bad, "secret, and in this trace");
-            writeln!(out, "      {what}: {}", names(&self.secret_inside))?;
+            writeln!(out, "      {what}:{}", names(&self.secret_inside))?;
         }
-        for (why, paths) in &self.left_out {
-            writeln!(out, "      left out, {why}: {}", names(paths))?;
+        for (why, left) in &self.left_out {
+            writeln!(out, "      left out, {why}:{}", left_out(left))?;
         }
         for (paths, why) in
             [(&snapshot.late, "written to meanwhile"), (&snapshot.torn, "changed while read")]
         {
             if !paths.is_empty() {
                 let paths: Vec<_> = paths.iter().map(|path| path.to_vec()).collect();
-                writeln!(out, "      {}: {}", paint.apply(Style::Warn, why), names(&paths))?;
+                writeln!(out, "      {}:{}", paint.apply(Style::Warn, why), names(&paths))?;
             }
         }
         Ok(())
@@ -289,8 +358,12 @@ impl Contents {
         let paths = |paths: &[Vec<u8>]| -> serde_json::Value {
             paths.iter().map(|path| crate::output::json::bytes(path)).collect()
         };
+        let left_out = |left: &[LeftOut]| -> serde_json::Value {
+            let told = |left: &LeftOut| json!({ "path": crate::output::json::bytes(&left.path), "size": left.size });
+            left.iter().map(told).collect()
+        };
         let left_out: serde_json::Map<_, _> =
-            self.left_out.iter().map(|(why, left)| ((*why).to_owned(), paths(left))).collect();
+            self.left_out.iter().map(|(why, left)| ((*why).to_owned(), left_out(left))).collect();
         json!({
             "in_trace": self.inside, "in_store": self.in_store, "missing": self.missing,
             "secret": paths(&self.secret), "secret_inside": paths(&self.secret_inside), "left_out": left_out, "unreadable_directories": self.unreadable,
