@@ -47,7 +47,9 @@ impl<'a> Baseline<'a> {
     fn find(&self, path: &[u8]) -> Option<Found> {
         let inside =
             |(root, tree): &(Vec<u8>, ObjectId)| Some((suffix_below(path, root)?.to_vec(), *tree));
-        let (rest, mut tree) = self.roots.iter().find_map(inside)?;
+        // One root lies in another where something is mounted.
+        let (rest, mut tree) =
+            self.roots.iter().filter_map(inside).min_by_key(|(rest, _)| rest.len())?;
         let mut names = rest.split(|&b| b == b'/').filter(|name| !name.is_empty()).peekable();
         while let Some(name) = names.next() {
             let found = self.entry(tree, name)?;

@@ -34,7 +34,7 @@ pub struct RecordingArgs {
     /// A name for the session, usable as its address
     #[arg(long, value_name = "NAME", value_parser = session_name)]
     name: Option<String>,
-    /// Snapshots hold this directory too
+    /// Snapshots hold this directory too; it may be a file system that is mounted below the working directory
     #[arg(long, value_name = "DIR")]
     root: Vec<PathBuf>,
     /// Do not hold the state of agents that are started (such as ~/.claude and ~/.codex) in snapshots

@@ -2,6 +2,7 @@
 //! that the agent finds.
 
 use std::ffi::OsString;
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -122,6 +123,7 @@ pub fn resume_plan(
         let (path, agent) = (root.path.clone(), root.agent.clone());
         roots.push(RestoredRoot { path, copy, restored, agent });
     }
+    make_mount_points(&roots)?;
     origin.save(place.home)?;
     let mounts = roots
         .iter()
@@ -137,6 +139,27 @@ pub fn resume_plan(
         roots,
         absent: absent.into_iter().map(|root| root.path.clone()).collect(),
     })
+}
+
+/// Makes a directory in the copy of each root that another root lies in: nothing of what was mounted there is in it.
+fn make_mount_points(roots: &[RestoredRoot]) -> Result<()> {
+    for inner in roots {
+        let above =
+            |outer: &&RestoredRoot| outer.path != inner.path && inner.path.starts_with(&outer.path);
+        let Some(outer) = roots.iter().filter(above).max_by_key(|it| it.path.iter().count()) else {
+            continue;
+        };
+        let rest = inner.path.strip_prefix(&outer.path).unwrap_or(&inner.path);
+        let point = outer.copy.join(rest);
+        // A link in the copy, whoever made the trace, leads nowhere.
+        let parent = point.parent().unwrap_or(&outer.copy);
+        let real = |path: &Path| path.canonicalize().context("find", path);
+        let meant = real(&outer.copy)?.join(rest.parent().unwrap_or(rest));
+        if real(parent)? == meant && point.symlink_metadata().is_err() {
+            fs::create_dir(&point).context("make", &point)?;
+        }
+    }
+    Ok(())
 }
 
 /// Restores one root of a snapshot into a new directory; the error for a tree that is nowhere says whose it is.

@@ -27,7 +27,7 @@ mod tree;
 pub use cache::StatCache;
 pub use capture::{
     Capture, CaptureOptions, Dirty, EntryReader, FileId, Later, Omission, ProgressFn, Touch,
-    Tracked, capture_tree, check_pattern, restorable_xattrs,
+    Tracked, capture_tree, check_pattern, is_beyond_mount, restorable_xattrs,
 };
 pub use catalogue::{
     Catalogue, Counts, MIN_PREFIX, PruneLimits, PruneReason, Pruned, Rescan, Session, State,

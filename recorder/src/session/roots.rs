@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use agentrec_launch::PathMap;
-use agentrec_store::{Home, SecretPlaces, StatCache, Tracked};
+use agentrec_store::{Home, SecretPlaces, StatCache, Tracked, is_beyond_mount};
 use agentrec_trace::event::ProcessExec;
 use agentrec_trace::{Data, Event, ObjectId, ProcId};
 
@@ -139,10 +139,15 @@ impl Roots {
 
     fn add_given<'p>(&mut self, wanted: impl Iterator<Item = &'p PathBuf>) {
         let mut visible: Vec<PathBuf> = Vec::new();
+        // What lies in another root is in it, but for what is mounted there.
+        let is_in = |inner: &PathBuf, outer: &PathBuf| {
+            let [outer_real, inner_real] = [outer, inner].map(|path| self.paths.real(path));
+            inner.starts_with(outer)
+                && (inner == outer || !is_beyond_mount(&outer_real, &inner_real))
+        };
         for root in wanted {
-            // What lies in another root is in it.
-            if !visible.iter().any(|other| root.starts_with(other)) {
-                visible.retain(|other| !other.starts_with(root));
+            if !visible.iter().any(|other| is_in(root, other)) {
+                visible.retain(|other| !is_in(other, root));
                 visible.push(root.clone());
             }
         }

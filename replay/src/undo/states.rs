@@ -72,7 +72,11 @@ impl<'a> States<'a> {
 
     /// The root that a path lies in, and the rest of it.
     pub(super) fn split<'p>(&self, path: &'p Path) -> Option<(PathBuf, &'p Path)> {
-        self.roots.iter().find_map(|root| Some((root.clone(), path.strip_prefix(root).ok()?)))
+        // One root lies in another where something is mounted.
+        let roots =
+            self.roots.iter().filter_map(|root| Some((root, path.strip_prefix(root).ok()?)));
+        let (root, rest) = roots.min_by_key(|(_, rest)| rest.iter().count())?;
+        Some((root.clone(), rest))
     }
 
     /// Where the path of a touch leads, as far as the snapshots around it tell of links; the last name is followed only where the

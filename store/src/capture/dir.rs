@@ -74,6 +74,14 @@ fn open_within(dir: &File, name: &OsStr, flags: OFlag) -> nix::Result<File> {
     }
 }
 
+/// Whether a mount point lies between an absolute path and a directory below it.
+pub(super) fn is_beyond_mount(dir: &Path, rest: &Path) -> bool {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_XDEV);
+    File::open(dir)
+        .is_ok_and(|dir| openat2(dir, rest, how).is_err_and(|error| error == Errno::EXDEV))
+}
+
 /// The kind that the type bits of stat(2) name.
 pub(super) fn kind(stat: &FileStat) -> Kind {
     match stat.st_mode & libc_mode::S_IFMT {

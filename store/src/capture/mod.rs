@@ -19,6 +19,7 @@ mod walk;
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -140,6 +141,14 @@ pub fn capture_tree(
     cache: &mut StatCache,
 ) -> Result<Capture> {
     Tracked::new(root).capture(store, options, cache)
+}
+
+/// Whether a capture of `dir` does not reach the directory `inner`, which lies elsewhere or behind a mount point. Both are real
+/// paths.
+pub fn is_beyond_mount(dir: &Path, inner: &Path) -> bool {
+    let Ok(rest) = inner.strip_prefix(dir) else { return true };
+    let device = |path: &Path| path.metadata().ok().map(|found| found.dev());
+    device(dir) != device(inner) || dir::is_beyond_mount(dir, rest)
 }
 
 fn file_id(stat: &FileStat) -> FileId {
