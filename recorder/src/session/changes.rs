@@ -279,22 +279,19 @@ impl Changes {
         self.since.touch(&of(from), Touch::Name, false, true);
         self.since.touch(&of(to), Touch::Name, false, true);
         let exchange = flags & libc::RENAME_EXCHANGE != 0;
-        for (from, to, is_done) in [(from, to, true), (to, from, exchange)] {
-            let is_other = |found: fs::Metadata| !found.is_dir();
-            if is_done && !self.paths.real(to).symlink_metadata().is_ok_and(is_other) {
-                self.since.rename(from, to);
-            }
-        }
-        let is_link = |path: &Path| match self.paths.real(path).symlink_metadata() {
-            Ok(found) => Some(found.is_symlink()),
-            Err(_) => None,
-        };
-        for path in [Some(to), exchange.then_some(from)].into_iter().flatten() {
-            match is_link(path) {
-                Some(false) => {}
-                Some(true) => self.since.links.extend([from.to_owned(), to.to_owned()]),
+        let ways = [Some((from, to)), exchange.then_some((to, from))];
+        for (from, to) in ways.into_iter().flatten() {
+            match self.paths.real(to).symlink_metadata().map(|found| found.file_type()) {
+                Ok(found) if found.is_dir() => self.since.rename(from, to),
+                Ok(found) if found.is_symlink() => {
+                    self.since.links.extend([from.to_owned(), to.to_owned()]);
+                }
+                Ok(_) => {}
                 // It is gone again: what it was is told by what stood at its names before.
-                None => self.since.unsure(from, to),
+                Err(_) => {
+                    self.since.rename(from, to);
+                    self.since.unsure(from, to);
+                }
             }
         }
         // Held files are known by paths without links once a snapshot was taken, and this one may have some.
